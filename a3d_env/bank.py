@@ -1,0 +1,105 @@
+"""FeatureBank: clips as the environment sees them, each a table of all its bins' features."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a3d_env.bins import BinGrid
+
+
+@dataclass
+class FeatureBank:
+    """N clips, ready to be looked at. Tensors are on one device, without gradient history.
+
+    Attributes:
+        grid: which bins there are.
+        bins: every bin's mean feature, float32 (N, num_bins, C_g).
+        global_feature: f_g, the mean over the whole map, float32 (N, C_g).
+        identity: the true identity's number in F_c, int64 (N,).
+        tracklet: the source of each clip, a name for people.
+        frames: the clips' frames for rendering, uint8 (N, L, H, W, 3), or None.
+        truth_boxes: the identifying thing in each frame, float (N, L, 4) as x0, y0, x1, y1 in pixels; NaN rows
+            where it is out of sight. None where the truth is unknown.
+
+    Raises:
+        ValueError: the parts do not fit each other.
+    """
+
+    grid: BinGrid
+    bins: Tensor
+    global_feature: Tensor
+    identity: Tensor
+    tracklet: list[str]
+    frames: np.ndarray | None = None
+    truth_boxes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        count, _, num_channels = self.bins.shape
+        expected = {
+            "bins": (self.bins.shape[1:2], (self.grid.num_bins,)),
+            "global_feature": (self.global_feature.shape, (count, num_channels)),
+            "identity": (self.identity.shape, (count,)),
+            "tracklet": ((len(self.tracklet),), (count,)),
+        }
+        if self.frames is not None:
+            expected["frames"] = (self.frames.shape, (count, *self.grid.clip_size, 3))
+        if self.truth_boxes is not None:
+            expected["truth_boxes"] = (self.truth_boxes.shape, (count, self.grid.clip_size[0], 4))
+        for name, (got, wanted) in expected.items():
+            if tuple(got) != tuple(wanted):
+                raise ValueError(f"FeatureBank.{name} has shape {tuple(got)}, expected {tuple(wanted)}")
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.bins)
+
+    @property
+    def num_channels(self) -> int:
+        """C_g, the numbers in a bin's feature."""
+        return self.bins.shape[2]
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the features are on."""
+        return self.bins.device
+
+    @cached_property
+    def hits(self) -> np.ndarray | None:
+        """Which bins cover the identifying thing, bool (N, num_bins), or None where the truth is unknown."""
+        return None if self.truth_boxes is None else self.grid.hits(self.truth_boxes)
+
+    @classmethod
+    def from_feature_map(
+        cls,
+        feature_map: Tensor,
+        grid: BinGrid,
+        identity: Tensor,
+        tracklet: list[str],
+        frames: np.ndarray | None = None,
+        truth_boxes: np.ndarray | None = None,
+    ) -> "FeatureBank":
+        """Pool every bin of feature maps (N, C_g, L_g, H_g, W_g)."""
+        feature_map = feature_map.detach()
+        return cls(
+            grid=grid,
+            bins=grid.pool(feature_map),
+            global_feature=feature_map.mean((2, 3, 4)),
+            identity=identity,
+            tracklet=tracklet,
+            frames=frames,
+            truth_boxes=truth_boxes,
+        )
+
+    @classmethod
+    def blank(cls, grid: BinGrid, num_channels: int, device: torch.device | str = "cpu") -> "FeatureBank":
+        """Return one clip of zeros: what an environment holds before joint training gives it features."""
+        return cls(
+            grid=grid,
+            bins=torch.zeros(1, grid.num_bins, num_channels, device=device),
+            global_feature=torch.zeros(1, num_channels, device=device),
+            identity=torch.zeros(1, dtype=torch.long, device=device),
+            tracklet=["blank"],
+        )

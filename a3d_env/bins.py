@@ -1,0 +1,156 @@
+"""BinGrid: all the 3D bins of a feature map, and what an action, a frame or a pixel has to do with them."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Size3 = tuple[int, int, int]
+
+# A bin hits a thing if, in one of its frames, it covers at least this share of the thing's box.
+HIT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class BinGrid:
+    """The bins of one size in a feature map, numbered 0 to num_bins - 1 by corner: time, height, width.
+
+    Attributes:
+        feature_size: L_g, H_g, W_g, the cells of the feature map.
+        bin_size: L_a, H_a, W_a, the cells of a bin.
+        clip_size: L, H, W, the frames and pixels of the clip behind the map.
+
+    Raises:
+        ValueError: a bin does not fit into the map, or the map is finer than the clip.
+    """
+
+    feature_size: Size3 = (6, 16, 8)
+    bin_size: Size3 = (4, 6, 3)
+    clip_size: Size3 = (6, 256, 128)
+
+    def __post_init__(self) -> None:
+        if any(not 1 <= b <= f for b, f in zip(self.bin_size, self.feature_size, strict=True)):
+            raise ValueError(
+                f"a bin of {self.bin_size} cells (time, height, width) does not fit into a feature map of "
+                f"{self.feature_size}: take smaller bins, larger frames or longer clips"
+            )
+        if any(f > c for f, c in zip(self.feature_size, self.clip_size, strict=True)):
+            raise ValueError(f"a feature map of {self.feature_size} is finer than its clip {self.clip_size}")
+
+    @property
+    def positions(self) -> Size3:
+        """Corners along time, height and width: L_g - L_a + 1, H_g - H_a + 1, W_g - W_a + 1."""
+        time, height, width = (f - b + 1 for f, b in zip(self.feature_size, self.bin_size, strict=True))
+        return time, height, width
+
+    @property
+    def num_bins(self) -> int:
+        """The number of bins: the product of `positions`."""
+        return math.prod(self.positions)
+
+    @property
+    def centre(self) -> int:
+        """The bin of the first glimpse: corner ceil((L_g - L_a) / 2), and so on (Algorithm 1)."""
+        return self.index([math.ceil((count - 1) / 2) for count in self.positions])
+
+    @cached_property
+    def corners(self) -> Tensor:
+        """Every bin's corner in cells, int64 (num_bins, 3)."""
+        return torch.cartesian_prod(*(torch.arange(count) for count in self.positions)).reshape(-1, 3)
+
+    @cached_property
+    def locations(self) -> Tensor:
+        """Every bin's location in [-1, 1], float32 (num_bins, 3); 0 where there is a single position."""
+        steps = torch.tensor(self.positions) - 1
+        return torch.where(steps > 0, 2 * self.corners / steps.clamp(min=1) - 1, 0.0)
+
+    def index(self, corner: list[int] | Size3) -> int:
+        """Return the number of the bin at a corner (time, height, width) in cells.
+
+        Raises:
+            ValueError: no bin has its corner there.
+        """
+        if len(corner) != 3 or any(not 0 <= c < p for c, p in zip(corner, self.positions, strict=False)):
+            raise ValueError(f"no bin has its corner at {tuple(corner)}; corners are below {self.positions}")
+        return int(np.ravel_multi_index(tuple(corner), self.positions))
+
+    def nearest(self, action: Tensor) -> Tensor:
+        """Return the bin whose location is nearest to each action, clipped to [-1, 1].
+
+        Args:
+            action: float (..., 3), order time, height, width.
+
+        Returns:
+            int64 (...), bin numbers.
+
+        Raises:
+            ValueError: wrong shape, or NaN.
+        """
+        if action.shape[-1:] != (3,):
+            raise ValueError(f"an action is 3 numbers (time, height, width), got shape {tuple(action.shape)}")
+        if bool(torch.isnan(action).any()):
+            raise ValueError("an action holds NaN: has the policy diverged?")
+        steps = torch.tensor(self.positions, device=action.device) - 1
+        corner = torch.round((action.float().clamp(-1, 1) + 1) / 2 * steps).long()
+        _, height, width = self.positions
+        return (corner[..., 0] * height + corner[..., 1]) * width + corner[..., 2]
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Average every bin's cells, once for the whole decision process.
+
+        Args:
+            feature_map: float (B, C_g, L_g, H_g, W_g).
+
+        Returns:
+            float (B, num_bins, C_g).
+
+        Raises:
+            ValueError: the map is not of this grid.
+        """
+        if feature_map.ndim != 5 or tuple(feature_map.shape[2:]) != self.feature_size:
+            raise ValueError(
+                f"expected a feature map (B, C_g, {', '.join(map(str, self.feature_size))}), "
+                f"got {tuple(feature_map.shape)}"
+            )
+        return functional.avg_pool3d(feature_map, self.bin_size, stride=1).flatten(2).transpose(1, 2)
+
+    @cached_property
+    def frame_ranges(self) -> np.ndarray:
+        """The clip's frames that each bin covers: start, stop, half-open, 0-based; int64 (num_bins, 2)."""
+        return self._extents(axis=0)
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """The pixels that each bin covers: x0, y0, x1, y1, half-open; int64 (num_bins, 4)."""
+        (y0, y1), (x0, x1) = self._extents(axis=1).T, self._extents(axis=2).T
+        return np.stack([x0, y0, x1, y1], axis=1)
+
+    def hits(self, truth_boxes: np.ndarray) -> np.ndarray:
+        """Tell which bins cover the identifying thing of each clip.
+
+        Args:
+            truth_boxes: float (B, L, 4), x0, y0, x1, y1 in pixels; NaN rows where it is out of sight.
+
+        Returns:
+            bool (B, num_bins): in one of the bin's frames, at least half of the thing's box is in the bin.
+        """
+        x0, y0, x1, y1 = self.boxes.T
+        thing = truth_boxes[:, :, None, :]  # (B, L, 1, 4)
+        width = np.minimum(thing[..., 2], x1) - np.maximum(thing[..., 0], x0)
+        height = np.minimum(thing[..., 3], y1) - np.maximum(thing[..., 1], y0)
+        area = (thing[..., 2] - thing[..., 0]) * (thing[..., 3] - thing[..., 1])
+        covered = width.clip(min=0) * height.clip(min=0) >= HIT_SHARE * area  # (B, L, num_bins); NaN: False
+        start, stop = self.frame_ranges.T
+        frame = np.arange(truth_boxes.shape[1])[:, None]
+        in_time = (start <= frame) & (frame < stop)  # (L, num_bins)
+        return (covered & in_time).any(axis=1)
+
+    def _extents(self, axis: int) -> np.ndarray:
+        """Return every bin's start and stop along an axis, in frames or pixels, int64 (num_bins, 2)."""
+        scale = self.clip_size[axis] / self.feature_size[axis]
+        start = self.corners[:, axis].numpy()
+        return np.round(np.stack([start, start + self.bin_size[axis]], axis=1) * scale).astype(np.int64)

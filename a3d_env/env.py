@@ -1,0 +1,164 @@
+"""Attention3DEnv: the Gymnasium environment in which an agent looks at a tracklet."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from a3d_env.bank import FeatureBank
+from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
+from a3d_env.playground import playground
+from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.render import draw_glimpses
+from backbone.glimpse import GlimpseNetwork
+
+
+class Attention3DEnv(gymnasium.Env):
+    """Look at four 3D bins of a clip, one after another, to identify the person (sections III-B and 3).
+
+    ## Observation
+    A dictionary of float32 arrays. The hidden state already includes the current bin.
+
+    | key | shape | range | meaning |
+    |---|---|---|---|
+    | `bin` | (C_g,) | finite | mean feature of the current bin |
+    | `hidden` | (256,) | [0, inf) | h_t, the recurrent hidden state |
+    | `location` | (3,) | [-1, 1] | the current bin: time, height, width |
+
+    ## Action
+    `Box(-1, 1, (3,), float32)`: where to look next, in the order time, height, width; -1 is the first
+    position of a bin along that axis and 1 the last. The nearest bin is taken; what lies outside is clipped.
+
+    ## Reward
+    0 until the last glimpse, then by the reward's name: `identity` (1 if F_c names the right person, else 0),
+    `log_prob`, `margin` or `rank`.
+
+    ## Start and end
+    `reset` draws a clip (or takes `options={"clip": number}`) and looks at its centre. The episode is
+    `terminated` after T - 1 actions; it is never truncated.
+
+    ## Info
+    `bin`, `frames`, `box`, `tracklet`, `clip`, `hit` (where known), and at the end `identity`, `probability`,
+    `true_identity`, `is_success`: see `a3d_env.interface.glimpse_info`.
+
+    Args:
+        bank: the clips to look at; by default a small made-up bank (`a3d_env.playground`).
+        glimpse: F_o, F_h and F_c; needed if `bank` is given.
+        reward: the reward's name.
+        render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
+
+    Raises:
+        ValueError: an unknown reward or render mode, or a bank without its glimpse network.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(
+        self,
+        bank: FeatureBank | None = None,
+        glimpse: GlimpseNetwork | None = None,
+        reward: str = "identity",
+        render_mode: str | None = None,
+    ):
+        self.process = make_process(bank, glimpse, reward)
+        self.render_mode = check_render_mode(render_mode)
+        self.observation_space = observation_space(self.process.bank.num_channels)
+        self.action_space = action_space()
+        self.episodes: Episodes | None = None
+
+    @property
+    def glimpse(self) -> GlimpseNetwork:
+        """F_o, F_h and F_c."""
+        return self.process.glimpse
+
+    @property
+    def num_decisions(self) -> int:
+        """T - 1, the steps of an episode."""
+        return self.process.num_decisions
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin an episode. `options={"clip": number}` chooses the clip.
+
+        Raises:
+            ValueError: there is no such clip.
+        """
+        super().reset(seed=seed)
+        count = len(self.process.bank)
+        clip = (options or {}).get("clip")
+        clip = int(self.np_random.integers(count)) if clip is None else check_clips(clip, count).item()
+        self.episodes = self.process.start(torch.tensor([clip], device=self.process.bank.device))
+        return self._observation(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Look at the bin nearest to `action`, float (3,)."""
+        if self.episodes is None or self.process.is_over(self.episodes):
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
+        device = self.process.bank.device
+        action = torch.as_tensor(np.asarray(action, dtype=np.float32), device=device)
+        self.episodes = self.process.step(self.episodes, action[None])
+        terminated = self.process.is_over(self.episodes)
+        reward = float(self.process.judge(self.episodes).reward) if terminated else 0.0
+        return self._observation(), reward, terminated, False, self._info()
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Draw the clip's frames in a row with the bins visited so far, uint8 (height, width, 3)."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() draws nothing: make the environment with render_mode="rgb_array"')
+            return None
+        if self.episodes is None:
+            raise gymnasium.error.ResetNeeded("nothing to draw yet: call reset() before render()")
+        return draw_glimpses(self.process.bank, int(self.episodes.clip), self.episodes.bins[0].tolist())
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        assert self.episodes is not None
+        return {
+            name: value[0].copy() for name, value in as_numpy(self.process.observe(self.episodes)).items()
+        }
+
+    def _info(self) -> dict[str, Any]:
+        assert self.episodes is not None
+        return {name: value[0] for name, value in glimpse_info(self.process, self.episodes).items()}
+
+
+def make_process(bank: FeatureBank | None, glimpse: GlimpseNetwork | None, reward: str) -> AttentionProcess:
+    """Return the process over a bank, or over the playground where none is given.
+
+    Raises:
+        ValueError: only one of the two is given, or they do not fit.
+    """
+    if (bank is None) != (glimpse is None):
+        raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
+    if bank is None or glimpse is None:
+        bank, glimpse = playground()
+    return AttentionProcess(bank, glimpse, reward)
+
+
+def check_clips(clip: Any, count: int) -> np.ndarray:
+    """Return clip numbers as int64, each known to be in the bank.
+
+    Raises:
+        ValueError: one is not.
+    """
+    clips = np.asarray(clip)
+    if (
+        not np.issubdtype(clips.dtype, np.integer)
+        or clips.size == 0
+        or clips.min() < 0
+        or clips.max() >= count
+    ):
+        raise ValueError(f'options["clip"] must be whole numbers from 0 to {count - 1}, got {clip!r}')
+    return clips.astype(np.int64)
+
+
+def check_render_mode(render_mode: str | None) -> str | None:
+    """Return the mode if it is known.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"unknown render_mode {render_mode!r}; known: None, rgb_array")
+    return render_mode

@@ -1,0 +1,145 @@
+"""The Markov decision process itself, for a batch of episodes, in torch (section 3 of the method).
+
+Environments wrap it for Gymnasium and stable-baselines3; evaluation runs it directly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from a3d_env.bank import FeatureBank
+from a3d_env.rewards import get_reward
+from backbone.glimpse import GlimpseNetwork, describe
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """What an episode is."""
+
+    bin_size: tuple[int, int, int] = (4, 6, 3)
+    """Cells of a bin: time, height, width."""
+    num_glimpses: int = 4
+    """T, the bins of an episode; the first is the centre."""
+    reward: str = "identity"
+    """identity (equation 7), log_prob, margin or rank."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The state of N episodes after the same number K of glimpses.
+
+    Attributes:
+        clip: which clip of the bank each episode looks at, int64 (N,).
+        bins: the bins seen so far, int64 (N, K).
+        hidden: h_1..h_K, float32 (N, K, 256).
+    """
+
+    clip: Tensor
+    bins: Tensor
+    hidden: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of episodes."""
+        return len(self.clip)
+
+    @property
+    def num_glimpses(self) -> int:
+        """K, the glimpses so far."""
+        return self.bins.shape[1]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What F_c says of finished episodes.
+
+    Attributes:
+        identity: the most probable identity, int64 (N,).
+        probability: its probability, float32 (N,).
+        is_right: whether it is the true one, bool (N,).
+        reward: float32 (N,).
+    """
+
+    identity: Tensor
+    probability: Tensor
+    is_right: Tensor
+    reward: Tensor
+
+
+class AttentionProcess:
+    """Episodes over the clips of a bank: start at the centre, move from bin to bin, be judged at the end.
+
+    Args:
+        bank: the clips.
+        glimpse: F_o, F_h and F_c, on the bank's device.
+        reward: a name of `a3d_env.rewards.REWARDS`.
+
+    Raises:
+        ValueError: unknown reward, or a bank whose features do not fit the glimpse network.
+    """
+
+    def __init__(self, bank: FeatureBank, glimpse: GlimpseNetwork, reward: str = "identity"):
+        if bank.num_channels != glimpse.num_channels:
+            raise ValueError(
+                f"the bank's features have {bank.num_channels} numbers, "
+                f"the glimpse network takes {glimpse.num_channels}"
+            )
+        self.bank = bank
+        self.glimpse = glimpse
+        self.reward = get_reward(reward)
+        self.locations = bank.grid.locations.to(bank.device)
+
+    @property
+    def num_decisions(self) -> int:
+        """T - 1: the first of the T bins is the centre."""
+        return self.glimpse.num_glimpses - 1
+
+    def start(self, clip: Tensor) -> Episodes:
+        """Begin an episode on each of the clips, int64 (N,): the first glimpse, at the centre, is taken."""
+        count = len(clip)
+        empty = Episodes(
+            clip=clip,
+            bins=clip.new_zeros(count, 0),
+            hidden=self.glimpse.first_hidden(count)[:, None][:, :0],
+        )
+        return self.look(empty, torch.full_like(clip, self.bank.grid.centre))
+
+    def step(self, episodes: Episodes, action: Tensor) -> Episodes:
+        """Move each episode to the bin nearest to its action, float (N, 3), and look."""
+        return self.look(episodes, self.bank.grid.nearest(action))
+
+    @torch.no_grad()
+    def look(self, episodes: Episodes, bins: Tensor) -> Episodes:
+        """Take one glimpse: h_{t+1} = F_h(F_o(g, a_t), h_t) at the bins (N,), by look-up in the table."""
+        hidden = episodes.hidden[:, -1] if episodes.num_glimpses else self.glimpse.first_hidden(len(episodes))
+        hidden = self.glimpse.glimpse(self.bank.bins[episodes.clip, bins], self.locations[bins], hidden)
+        return Episodes(
+            clip=episodes.clip,
+            bins=torch.cat([episodes.bins, bins[:, None]], dim=1),
+            hidden=torch.cat([episodes.hidden, hidden[:, None]], dim=1),
+        )
+
+    def observe(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Return the observation: `bin` (N, C_g), `hidden` (N, 256) and `location` (N, 3), float32."""
+        bins = episodes.bins[:, -1]
+        return {
+            "bin": self.bank.bins[episodes.clip, bins],
+            "hidden": episodes.hidden[:, -1],
+            "location": self.locations[bins],
+        }
+
+    def is_over(self, episodes: Episodes) -> bool:
+        """Tell whether all T glimpses are taken."""
+        return episodes.num_glimpses == self.glimpse.num_glimpses
+
+    def descriptor(self, episodes: Episodes) -> Tensor:
+        """Return [f_g, h_1..h_T] of finished episodes, float32 (N, C_g + 256 T)."""
+        return describe(self.bank.global_feature[episodes.clip], episodes.hidden)
+
+    @torch.no_grad()
+    def judge(self, episodes: Episodes) -> Judgement:
+        """Let F_c name the identity of finished episodes, and pay the reward."""
+        logits = self.glimpse.identify(self.descriptor(episodes))
+        truth = self.bank.identity[episodes.clip]
+        probability, identity = logits.softmax(1).max(1)
+        return Judgement(identity, probability, identity == truth, self.reward(logits, truth))

@@ -1,0 +1,80 @@
+"""A thin adapter: the batched environment as a stable-baselines3 VecEnv, which no VectorEnv is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+from a3d_env.bank import FeatureBank
+from a3d_env.vector import Attention3DVectorEnv, unbatch
+
+
+class Attention3DVecEnv(VecEnv):
+    """`Attention3DVectorEnv` for stable-baselines3's algorithms; all its episodes share one process."""
+
+    def __init__(self, env: Attention3DVectorEnv):
+        self.vector_env = env
+        self.render_mode = env.render_mode
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._actions = np.zeros((env.num_envs, 3), dtype=np.float32)
+
+    def set_bank(self, bank: FeatureBank) -> None:
+        """Look at other clips from the next `reset` on, which must follow."""
+        self.vector_env.set_bank(bank)
+
+    def reset(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """Begin all episodes, with the seeds and options given since the last reset."""
+        clips = [options.get("clip") for options in self._options]
+        chosen = None if None in clips else {"clip": np.array(clips)}
+        observation, infos = self.vector_env.reset(seed=list(self._seeds), options=chosen)
+        self.reset_infos = self._split(infos)
+        self._reset_seeds()
+        self._reset_options()
+        return observation
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, list[dict[str, Any]]]:  # type: ignore[override]
+        """Take one glimpse in every episode; an info has `terminal_observation` where one ended."""
+        observation, rewards, dones, _, infos = self.vector_env.step(self._actions)
+        if not dones[0]:
+            return observation, rewards.astype(np.float32), dones, self._split(infos)
+        final_infos = self._split(infos["final_info"])
+        for info, terminal_observation in zip(final_infos, infos["final_obs"], strict=True):
+            info["terminal_observation"] = terminal_observation
+            info["TimeLimit.truncated"] = False
+        return observation, rewards.astype(np.float32), dones, final_infos
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Draw every episode's clip."""
+        return self.vector_env.render() or [None] * self.num_envs
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.vector_env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute of the batched environment, once for each index."""
+        return [getattr(self.vector_env, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the batched environment; the episodes share it."""
+        setattr(self.vector_env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batched environment once, and return its result for each index."""
+        result = getattr(self.vector_env, method_name)(*method_args, **method_kwargs)
+        return [result] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """Say that no single environment is wrapped: there are none."""
+        return [False] * len(list(self._get_indices(indices)))
+
+    def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
+        return unbatch({key: value for key, value in infos.items() if not key.startswith("_")})

@@ -1,0 +1,164 @@
+"""Attention3DVectorEnv: many episodes at once, batched in torch."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from a3d_env.bank import FeatureBank
+from a3d_env.env import check_clips, check_render_mode, make_process
+from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
+from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.render import draw_glimpses
+from backbone.glimpse import GlimpseNetwork
+
+
+class Attention3DVectorEnv(VectorEnv):
+    """`Attention3DEnv` for `num_envs` episodes, which all take their glimpses together.
+
+    Observations, actions, rewards and infos are those of `Attention3DEnv`, with a leading axis; on the CPU
+    they are equal to its, bit for bit. At the end of an episode the next one begins in the same step
+    (`AutoresetMode.SAME_STEP`): the last observation and info are in `info["final_obs"]` and
+    `info["final_info"]`.
+
+    Args:
+        num_envs: how many episodes run at once; several may look at one clip.
+        bank: as in `Attention3DEnv`; `set_bank` exchanges it.
+        glimpse: as in `Attention3DEnv`.
+        reward: as in `Attention3DEnv`.
+        render_mode: as in `Attention3DEnv`; `render` draws every episode.
+
+    Attributes:
+        finished: the episodes that ended last, all of them, with their T bins; None before.
+    """
+
+    metadata = {  # noqa: RUF012 (Gymnasium's own form)
+        "render_modes": ["rgb_array"],
+        "render_fps": 2,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        bank: FeatureBank | None = None,
+        glimpse: GlimpseNetwork | None = None,
+        reward: str = "identity",
+        render_mode: str | None = None,
+    ):
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
+        self.num_envs = num_envs
+        self.reward = reward
+        self.process = make_process(bank, glimpse, reward)
+        self.render_mode = check_render_mode(render_mode)
+        self.single_observation_space = observation_space(self.process.bank.num_channels)
+        self.single_action_space = action_space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.episodes: Episodes | None = None
+        self.finished: Episodes | None = None
+        self._generators = [np.random.default_rng() for _ in range(num_envs)]
+
+    @property
+    def glimpse(self) -> GlimpseNetwork:
+        """F_o, F_h and F_c."""
+        return self.process.glimpse
+
+    @property
+    def num_decisions(self) -> int:
+        """T - 1, the steps of an episode."""
+        return self.process.num_decisions
+
+    def set_bank(self, bank: FeatureBank) -> None:
+        """Look at other clips from the next `reset` on, which must follow."""
+        self.process = AttentionProcess(bank, self.glimpse, self.reward)
+        self.episodes = None
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin all episodes. Episode i is seeded with `seed + i`; `options={"clip": (num_envs,)}` chooses.
+
+        Raises:
+            ValueError: there are no such clips, or `options` asks to reset only some of the episodes.
+        """
+        super().reset(seed=None)
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        for i, own_seed in enumerate(seeds or []):
+            if own_seed is not None:
+                self._generators[i] = gymnasium.utils.seeding.np_random(own_seed)[0]
+        options = options or {}
+        if "reset_mask" in options and not np.all(options["reset_mask"]):
+            raise ValueError("all episodes take their glimpses together: a reset_mask can't leave some out")
+        clips = options.get("clip")
+        if clips is not None:
+            clips = check_clips(np.broadcast_to(clips, self.num_envs), len(self.process.bank))
+        self.episodes = self._start(clips)
+        return self._observation(self.episodes), _with_masks(glimpse_info(self.process, self.episodes))
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Look at the bins nearest to the actions, float (num_envs, 3)."""
+        if self.episodes is None:
+            raise gymnasium.error.ResetNeeded("call reset() before step(), and after set_bank()")
+        action = torch.as_tensor(np.asarray(actions, dtype=np.float32), device=self.process.bank.device)
+        if action.shape != (self.num_envs, 3):
+            raise ValueError(f"actions must be ({self.num_envs}, 3), got {tuple(action.shape)}")
+        self.episodes = self.process.step(self.episodes, action)
+        info = _with_masks(glimpse_info(self.process, self.episodes))
+        over = self.process.is_over(self.episodes)
+        rewards = np.zeros(self.num_envs, dtype=np.float64)
+        if over:
+            self.finished = self.episodes
+            rewards[:] = self.process.judge(self.finished).reward.cpu().numpy()
+            info = self._restart(info)
+        terminated = np.full(self.num_envs, over)
+        return self._observation(self.episodes), rewards, terminated, np.zeros_like(terminated), info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Draw each episode's clip with the bins visited so far, uint8 (height, width, 3) each."""
+        if self.render_mode is None:
+            return None
+        if self.episodes is None:
+            raise gymnasium.error.ResetNeeded("nothing to draw yet: call reset() before render()")
+        pairs = zip(self.episodes.clip.tolist(), self.episodes.bins.tolist(), strict=True)
+        return tuple(draw_glimpses(self.process.bank, clip, bins) for clip, bins in pairs)
+
+    def _restart(self, final_info: dict[str, Any]) -> dict[str, Any]:
+        assert self.finished is not None
+        final_obs = np.empty(self.num_envs, dtype=object)
+        final_obs[:] = unbatch(self._observation(self.finished))
+        self.episodes = self._start(None)
+        return _with_masks(
+            {
+                **glimpse_info(self.process, self.episodes),
+                "final_obs": final_obs,
+                "final_info": final_info,
+            }
+        )
+
+    def _start(self, clips: np.ndarray | None) -> Episodes:
+        bank = self.process.bank
+        if clips is None:
+            clips = np.array([generator.integers(len(bank)) for generator in self._generators])
+        return self.process.start(torch.as_tensor(clips, device=bank.device))
+
+    def _observation(self, episodes: Episodes) -> dict[str, np.ndarray]:
+        return as_numpy(self.process.observe(episodes))
+
+
+def unbatch(observation: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Split a batched observation into one dictionary an episode."""
+    rows = zip(*observation.values(), strict=True)
+    return [dict(zip(observation, row, strict=True)) for row in rows]
+
+
+def _with_masks(info: dict[str, Any]) -> dict[str, Any]:
+    """Add Gymnasium's `_key` masks: which episodes have the key (here always all)."""
+    count = len(info["bin"])
+    return {**info, **{f"_{key}": np.ones(count, dtype=bool) for key in info}}

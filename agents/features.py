@@ -1,0 +1,233 @@
+"""SharedFeatureCallback: any stable-baselines3 agent and the representation, trained jointly (section 4)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.process import Episodes
+from a3d_env.sb3 import Attention3DVecEnv
+from backbone.data.loader import ClipBatch
+from backbone.glimpse import describe
+from backbone.losses import identity_loss, triplet_loss
+from backbone.representation import Representation
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """How the representation is trained."""
+
+    learning_rate: float = 2e-4
+    """Of Adam, for the backbone, F_o, F_h and F_c."""
+    weight_decay: float = 0.0
+    """Of Adam."""
+    halve_every: int | None = None
+    """Batches after which all learning rates are halved, again and again."""
+    episodes_per_clip: int = 4
+    """M, the episodes that look at each clip of a batch."""
+    margin: float = 0.3
+    """Of the triplet loss (equation 14)."""
+    mining: Literal["batch_hard", "batch_all"] = "batch_hard"
+    """Which triplets."""
+    triplet_weight: float = 1.0
+    """Of the triplet loss beside the cross entropy."""
+    label_smoothing: float = 0.0
+    """Of the cross entropy (equation 15)."""
+
+
+class SharedFeatureCallback(BaseCallback):
+    """Gives the environment features of the current representation, and trains that on what was looked at.
+
+    Before a rollout it draws a batch of clips, runs the backbone and hands the environment every bin's feature.
+    When all episodes on these clips are over it computes cross entropy and triplet loss over the bins that were
+    visited, back through F_c, F_h, F_o and the backbone. The gradients wait until the agent has had its own
+    update: a `REINFORCE` agent adds the policy gradient of F_o and F_h to them. Then, before the next batch, the
+    representation takes its step. So a batch changes the parameters as one loss in one graph would.
+
+    On-policy and off-policy algorithms both work, as finished episodes are counted rather than rollouts. What an
+    off-policy algorithm has in its replay are features of earlier representations; they get stale, so the replay
+    should span few batches.
+
+    Args:
+        representation: the backbone and the glimpse network; the environment's is the same object.
+        batches: batch number `step` of the training, an endless sequence, already on its way.
+        labels: each person's number in F_c.
+        grid: the bins.
+        config: learning rate, losses, episodes per clip.
+
+    Attributes:
+        step: batches trained on so far.
+        metrics: of the last batch: losses, accuracy, reward, and the hit rate where the truth is known.
+
+    Raises:
+        TypeError: the agent's environment is not an `Attention3DVecEnv`.
+        ValueError: the environment's size is not the batch's clips times the episodes per clip, or a loss is not
+            finite.
+    """
+
+    def __init__(
+        self,
+        representation: Representation,
+        batches: Iterator[ClipBatch],
+        labels: dict[int, int],
+        grid: BinGrid,
+        config: JointConfig,
+    ):
+        super().__init__()
+        self.representation = representation
+        self.batches = batches
+        self.labels = labels
+        self.grid = grid
+        self.config = config
+        self.optimizer = torch.optim.Adam(
+            representation.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        # A period so long that it never ends stands for "never halved".
+        self.scheduler = torch.optim.lr_scheduler.StepLR(
+            self.optimizer, step_size=config.halve_every or 2**62, gamma=0.5
+        )
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self._features: _BatchFeatures | None = None
+        self._finished: list[Episodes] = []
+        self._step_is_pending = False
+
+    @property
+    def env(self) -> Attention3DVecEnv:
+        """The batched environment under whatever wrappers."""
+        env = self.training_env.unwrapped
+        if not isinstance(env, Attention3DVecEnv):
+            raise TypeError(f"joint training needs an Attention3DVecEnv, got {type(env).__name__}")
+        return env
+
+    def _on_rollout_start(self) -> None:
+        self.finish_step()
+        if self._features is None:
+            self._show(next(self.batches))
+
+    def _on_step(self) -> bool:
+        if self.locals["dones"].all():
+            finished = self.env.vector_env.finished
+            assert finished is not None
+            self._finished.append(finished)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self._finished:
+            self._learn_from(self._finished)
+            self._features, self._finished = None, []
+
+    def _on_training_end(self) -> None:
+        self.finish_step()
+
+    def finish_step(self) -> None:
+        """Let the optimiser take the step whose gradients are waiting, if one is."""
+        if not self._step_is_pending:
+            return
+        for name, module in (("F_o", self._glimpse.embed_observation), ("F_h", self._glimpse.embed_hidden)):
+            gradients = [p.grad for p in module.parameters() if p.grad is not None]
+            self.logger.record(f"train/gradient_norm_{name}", float(torch.nn.utils.get_total_norm(gradients)))
+        self.optimizer.step()
+        self.scheduler.step()
+        self._step_is_pending = False
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on, between two steps."""
+        return {
+            "step": self.step,
+            "representation": self.representation.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.step = state["step"]
+        self.representation.load_state_dict(state["representation"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+    @property
+    def _glimpse(self) -> Any:
+        return self.representation.glimpse
+
+    def _show(self, batch: ClipBatch) -> None:
+        """Run the backbone on a batch and begin an episode on each clip, M times."""
+        self.representation.train()
+        feature_map = self.representation.feature_map(batch.clip, batch.flow)
+        identity = torch.tensor([self.labels[person] for person in batch.person.tolist()])
+        bank = FeatureBank.from_feature_map(
+            feature_map,
+            self.grid,
+            identity.to(feature_map.device),
+            batch.source,
+            truth_boxes=batch.truth_boxes,
+        )
+        self._features = _BatchFeatures(self.grid.pool(feature_map), feature_map.mean((2, 3, 4)), bank)
+
+        env, per_clip = self.env, self.config.episodes_per_clip
+        if env.num_envs != len(bank) * per_clip:
+            raise ValueError(
+                f"a batch of {len(bank)} clips with {per_clip} episodes each needs an environment of "
+                f"{len(bank) * per_clip}, got {env.num_envs}"
+            )
+        env.set_bank(bank)
+        env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
+        self.model._last_obs = self.training_env.reset()
+
+    def _learn_from(self, finished: Sequence[Episodes]) -> None:
+        """Compute the supervised losses over the bins visited (equations 14 and 15) and their gradients."""
+        assert self._features is not None
+        bins, global_feature, bank = self._features.bins, self._features.global_feature, self._features.bank
+        clip = torch.cat([episodes.clip for episodes in finished])
+        visited = torch.cat([episodes.bins for episodes in finished])  # (N, T)
+        identity = bank.identity[clip]
+
+        locations = self.grid.locations.to(visited.device)[visited]
+        hidden = self._glimpse.unroll(bins[clip[:, None], visited], locations)
+        descriptor = describe(global_feature[clip], hidden)
+        logits = self._glimpse.identify(descriptor)
+        identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
+        triplet_part = triplet_loss(
+            descriptor, identity, margin=self.config.margin, mining=self.config.mining
+        )
+        loss = identity_part + self.config.triplet_weight * triplet_part
+        if not bool(torch.isfinite(loss)):
+            raise ValueError(
+                f"the loss became {loss.item()} at step {self.step}: is the learning rate "
+                f"{self.config.learning_rate} too high, or does a weights file hold NaN?"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._step_is_pending = True
+        self._note(
+            identity_loss=identity_part,
+            triplet_loss=triplet_part,
+            accuracy=(logits.argmax(1) == identity).float().mean(),
+            reward=self.env.vector_env.process.reward(logits.detach(), identity).mean(),
+        )
+        if bank.hits is not None:
+            seen = bank.hits.any(axis=1)[clip.cpu().numpy()]
+            hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
+            if seen.any():
+                self._note(hit_rate=hits[seen].mean())
+
+    def _note(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.metrics[name] = float(value)
+            self.logger.record(f"train/{name}", float(value))
+
+
+@dataclass(frozen=True)
+class _BatchFeatures:
+    """A batch's features with their graph, and the bank made of them without."""
+
+    bins: Tensor
+    global_feature: Tensor
+    bank: FeatureBank

@@ -1,0 +1,162 @@
+"""REINFORCE with a value baseline (equations 9 to 13), a stable-baselines3 algorithm."""
+
+from typing import Any, TypeVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from torch import Tensor
+from torch.nn import functional
+
+from agents.policy import AttentionPolicy
+from backbone.glimpse import GlimpseNetwork
+
+Self = TypeVar("Self", bound="REINFORCE")
+
+
+class REINFORCE(OnPolicyAlgorithm):
+    """Monte Carlo policy gradient on whole episodes, each step one gradient step.
+
+    The gradient is equation 13's, summed over an episode's steps and averaged over episodes: that of
+    stable-baselines3's A2C with gamma = gae_lambda = 1, times the episode's length.
+
+    If the environment's glimpse network asks for gradients (in joint training), the hidden states are computed
+    again from the bins in the buffer, so that the policy gradient reaches F_a, F_h and F_o through all steps
+    and stops at the bins' features. This class steps F_a and V alone; whoever trains the glimpse network steps
+    it. On a frozen glimpse network the hidden states of the observations are used as they are.
+
+    Args:
+        policy: `AttentionPolicy`.
+        env: an A3D environment, single or batched.
+        learning_rate: of F_a and V.
+        n_steps: steps per environment and rollout, a multiple of the episode's length; by default one episode.
+        normalize_advantage: divide the advantages of a rollout by their deviation, after centring them.
+        vf_coef: weight of the value network's own squared error.
+        max_grad_norm: clip the gradient of F_a and V to this norm; None for no clipping.
+        kwargs: `policy_kwargs`, `tensorboard_log`, `verbose`, `seed`, `device`, ... as in stable-baselines3.
+
+    Raises:
+        ValueError: the environment has no fixed number of decisions, or `n_steps` cuts an episode.
+    """
+
+    rollout_buffer: DictRolloutBuffer
+    policy: AttentionPolicy
+
+    def __init__(
+        self,
+        policy: type[AttentionPolicy],
+        env: GymEnv,
+        learning_rate: float | Schedule = 2e-4,
+        n_steps: int | None = None,
+        normalize_advantage: bool = False,
+        vf_coef: float = 0.5,
+        max_grad_norm: float | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ):
+        kwargs = {**kwargs, "gamma": 1.0, "gae_lambda": 1.0, "ent_coef": 0.0, "use_sde": False}
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            n_steps=n_steps or 0,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+            sde_sample_freq=-1,
+            supported_action_spaces=(spaces.Box,),
+            _init_setup_model=False,
+            **kwargs,
+        )
+        self.normalize_advantage = normalize_advantage
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        length = self.episode_length
+        self.n_steps = self.n_steps or length
+        if self.n_steps % length:
+            raise ValueError(
+                f"n_steps = {self.n_steps} would cut episodes of {length} steps: take a multiple of {length}"
+            )
+        super()._setup_model()
+
+    @property
+    def episode_length(self) -> int:
+        """T - 1, the steps of every episode.
+
+        Raises:
+            ValueError: the environment does not say.
+        """
+        if self.env is None or not self.env.has_attr("num_decisions"):
+            raise ValueError("REINFORCE needs an environment with a fixed number of decisions: an A3D one")
+        return self.env.get_attr("num_decisions")[0]
+
+    def train(self) -> None:
+        """Take one gradient step on the episodes of the rollout (equation 13)."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        # Buffers are (n_steps, n_envs, ...); an episode's steps become rows of (episodes, length, ...).
+        actions = self._by_episode(self.rollout_buffer.actions)
+        returns = self._by_episode(self.rollout_buffer.returns)
+        advantages = self._by_episode(self.rollout_buffer.advantages)
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+        hidden = self._hidden_states()
+        log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1))
+        log_prob = log_prob.view_as(advantages)
+        policy_loss = -(advantages * log_prob).sum(1).mean()  # equation 13, to be minimised
+        value_loss = functional.mse_loss(values, returns.flatten())
+
+        self.policy.optimizer.zero_grad()
+        (policy_loss + self.vf_coef * value_loss).backward()
+        parameters = list(self.policy.parameters())
+        self.logger.record("train/locator_gradient_norm", _gradient_norm(self.policy.action_net))
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        self.policy.optimizer.step()
+
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/policy_loss", policy_loss.item())
+        self.logger.record("train/value_loss", value_loss.item())
+        self.logger.record("train/log_prob", log_prob.mean().item())
+
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 100,
+        tb_log_name: str = "REINFORCE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train for that many environment steps; see stable-baselines3's `OnPolicyAlgorithm.learn`."""
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+
+    def _hidden_states(self) -> Tensor:
+        """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient if it is asked for."""
+        assert self.env is not None
+        glimpse: GlimpseNetwork = self.env.get_attr("glimpse")[0]
+        observations = self.rollout_buffer.observations
+        if not any(parameter.requires_grad for parameter in glimpse.parameters()):
+            return self._by_episode(observations["hidden"])
+        if len(set(map(id, self.env.get_attr("glimpse")))) > 1:
+            raise ValueError("the environments do not share one glimpse network: use the batched environment")
+        return glimpse.unroll(
+            self._by_episode(observations["bin"]), self._by_episode(observations["location"])
+        )
+
+    def _by_episode(self, steps: Any) -> Tensor:
+        """(n_steps, n_envs, ...) -> (n_steps / length * n_envs, length, ...)."""
+        steps = torch.as_tensor(steps, device=self.device)
+        return steps.unflatten(0, (-1, self.episode_length)).transpose(1, 2).flatten(0, 1)
+
+
+def _gradient_norm(module: torch.nn.Module) -> float:
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0

@@ -1,0 +1,90 @@
+"""Data sets by name: train, query and gallery tracklets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backbone.data.folder import read_folder, split_people
+from backbone.data.synthetic import SyntheticConfig, read_synthetic
+from backbone.data.tracklet import Tracklet
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which tracklets to train and test on."""
+
+    test_fraction: float = 0.5
+    """Share of a folder's people who are kept for the test."""
+    split_seed: int = 0
+    """Which people these are."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """What the built-in data draws."""
+
+
+@dataclass(frozen=True)
+class ReidData:
+    """Tracklets to train on and, of other people, queries and a gallery to search.
+
+    Attributes:
+        name: for people.
+        train: of the training identities.
+        query: each is searched for in the gallery.
+        gallery: what is searched; a query may be in it, as the same person by the same camera is left out.
+    """
+
+    name: str
+    train: list[Tracklet]
+    query: list[Tracklet]
+    gallery: list[Tracklet]
+
+    @property
+    def train_people(self) -> list[int]:
+        """The training identities' person ids, sorted: F_c's outputs in order."""
+        return sorted({tracklet.person for tracklet in self.train})
+
+
+def _synthetic(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    train, test = read_synthetic(config.synthetic, directory or cache)
+    query = [tracklet for tracklet in test if tracklet.camera == 0]
+    gallery = [tracklet for tracklet in test if tracklet.camera == 1]
+    return ReidData("synthetic", train, query, gallery)
+
+
+def _folder(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    if directory is None:
+        raise ValueError("which folder? Write --data folder:<directory>")
+    train, test = split_people(
+        read_folder(directory), test_fraction=config.test_fraction, seed=config.split_seed
+    )
+    # The first tracklet of each person in each camera asks, if another camera has an answer.
+    cameras: dict[int, set[int]] = {}
+    for tracklet in test:
+        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
+    first = {(tracklet.person, tracklet.camera): tracklet for tracklet in reversed(test)}
+    query = [tracklet for (person, _), tracklet in sorted(first.items()) if len(cameras[person]) > 1]
+    return ReidData(f"folder:{directory}", train, query, test)
+
+
+DATASETS: dict[str, Callable[[Path | None, DataConfig, Path], ReidData]] = {
+    "synthetic": _synthetic,
+    "folder": _folder,
+}
+
+
+def load_data(spec: str, config: DataConfig, cache: Path) -> ReidData:
+    """Read the data set that `NAME[:DIRECTORY]` names.
+
+    Args:
+        spec: a name of `DATASETS`, with a directory where the data set needs one.
+        config: its settings.
+        cache: where drawn data is kept.
+
+    Raises:
+        ValueError: unknown name, or data that is missing or damaged (the message says what and where).
+    """
+    name, _, directory = spec.partition(":")
+    if name not in DATASETS:
+        raise ValueError(
+            f"unknown data {name!r}; known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY)"
+        )
+    return DATASETS[name](Path(directory) if directory else None, config, cache)

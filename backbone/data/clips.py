@@ -1,0 +1,97 @@
+"""Clips out of tracklets, and the identity sampler, as functions of a seed and a step.
+
+A batch is a function of (seed, step) alone, so that a resumed run sees the batches of an uninterrupted one.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from backbone.data.tracklet import Tracklet
+
+
+def random_clip(tracklet_length: int, num_frames: int, generator: np.random.Generator) -> np.ndarray:
+    """Return the frame indices of a random run of consecutive frames, int64 (num_frames,).
+
+    A tracklet shorter than the clip is padded by repeating its last frame.
+    """
+    start = int(generator.integers(max(tracklet_length - num_frames, 0) + 1))
+    return _padded(start, num_frames, tracklet_length)
+
+
+def consecutive_clips(tracklet_length: int, num_frames: int) -> list[np.ndarray]:
+    """Cut a tracklet into clips without gaps (section 5), each int64 (num_frames,); the last one is padded."""
+    return [_padded(start, num_frames, tracklet_length) for start in range(0, tracklet_length, num_frames)]
+
+
+def _padded(start: int, num_frames: int, tracklet_length: int) -> np.ndarray:
+    return np.minimum(np.arange(start, start + num_frames), tracklet_length - 1)
+
+
+class IdentitySampler:
+    """Draws P persons x K clips a batch; every person comes once an epoch.
+
+    Args:
+        tracklets: to draw from.
+        num_people: P.
+        clips_per_person: K.
+        num_frames: L, the frames of a clip.
+        seed: of all draws.
+
+    Raises:
+        ValueError: there are fewer people than P.
+    """
+
+    def __init__(
+        self,
+        tracklets: Sequence[Tracklet],
+        num_people: int,
+        clips_per_person: int,
+        num_frames: int,
+        seed: int,
+    ):
+        self.tracklets = tracklets
+        self.num_people = num_people
+        self.clips_per_person = clips_per_person
+        self.num_frames = num_frames
+        self.seed = seed
+        self._by_person: dict[int, list[int]] = defaultdict(list)
+        for index, tracklet in enumerate(tracklets):
+            self._by_person[tracklet.person].append(index)
+        if len(self._by_person) < num_people:
+            raise ValueError(
+                f"a batch of {num_people} people needs as many to train on, got {len(self._by_person)}: "
+                "make the batch smaller or give more people"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which nearly all people come once: those left over sit out, other ones each epoch."""
+        return len(self._by_person) // self.num_people
+
+    def batch(self, step: int) -> list[tuple[int, np.ndarray]]:
+        """Return the clips of batch number `step`: P x K pairs of tracklet index and frame indices.
+
+        A person's tracklets are used in turn, in random order; one that comes again starts at another frame
+        where it can.
+        """
+        epoch, position = divmod(step, self.batches_per_epoch)
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(sorted(self._by_person))
+        people = order[position * self.num_people : (position + 1) * self.num_people]
+        generator = np.random.default_rng([self.seed, 1, step])
+        return [clip for person in people for clip in self._clips_of(int(person), generator)]
+
+    def _clips_of(self, person: int, generator: np.random.Generator) -> list[tuple[int, np.ndarray]]:
+        order = generator.permutation(self._by_person[person])
+        used: dict[int, set[int]] = defaultdict(set)
+        clips = []
+        for turn in range(self.clips_per_person):
+            index = int(order[turn % len(order)])
+            length = len(self.tracklets[index])
+            starts = np.arange(max(length - self.num_frames, 0) + 1)
+            fresh = np.setdiff1d(starts, list(used[index]))
+            start = int(generator.choice(fresh if len(fresh) else starts))
+            used[index].add(start)
+            clips.append((index, _padded(start, self.num_frames, length)))
+        return clips

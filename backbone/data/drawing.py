@@ -1,0 +1,160 @@
+"""Drawn pedestrians: one walker, its clothes and the thing it carries, on a canvas that knows the thing."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Colour = tuple[int, int, int]
+
+SUBPIXEL_BITS = 4  # OpenCV takes coordinates in 1/16 px
+THING_MARK = 255  # the canvas's fourth channel: where the thing is seen
+
+# Where a thing sits: sideways (1 = the side that the walker turns its back to) and down, in body heights.
+PLACES = {
+    "hat": (0.0, -0.47),
+    "back": (0.15, -0.24),
+    "chest": (-0.09, -0.20),
+    "hip": (0.12, 0.03),
+    "hand": (-0.19, 0.12),
+    "ankle": (0.05, 0.40),
+}
+# Corners of each shape around its middle; a disc has many.
+_TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+SHAPES = {
+    "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.9,
+    "disc": np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1) * 1.05,
+    "triangle": np.array([(0, -1.2), (1.2, 0.9), (-1.2, 0.9)]),
+    "bar": np.array([(-0.5, -1.6), (0.5, -1.6), (0.5, 1.6), (-0.5, 1.6)]),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a walker looks like, whoever films it.
+
+    Attributes:
+        top: the jacket's colour, RGB.
+        bottom: the trousers' colour, RGB.
+        hair: RGB.
+        skin: RGB.
+        place: where the thing sits, a name of `PLACES`.
+        shape: the thing's shape, a name of `SHAPES`.
+        colour: the thing's colour, RGB.
+        stride: how far the legs swing, in radians.
+        period: frames of one walking cycle.
+        build: width of the body over the usual.
+    """
+
+    top: Colour
+    bottom: Colour
+    hair: Colour
+    skin: Colour
+    place: str
+    shape: str
+    colour: Colour
+    stride: float
+    period: float
+    build: float
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a walker is in one frame: middle of the body and its height in pixels, phase in radians.
+
+    Attributes:
+        x: middle of the body, px.
+        y: middle of the body, px.
+        height: px.
+        phase: of the walking cycle, radians.
+        facing: 1 or -1: which way it walks.
+        shows_thing: whether the thing is seen (not behind the body).
+    """
+
+    x: float
+    y: float
+    height: float
+    phase: float
+    facing: int
+    shows_thing: bool
+
+
+def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) -> None:
+    """Draw a walker on a canvas, uint8 (height, width, 4): RGB and the thing's mark.
+
+    Everything drawn covers what is under it, in the mark channel too: an occluded thing loses its mark.
+
+    Args:
+        canvas: drawn on in place.
+        look: what the walker looks like.
+        pose: where it is.
+        mark: what to write into the fourth channel where this walker's thing is seen.
+    """
+    size = pose.height
+    swing = look.stride * np.sin(pose.phase)
+    hip = (pose.x, pose.y + 0.06 * size)
+    neck = (pose.x, pose.y - 0.30 * size)
+    limb = max(1, round(0.075 * size * look.build))
+    darker = _shade(look.bottom, 0.75)
+
+    _limb(canvas, hip, 0.24 * size, -swing, limb, darker, bend=0.25 * swing)
+    _limb(canvas, neck, 0.19 * size, 0.8 * swing, limb, _shade(look.top, 0.7))
+    _limb(canvas, hip, 0.24 * size, swing, limb, look.bottom, bend=-0.25 * swing)
+    _polygon(canvas, _torso(pose, look), look.top)
+    _ellipse(canvas, (pose.x, pose.y - 0.40 * size), 0.062 * size, 0.08 * size, look.skin)
+    _ellipse(canvas, (pose.x, pose.y - 0.44 * size), 0.064 * size, 0.05 * size, look.hair)
+    _limb(canvas, neck, 0.19 * size, -0.8 * swing, limb, _shade(look.top, 0.85))
+    if pose.shows_thing:
+        sideways, down = PLACES[look.place]
+        middle = (pose.x + pose.facing * sideways * size, pose.y + down * size)
+        outline = np.array(middle) + SHAPES[look.shape] * 0.066 * size
+        _polygon(canvas, outline, look.colour, mark)
+
+
+def _torso(pose: Pose, look: Look) -> np.ndarray:
+    half = 0.105 * pose.height * look.build
+    top, bottom = pose.y - 0.32 * pose.height, pose.y + 0.09 * pose.height
+    return np.array(
+        [
+            (pose.x - half, top),
+            (pose.x + half, top),
+            (pose.x + 0.8 * half, bottom),
+            (pose.x - 0.8 * half, bottom),
+        ]
+    )
+
+
+def _limb(
+    canvas: np.ndarray,
+    start: tuple[float, float],
+    length: float,
+    angle: float,
+    thickness: int,
+    colour: Colour,
+    bend: float = 0.0,
+) -> None:
+    """Draw two lines of `length` px, the first at `angle` from straight down, the second bent by `bend`."""
+    knee = (start[0] + length * np.sin(angle), start[1] + length * np.cos(angle))
+    foot = (knee[0] + length * np.sin(angle + bend), knee[1] + length * np.cos(angle + bend))
+    points = [_subpixel(np.array([start, knee, foot]))]
+    cv2.polylines(canvas, points, False, (*colour, 0), thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _polygon(canvas: np.ndarray, outline: np.ndarray, colour: Colour, mark: int = 0) -> None:
+    cv2.fillPoly(canvas, [_subpixel(outline)], (*colour, mark), cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _ellipse(
+    canvas: np.ndarray, middle: tuple[float, float], half_width: float, half_height: float, colour: Colour
+) -> None:
+    outline = np.array(middle) + np.stack([np.cos(_TURN) * half_width, np.sin(_TURN) * half_height], axis=1)
+    _polygon(canvas, outline, colour)
+
+
+def _subpixel(points: np.ndarray) -> np.ndarray:
+    return np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
+
+
+def _shade(colour: Colour, factor: float) -> Colour:
+    red, green, blue = (round(channel * factor) for channel in colour)
+    return red, green, blue

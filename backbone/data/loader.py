@@ -1,0 +1,165 @@
+"""Batches of clips, loaded by workers ahead of the network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from backbone.data.cache import FrameCache
+from backbone.data.clips import IdentitySampler, consecutive_clips
+from backbone.data.tracklet import Tracklet
+from backbone.data.transforms import AugmentConfig, augment
+from backbone.flow import flow_indices
+
+
+@dataclass(frozen=True)
+class LoadConfig:
+    """How clips are cut and loaded."""
+
+    height: int = 128
+    """Frames are resized to this, in pixels."""
+    width: int = 64
+    """Frames are resized to this, in pixels."""
+    num_frames: int = 6
+    """Frames of a clip."""
+    num_people: int = 4
+    """Persons of a training batch."""
+    clips_per_person: int = 4
+    """Clips of each."""
+    workers: int = 1
+    """Processes that load ahead; 0 loads in the training process."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random mirror and erasing."""
+
+
+@dataclass
+class ClipBatch:
+    """B clips of one size.
+
+    Attributes:
+        clip: uint8 (B, L, H, W, 3), RGB.
+        flow: float16 (B, L, H, W, 2), pixels per frame, or None.
+        person: person ids, int64 (B,).
+        tracklet: the number of each clip's tracklet in the list it was cut from, int64 (B,).
+        source: the tracklets' names.
+        truth_boxes: float32 (B, L, 4), x0, y0, x1, y1 in pixels of the clip; NaN rows where the thing is out
+            of sight. None if unknown.
+    """
+
+    clip: Tensor
+    flow: Tensor | None
+    person: Tensor
+    tracklet: Tensor
+    source: list[str]
+    truth_boxes: np.ndarray | None
+
+
+class _Batches(Dataset[ClipBatch], ABC):
+    """Whole batches by number: a worker makes one at a time."""
+
+    def __init__(self, tracklets: Sequence[Tracklet], cache: FrameCache):
+        self.tracklets = tracklets
+        self.cache = cache
+
+    @abstractmethod
+    def clips(self, number: int) -> list[tuple[int, np.ndarray]]:
+        """Return tracklet index and frame indices of each clip of a batch."""
+
+    def augmentation(self, number: int) -> tuple[AugmentConfig, np.random.Generator] | None:
+        """Return how to change the clips of a batch, or None."""
+        return None
+
+    def __getitem__(self, number: int) -> ClipBatch:
+        augmentation = self.augmentation(number)
+        rows = []
+        for index, frame_indices in self.clips(number):
+            tracklet = self.tracklets[index]
+            clip = self.cache.frames(tracklet)[frame_indices]
+            flow = None
+            if self.cache.flow_method is not None:
+                flow = self.cache.flow(tracklet)[flow_indices(frame_indices)]
+            boxes = None if tracklet.truth_boxes is None else tracklet.truth_boxes[frame_indices]
+            if augmentation is not None:
+                clip, flow, boxes = augment(clip, flow, boxes, *augmentation)
+            rows.append((index, clip, flow, boxes))
+        return self._collate(rows)
+
+    def _collate(self, rows: list[tuple[int, np.ndarray, np.ndarray | None, np.ndarray | None]]) -> ClipBatch:
+        indices, clips, flows, boxes = zip(*rows, strict=True)
+        scale = np.array([self.cache.width, self.cache.height] * 2, dtype=np.float32)
+        return ClipBatch(
+            clip=torch.from_numpy(np.stack(clips)),
+            flow=None if flows[0] is None else torch.from_numpy(np.stack(flows)),
+            person=torch.tensor([self.tracklets[index].person for index in indices]),
+            tracklet=torch.tensor(indices),
+            source=[self.tracklets[index].source for index in indices],
+            truth_boxes=None if any(box is None for box in boxes) else np.stack(boxes) * scale,
+        )
+
+
+class TrainingBatches(_Batches):
+    """Batch number `step` of training: P persons x K random clips, augmented."""
+
+    def __init__(
+        self,
+        tracklets: Sequence[Tracklet],
+        cache: FrameCache,
+        sampler: IdentitySampler,
+        augment: AugmentConfig,
+    ):
+        super().__init__(tracklets, cache)
+        self.sampler = sampler
+        self.augment = augment
+
+    def clips(self, number: int) -> list[tuple[int, np.ndarray]]:
+        """Draw the clips of a batch."""
+        return self.sampler.batch(number)
+
+    def augmentation(self, number: int) -> tuple[AugmentConfig, np.random.Generator]:
+        """Return the settings and the batch's own generator."""
+        return self.augment, np.random.default_rng([self.sampler.seed, 2, number])
+
+
+class TestBatches(_Batches):
+    """All consecutive clips of all tracklets, in order, `clips_per_batch` at a time."""
+
+    __test__ = False  # no test case of pytest's
+
+    def __init__(
+        self, tracklets: Sequence[Tracklet], cache: FrameCache, num_frames: int, clips_per_batch: int
+    ):
+        super().__init__(tracklets, cache)
+        self.all_clips = [
+            (index, frame_indices)
+            for index, tracklet in enumerate(tracklets)
+            for frame_indices in consecutive_clips(len(tracklet), num_frames)
+        ]
+        self.clips_per_batch = clips_per_batch
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-len(self.all_clips) // self.clips_per_batch)
+
+    def clips(self, number: int) -> list[tuple[int, np.ndarray]]:
+        """Return the next clips; the last batch may be smaller."""
+        return self.all_clips[number * self.clips_per_batch : (number + 1) * self.clips_per_batch]
+
+
+def load_ahead(batches: Dataset[ClipBatch], numbers: range, workers: int) -> Iterator[ClipBatch]:
+    """Yield the batches of these numbers, in order, made by worker processes ahead of use.
+
+    A worker's error is raised here, with the worker's own message.
+    """
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=min(workers, len(numbers)),
+        prefetch_factor=4 if workers and len(numbers) else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    yield from loader

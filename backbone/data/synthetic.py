@@ -1,0 +1,313 @@
+"""The built-in data: drawn pedestrians who share clothes and differ in a thing that they carry.
+
+What makes real tracklets hard is here: the thing sits in one place of the body and is seen in some frames
+only; passers-by with things of their own cross in front and behind; two cameras have colours and backgrounds of
+their own. And the truth is known: where the thing is in each frame, so that attention can be scored.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from backbone.data.drawing import PLACES, SHAPES, THING_MARK, Colour, Look, Pose, draw_walker
+from backbone.data.tracklet import FrameArray, Tracklet
+
+# Part of the cache's key: raise it when the drawing changes.
+DRAWING_VERSION = 1
+
+TOPS: tuple[Colour, ...] = ((70, 74, 84), (112, 96, 84), (74, 92, 80), (104, 104, 110), (84, 72, 92))
+BOTTOMS: tuple[Colour, ...] = ((44, 48, 62), (86, 80, 68), (58, 58, 58), (66, 78, 92))
+HAIR: tuple[Colour, ...] = ((40, 32, 28), (92, 66, 42), (24, 24, 26))
+SKIN: tuple[Colour, ...] = ((224, 188, 162), (176, 128, 98), (120, 84, 62))
+THING_COLOURS: tuple[Colour, ...] = (
+    (225, 40, 40),
+    (40, 170, 60),
+    (50, 90, 230),
+    (240, 210, 40),
+    (230, 60, 200),
+    (40, 210, 220),
+    (245, 130, 20),
+    (240, 240, 240),
+)
+NUM_CAMERAS = 2
+MIN_SEEN_SHARE = 0.4  # a thing counts as seen if at least this share of it is not occluded
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """What is drawn. Equal settings give equal pixels."""
+
+    num_train_people: int = 150
+    """Identities to train on."""
+    num_test_people: int = 100
+    """Other identities to test on."""
+    tracklets_per_camera: int = 2
+    """Tracklets of each training person in each of the two cameras; test people have one."""
+    num_frames: int = 16
+    """Frames of a tracklet."""
+    height: int = 128
+    """Pixels."""
+    width: int = 64
+    """Pixels."""
+    num_outfits: int = 6
+    """Different clothes; people share them."""
+    seen_frames: tuple[int, int] = (5, 9)
+    """The thing is seen for so many frames at a stretch (least, most)..."""
+    hidden_frames: tuple[int, int] = (3, 6)
+    """...and then hidden for so many."""
+    passers_by: float = 1.0
+    """Expected number of people who cross in a tracklet."""
+    seed: int = 0
+    """The data's own seed, apart from the training's."""
+
+    def __post_init__(self) -> None:
+        people, looks = self.num_train_people + self.num_test_people, len(self.all_looks())
+        if min(self.num_train_people, self.num_test_people) < 2 or people > looks:
+            raise ValueError(
+                f"synthetic data needs 2 or more train and test people and at most {looks} with "
+                f"{self.num_outfits} outfits, got {self.num_train_people} and {self.num_test_people}"
+            )
+        if min(self.num_frames, self.tracklets_per_camera, self.num_outfits) < 1:
+            raise ValueError("synthetic data needs at least 1 frame, tracklet per camera and outfit")
+        if self.height < 32 or self.width < 16:
+            raise ValueError(f"a pedestrian needs 32 x 16 pixels or more, got {self.height} x {self.width}")
+
+    def all_looks(self) -> list[tuple[int, str, str, Colour]]:
+        """Return every combination of outfit, place, shape and colour: the identities there can be."""
+        return list(product(range(self.num_outfits), PLACES, SHAPES, THING_COLOURS))
+
+    @property
+    def key(self) -> str:
+        """A name for the cache, of everything that the pixels depend on."""
+        text = json.dumps({**asdict(self), "version": DRAWING_VERSION}, sort_keys=True)
+        return f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet], list[Tracklet]]:
+    """Return the train and the test tracklets, drawn at the first call and read from `cache` afterwards.
+
+    Persons are numbered through, train people first; cameras are 0 and 1. Test people have a tracklet in each.
+    """
+    folder = cache / config.key
+    if not folder.is_dir():
+        _draw_into(config, folder)
+    boxes = np.load(folder / "truth_boxes.npy")
+    tracklets = [
+        Tracklet(person, camera, FrameArray(folder / "frames.npy", row), f"synthetic/{row}", boxes[row])
+        for row, (person, camera) in enumerate(_plan(config))
+    ]
+    train = [tracklet for tracklet in tracklets if tracklet.person < config.num_train_people]
+    return train, tracklets[len(train) :]
+
+
+def draw_tracklet(
+    look: Look, config: SyntheticConfig, camera: "Camera", generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one tracklet.
+
+    Returns:
+        Frames uint8 (num_frames, height, width, 3), and the thing's box in each, float32 (num_frames, 4): x0,
+        y0, x1, y1 as shares of the frame; NaN where it is out of sight.
+    """
+    height, width = config.height, config.width
+    walk = _walk(look, config, generator)
+    passers = [_passer_by(config, generator) for _ in range(generator.poisson(config.passers_by))]
+    canvases = camera.background(config, generator)
+    for frame, canvas in enumerate(canvases):
+        for stranger, poses, in_front in passers:
+            if not in_front:
+                draw_walker(canvas, stranger, poses[frame])
+        draw_walker(canvas, look, walk[frame], mark=THING_MARK)
+        for stranger, poses, in_front in passers:
+            if in_front:
+                draw_walker(canvas, stranger, poses[frame])
+    boxes = np.stack(
+        [_seen_box(canvas[:, :, 3], walk[frame].height) for frame, canvas in enumerate(canvases)]
+    )
+    boxes /= np.array([width, height, width, height], dtype=np.float32)
+    return camera.film(canvases[..., :3], generator), boxes
+
+
+class Camera:
+    """A camera with a place of its own to look at, and colours of its own."""
+
+    def __init__(self, config: SyntheticConfig, generator: np.random.Generator):
+        height, width = config.height, 4 * config.width
+        scene = np.full((height, width, 4), 0, dtype=np.uint8)
+        ground = generator.integers(90, 170, 3)
+        scene[..., :3] = ground * np.linspace(1.15, 0.75, height)[:, None, None]
+        for _ in range(24):
+            x, y = generator.integers(0, width), generator.integers(0, height * 3 // 4)
+            w, h = generator.integers(width // 32, width // 6), generator.integers(height // 16, height // 3)
+            colour = (generator.integers(60, 190) + generator.integers(-25, 26, 3)).clip(0, 255)
+            cv2.rectangle(scene, (int(x), int(y)), (int(x + w), int(y + h)), (*map(int, colour), 0), -1)
+        self.scene = np.concatenate([scene, scene], axis=1)  # wraps around
+        gain, tint = generator.uniform(0.85, 1.15, 3), generator.uniform(-12, 12, 3)
+        levels = np.arange(256)[:, None] / 255
+        gamma = generator.uniform(0.85, 1.2)
+        self.tone = (255 * levels**gamma * gain + tint).clip(0, 255).astype(np.uint8)[None]
+        self.noise = generator.normal(0, 5, (2, 2 * height, 2 * config.width, 3)).astype(np.int16)
+
+    def background(self, config: SyntheticConfig, generator: np.random.Generator) -> np.ndarray:
+        """Return fresh canvases (num_frames, height, width, 4); the camera follows, so the place moves."""
+        total = self.scene.shape[1] // 2
+        start, speed = generator.integers(0, total), generator.uniform(-2.5, 2.5) * config.width / 64
+        lefts = (start + np.round(speed * np.arange(config.num_frames))).astype(int) % total
+        return np.stack([self.scene[:, left : left + config.width] for left in lefts])
+
+    def film(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Give frames (n, height, width, 3) the camera's colours and noise."""
+        n, height, width, _ = frames.shape
+        toned = cv2.LUT(np.ascontiguousarray(frames).reshape(1, -1, 3), self.tone).reshape(frames.shape)
+        tops, lefts = generator.integers(0, height, n), generator.integers(0, width, n)
+        noise = np.stack(
+            [
+                self.noise[i % 2, t : t + height, x : x + width]
+                for i, (t, x) in enumerate(zip(tops, lefts, strict=True))
+            ]
+        )
+        return (toned + noise).clip(0, 255).astype(np.uint8)
+
+
+def _plan(config: SyntheticConfig) -> list[tuple[int, int]]:
+    """Return person and camera of each tracklet, in order."""
+    train = product(range(config.num_train_people), range(NUM_CAMERAS), range(config.tracklets_per_camera))
+    people = config.num_train_people + config.num_test_people
+    test = product(range(config.num_train_people, people), range(NUM_CAMERAS))
+    return [(person, camera) for person, camera, _ in train] + list(test)
+
+
+def _draw_into(config: SyntheticConfig, folder: Path) -> None:
+    """Draw everything into a temporary folder, then give it its name."""
+    plan = _plan(config)
+    looks = _people(config)
+    cameras = [Camera(config, np.random.default_rng([config.seed, 1, c])) for c in range(NUM_CAMERAS)]
+    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        shape = (len(plan), config.num_frames, config.height, config.width, 3)
+        frames = np.lib.format.open_memmap(partial / "frames.npy", "w+", np.uint8, shape)
+        boxes = np.empty((*shape[:2], 4), dtype=np.float32)
+        for row, (person, camera) in enumerate(plan):
+            generator = np.random.default_rng([config.seed, 2, row])
+            frames[row], boxes[row] = draw_tracklet(looks[person], config, cameras[camera], generator)
+        frames.flush()
+        np.save(partial / "truth_boxes.npy", boxes)
+        _rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, folder: Path) -> None:
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process drew the same meanwhile
+            raise
+
+
+def _people(config: SyntheticConfig) -> list[Look]:
+    """Draw the people: different looks, clothes shared by many, gait and build of their own."""
+    generator = np.random.default_rng([config.seed, 0])
+    outfits = generator.permutation(len(TOPS) * len(BOTTOMS))
+    looks = config.all_looks()
+    people = config.num_train_people + config.num_test_people
+    chosen = generator.choice(len(looks), people, replace=False)
+    return [_dressed(int(outfits[looks[i][0] % len(outfits)]), *looks[i][1:], generator) for i in chosen]
+
+
+def _dressed(outfit: int, place: str, shape: str, colour: Colour, generator: np.random.Generator) -> Look:
+    return Look(
+        top=TOPS[outfit % len(TOPS)],
+        bottom=BOTTOMS[outfit // len(TOPS)],
+        hair=HAIR[outfit % len(HAIR)],
+        skin=SKIN[outfit % len(SKIN)],
+        place=place,
+        shape=shape,
+        colour=colour,
+        stride=generator.uniform(0.3, 0.65),
+        period=generator.uniform(8, 16),
+        build=generator.uniform(0.9, 1.15),
+    )
+
+
+def _stranger(generator: np.random.Generator) -> Look:
+    return _dressed(
+        int(generator.integers(len(TOPS) * len(BOTTOMS))),
+        str(generator.choice(list(PLACES))),
+        str(generator.choice(list(SHAPES))),
+        THING_COLOURS[generator.integers(len(THING_COLOURS))],
+        generator,
+    )
+
+
+def _walk(look: Look, config: SyntheticConfig, generator: np.random.Generator) -> list[Pose]:
+    """Return the person's pose in each frame: walking on the spot, as the tracker's box follows, with jitter."""
+    n = config.num_frames
+    facing = int(generator.choice((-1, 1)))
+    phase = generator.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(n) / look.period
+    drift = np.cumsum(generator.normal(0, 0.4, (n, 2)), axis=0) + generator.normal(0, 1.5, 2)
+    scale = config.height / 128
+    height = 108 * scale * generator.uniform(0.95, 1.05)
+    seen = _seen_frames(config, generator)
+    return [
+        Pose(
+            x=config.width / 2 + drift[i, 0] * scale,
+            y=config.height / 2 + (drift[i, 1] - 1.5 * abs(np.sin(phase[i]))) * scale,
+            height=height,
+            phase=phase[i],
+            facing=facing,
+            shows_thing=bool(seen[i]),
+        )
+        for i in range(n)
+    ]
+
+
+def _seen_frames(config: SyntheticConfig, generator: np.random.Generator) -> np.ndarray:
+    """Return in which frames the thing is seen: stretches of seen and hidden ones, from a random start."""
+    pattern: list[bool] = []
+    while len(pattern) < 2 * config.num_frames + config.seen_frames[1] + config.hidden_frames[1]:
+        for is_seen, (least, most) in ((True, config.seen_frames), (False, config.hidden_frames)):
+            pattern += [is_seen] * int(generator.integers(least, most + 1))
+    start = int(generator.integers(config.num_frames))
+    return np.array(pattern[start : start + config.num_frames])
+
+
+def _passer_by(config: SyntheticConfig, generator: np.random.Generator) -> tuple[Look, list[Pose], bool]:
+    """Return a stranger, its poses as it crosses the picture, and whether it passes in front."""
+    look, n = _stranger(generator), config.num_frames
+    facing = int(generator.choice((-1, 1)))
+    in_front = bool(generator.random() < 0.5)
+    speed = generator.uniform(3, 7) * config.width / 64
+    middle = generator.uniform(0, n)  # the frame in which it is at the centre
+    scale = config.height / 128 * (1.05 if in_front else 0.85)
+    poses = [
+        Pose(
+            x=config.width / 2 + facing * speed * (frame - middle),
+            y=config.height / 2 + (2 if in_front else -6) * scale,
+            height=108 * scale,
+            phase=2 * np.pi * frame / look.period,
+            facing=facing,
+            shows_thing=True,
+        )
+        for frame in range(n)
+    ]
+    return look, poses, in_front
+
+
+def _seen_box(mark: np.ndarray, body_height: float) -> np.ndarray:
+    """Return the box of the thing's mark, float32 (4,) in pixels, or NaN if too little of it is seen."""
+    seen = mark > THING_MARK // 2
+    full_area = (2 * 0.066 * body_height) ** 2 * 0.7
+    if seen.sum() < MIN_SEEN_SHARE * full_area:
+        return np.full(4, np.nan, dtype=np.float32)
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float32)

@@ -1,0 +1,198 @@
+"""Tracklets: short videos of one person, and the places that their frames are read from."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+
+class Frames(Protocol):
+    """A run of frames in order. `read` decodes them; `key` names them for a cache."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    def read(self) -> Iterator[np.ndarray]:
+        """Yield each frame as RGB uint8 (height, width, 3), at its own size."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """A hexadecimal digest that changes when the files behind the frames do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tracklet:
+    """A short video of one person by one camera.
+
+    Attributes:
+        person: the person's id, as in re-ID code (`pid`).
+        camera: the camera's id (`camid`).
+        frames: where the frames are: `FrameFiles`, `VideoSlice` or `FrameArray`.
+        source: a name for people to read, such as `folder/0012/cam1/0003`.
+        truth_boxes: where the truth is known, the box of the identifying thing in each frame,
+            float32 (num_frames, 4) as x0, y0, x1, y1, shares of the frame's width and height; a row of NaN
+            where it is out of sight. Otherwise None.
+    """
+
+    person: int
+    camera: int
+    frames: Frames
+    source: str
+    truth_boxes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """Frames as image files, one a frame, in the order given."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.paths)
+
+    def read(self) -> Iterator[np.ndarray]:
+        """Decode file after file.
+
+        Raises:
+            ValueError: a file is missing or is no readable image; the message names it.
+        """
+        for path in self.paths:
+            yield read_image(path)
+
+    @property
+    def key(self) -> str:
+        """A digest of the files' paths, sizes and modification times."""
+        return _digest([*map(_stamp, self.paths)])
+
+
+@dataclass(frozen=True, eq=False)
+class VideoSlice:
+    """Consecutive frames of a video, each cropped to a box.
+
+    Attributes:
+        video: the video file.
+        start: the first frame, 0-based.
+        boxes: int (num_frames, 4) as x0, y0, x1, y1 in pixels, half-open, inside the frame.
+    """
+
+    video: Path
+    start: int
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of boxes, one a frame."""
+        return len(self.boxes)
+
+    def read(self) -> Iterator[np.ndarray]:
+        """Decode the video up to the slice's end and yield the crops.
+
+        Raises:
+            ValueError: the video can't be opened, or ends before the slice does.
+        """
+        frames = read_video(self.video)
+        for frame_index, frame in enumerate(frames):
+            if frame_index >= self.start:
+                yield crop(frame, self.boxes[frame_index - self.start])
+            if frame_index + 1 == self.start + len(self):
+                return
+        raise ValueError(
+            f"{self.video} ends before frame {self.start + len(self)} (1-based), which this slice needs: "
+            "is the file truncated?"
+        )
+
+    @property
+    def key(self) -> str:
+        """A digest of the video file and the boxes."""
+        return _digest([_stamp(self.video), str(self.start), self.boxes.tolist()])
+
+
+@dataclass(frozen=True)
+class FrameArray:
+    """One row of a uint8 file (num_tracklets, num_frames, height, width, 3), read by memory map."""
+
+    path: Path
+    row: int
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.array())
+
+    def array(self) -> np.ndarray:
+        """Return the frames, uint8 (num_frames, height, width, 3), not yet read from disk."""
+        return np.load(self.path, mmap_mode="r")[self.row]
+
+    def read(self) -> Iterator[np.ndarray]:
+        """Yield frame after frame."""
+        yield from self.array()
+
+    @property
+    def key(self) -> str:
+        """A digest of the file and the row."""
+        return _digest([_stamp(self.path), self.row])
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image file to RGB uint8 (height, width, 3).
+
+    Raises:
+        ValueError: the file is missing, empty or no image that OpenCV can decode.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ValueError(f"cannot read the frame {path}: {error.strerror or error}") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise ValueError(
+            f"{path} ({data.size} bytes) is no image that can be decoded: is it truncated? "
+            "Replace the file, or remove it from the tracklet."
+        )
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def read_video(path: Path) -> Iterator[np.ndarray]:
+    """Yield each frame of a video, RGB uint8 (height, width, 3), until no more can be decoded.
+
+    Raises:
+        ValueError: the file is missing or no video that OpenCV can open.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no video at {path}")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise ValueError(f"{path} is no video that OpenCV can open: is it truncated?")
+        while True:
+            decoded, frame = capture.read()
+            if not decoded:
+                return
+            yield np.ascontiguousarray(frame[:, :, ::-1])
+    finally:
+        capture.release()
+
+
+def crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the part of a frame (height, width, 3) inside a half-open box x0, y0, x1, y1."""
+    x0, y0, x1, y1 = (int(edge) for edge in box)
+    return frame[y0:y1, x0:x1]
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _digest(parts: list) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

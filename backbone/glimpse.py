@@ -1,0 +1,101 @@
+"""What a glimpse does to the hidden state, and the identity head: F_o, F_h and F_c (Table IV)."""
+
+import torch
+from torch import Tensor, nn
+
+HIDDEN_SIZE = 256
+EMBEDDING_SIZE = 128
+
+
+class RowwiseLinear(nn.Linear):
+    """A linear layer whose rows come out the same, bit for bit, whatever batch they are in.
+
+    A matrix product rounds differently for another number of rows, so an episode stepped alone would drift
+    from the same episode in a batch. Where no gradient is recorded on the CPU, each row is its own product of
+    one fixed shape: twice the time of one large product, which is still small beside the rest of a step.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, in_features) -> (N, out_features)."""
+        if torch.is_grad_enabled() or rows.device.type != "cpu":
+            return super().forward(rows)
+        count = len(rows)
+        weight = self.weight.t().expand(count, self.in_features, self.out_features)
+        bias = self.bias.expand(count, 1, self.out_features)
+        return torch.baddbmm(bias, rows.unsqueeze(1), weight).squeeze(1)
+
+
+class ObservationEmbedding(nn.Module):
+    """F_o (equation 3): what is in the bin and where the bin is, added.
+
+    bin mean (C_g) -> fc 128 -> fc 256; location (3) -> fc 128 -> fc 256; their sum.
+    """
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.what = nn.Sequential(
+            RowwiseLinear(num_channels, EMBEDDING_SIZE), nn.ReLU(), RowwiseLinear(EMBEDDING_SIZE, HIDDEN_SIZE)
+        )
+        self.where = nn.Sequential(
+            RowwiseLinear(3, EMBEDDING_SIZE), nn.ReLU(), RowwiseLinear(EMBEDDING_SIZE, HIDDEN_SIZE)
+        )
+
+    def forward(self, bin_feature: Tensor, location: Tensor) -> Tensor:
+        """(N, C_g), (N, 3) -> o_t, (N, 256)."""
+        return self.what(bin_feature) + self.where(location)
+
+
+class HiddenEmbedding(nn.Module):
+    """F_h (equation 4): h_t = ReLU(fc_i2h(o_t) + fc_h2h(h_{t-1}))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i2h = RowwiseLinear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.h2h = RowwiseLinear(HIDDEN_SIZE, HIDDEN_SIZE)
+
+    def forward(self, observation: Tensor, hidden: Tensor) -> Tensor:
+        """(N, 256), (N, 256) -> h_t, (N, 256), not negative."""
+        return torch.relu(self.i2h(observation) + self.h2h(hidden))
+
+
+class GlimpseNetwork(nn.Module):
+    """F_o, F_h and F_c: one module, shared by the environment, the agent and joint training.
+
+    Attributes:
+        embed_observation: F_o.
+        embed_hidden: F_h.
+        identify: F_c (equation 6), one layer from [f_g, h_1..h_T] to the training identities.
+        num_glimpses: T.
+        num_identities: how many identities F_c tells apart.
+    """
+
+    def __init__(self, num_channels: int, num_glimpses: int, num_identities: int):
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_glimpses = num_glimpses
+        self.num_identities = num_identities
+        self.embed_observation = ObservationEmbedding(num_channels)
+        self.embed_hidden = HiddenEmbedding()
+        self.identify = RowwiseLinear(num_channels + HIDDEN_SIZE * num_glimpses, num_identities)
+
+    def first_hidden(self, count: int) -> Tensor:
+        """Return h_0 = 0 for `count` episodes, (count, 256)."""
+        return self.identify.weight.new_zeros(count, HIDDEN_SIZE)
+
+    def glimpse(self, bin_feature: Tensor, location: Tensor, hidden: Tensor) -> Tensor:
+        """One glimpse: (N, C_g), (N, 3) and h_{t-1} (N, 256) -> h_t (N, 256)."""
+        return self.embed_hidden(self.embed_observation(bin_feature, location), hidden)
+
+    def unroll(self, bin_features: Tensor, locations: Tensor) -> Tensor:
+        """Look at several bins one after another: (N, K, C_g), (N, K, 3) -> h_1..h_K, (N, K, 256)."""
+        hidden = self.first_hidden(len(bin_features))
+        steps = []
+        for bin_feature, location in zip(bin_features.unbind(1), locations.unbind(1), strict=True):
+            hidden = self.glimpse(bin_feature, location, hidden)
+            steps.append(hidden)
+        return torch.stack(steps, dim=1)
+
+
+def describe(global_feature: Tensor, hidden: Tensor) -> Tensor:
+    """Concatenate [f_g, h_1..h_T]: (N, C_g), (N, T, 256) -> (N, C_g + 256 T)."""
+    return torch.cat([global_feature, hidden.flatten(1)], dim=1)

@@ -1,0 +1,189 @@
+"""CMC and mAP of retrieval across cameras, pessimistic about ties."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+JUNK = -1
+"""The person id of gallery tracklets that count neither as a match nor as a miss."""
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """How well queries find their person in a gallery.
+
+    Attributes:
+        cmc: for each rank k, the percentage of queries with a match among the first k.
+        mean_average_precision: the mean over queries of the average precision, in percent.
+        num_queries: the queries that were scored: those with a match in the gallery.
+        num_queries_without_match: the queries that were left out.
+    """
+
+    cmc: dict[int, float]
+    mean_average_precision: float
+    num_queries: int
+    num_queries_without_match: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the percentages by their usual names: R1, R5, ..., mAP."""
+        return {f"R{rank}": score for rank, score in self.cmc.items()} | {"mAP": self.mean_average_precision}
+
+
+def evaluate_retrieval(
+    query: Tensor | np.ndarray,
+    gallery: Tensor | np.ndarray,
+    query_people: ArrayLike,
+    gallery_people: ArrayLike,
+    query_cameras: ArrayLike,
+    gallery_cameras: ArrayLike,
+    *,
+    ranks: Sequence[int] = (1, 5, 10, 20),
+    chunk_size: int = 256,
+    average_precision: str = "standard",
+) -> RetrievalScores:
+    """Rank the gallery for each query by Euclidean distance, and score the ranking.
+
+    For each query, gallery tracklets of the same person and the same camera are dropped, and so is
+    junk (person -1) altogether. A miss at the distance of a match ranks before it, so descriptors
+    that collapsed to one point score near zero. Queries without a match are left out and counted.
+
+    Args:
+        query: float (Q, D), one descriptor a tracklet, on a device that has float64.
+        gallery: float (G, D); moved to the query's device.
+        query_people: int (Q,), one id a tracklet.
+        gallery_people: int (G,).
+        query_cameras: int (Q,).
+        gallery_cameras: int (G,).
+        ranks: the ranks of the CMC, each 1 or more.
+        chunk_size: queries whose distances to the gallery are in memory at a time.
+        average_precision: `standard`, the mean over matches of the precision at the match, or
+            `official`, as MARS has it: the mean of that and the precision one rank before.
+
+    Returns:
+        Percentages in [0, 100].
+
+    Raises:
+        ValueError: an argument is of the wrong shape, kind or length, a descriptor isn't finite, an
+            option is unknown, or no query has a match.
+    """
+    if average_precision not in AVERAGE_PRECISION:
+        known = ", ".join(AVERAGE_PRECISION)
+        raise ValueError(f"unknown average_precision {average_precision!r}: known are {known}")
+    if not ranks or min(ranks) < 1:
+        raise ValueError(f"ranks must be one or more numbers from 1 up, got {tuple(ranks)}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
+    query = _descriptors("query", query)
+    gallery = _descriptors("gallery", gallery).to(query.device)
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            "query and gallery must have the same number of columns, "
+            f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
+        )
+    people = _ids("query_people", query_people, len(query))
+    cameras = _ids("query_cameras", query_cameras, len(query))
+    other_people = _ids("gallery_people", gallery_people, len(gallery))
+    other_cameras = _ids("gallery_cameras", gallery_cameras, len(gallery))
+
+    keep = np.flatnonzero(other_people != JUNK)
+    gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
+    other_people, other_cameras = other_people[keep], other_cameras[keep]
+
+    first_ranks, precisions = [], []
+    for start, distances in _distances_in_chunks(query, gallery, chunk_size):
+        chunk = slice(start, start + len(distances))
+        same_person = people[chunk, None] == other_people
+        match = same_person & (cameras[chunk, None] != other_cameras)
+        for match_ranks in _match_ranks(distances, match, ~same_person):
+            first_ranks.append(match_ranks[0])
+            precisions.append(AVERAGE_PRECISION[average_precision](match_ranks))
+    if not first_ranks:
+        raise ValueError(
+            f"none of the {len(query)} queries has a match in the gallery: "
+            "no tracklet of the same person by another camera"
+        )
+    return RetrievalScores(
+        cmc={rank: 100 * float(np.mean(np.array(first_ranks) <= rank)) for rank in ranks},
+        mean_average_precision=100 * float(np.mean(precisions)),
+        num_queries=len(first_ranks),
+        num_queries_without_match=len(query) - len(first_ranks),
+    )
+
+
+def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, for each row with a match, the ranks of its matches, ascending, from 1.
+
+    A match ranks behind the matches before it and all misses at its distance or nearer. So only
+    the misses need sorting, and only the matches a binary search among them.
+
+    Args:
+        distances: float32 (num_queries, G).
+        match: bool (num_queries, G).
+        miss: bool (num_queries, G); what is neither isn't there at all.
+    """
+    misses = np.sort(np.where(miss, distances, np.inf), axis=1)
+    for row in np.flatnonzero(match.any(axis=1)):
+        matches = np.sort(distances[row, match[row]])
+        yield np.searchsorted(misses[row], matches, side="right") + np.arange(1, len(matches) + 1)
+
+
+def _distances_in_chunks(query: Tensor, gallery: Tensor, chunk_size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first query's index and the squared distances, float32 (num_queries, G), of each chunk.
+
+    A matrix product may round equal columns differently. So distances go to distinct descriptors, and
+    from there to the tracklets that share them: equal descriptors are at equal distance, ties are ties.
+    Float64 because |q|^2 + |g|^2 - 2 q.g cancels where the two are near each other and far from 0.
+    """
+    distinct, tracklet_to_distinct = torch.unique(gallery, dim=0, return_inverse=True)
+    distinct = distinct.double()
+    squared_norm = (distinct * distinct).sum(dim=1)
+    for start in range(0, len(query), chunk_size):
+        chunk = query[start : start + chunk_size].double()
+        distances = torch.addmm(squared_norm, chunk, distinct.T, alpha=-2)
+        distances += (chunk * chunk).sum(dim=1, keepdim=True)
+        yield start, distances.float().index_select(1, tracklet_to_distinct).cpu().numpy()
+
+
+def _standard_average_precision(match_ranks: np.ndarray) -> float:
+    """Mean over the matches j of j / rank_j."""
+    return float(np.mean(np.arange(1, len(match_ranks) + 1) / match_ranks))
+
+
+def _official_average_precision(match_ranks: np.ndarray) -> float:
+    """Mean over the matches of the precision there and one rank before, 1 before the first rank (MARS)."""
+    matches_before = np.arange(len(match_ranks))
+    before = np.where(match_ranks > 1, matches_before / np.maximum(match_ranks - 1, 1), 1)
+    return float(np.mean(((matches_before + 1) / match_ranks + before) / 2))
+
+
+AVERAGE_PRECISION: dict[str, Callable[[np.ndarray], float]] = {
+    "standard": _standard_average_precision,
+    "official": _official_average_precision,
+}
+"""From the ranks of one query's matches, ascending, from 1, to its average precision in [0, 1]."""
+
+
+def _descriptors(name: str, values: Tensor | np.ndarray) -> Tensor:
+    tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    if tensor.ndim != 2 or not tensor.is_floating_point() or 0 in tensor.shape:
+        raise ValueError(
+            f"{name} must be floating-point descriptors, one or more rows of one or more numbers, "
+            f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
+    if not bool(tensor.isfinite().all()):
+        num_bad = int((~tensor.isfinite()).any(dim=1).sum())
+        raise ValueError(f"{name} must be finite, got NaN or infinity in {num_bad} of {len(tensor)} rows")
+    return tensor.float()
+
+
+def _ids(name: str, values: ArrayLike, length: int) -> np.ndarray:
+    ids = np.asarray(values)
+    if ids.shape != (length,) or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"{name} must be {length} integers, one for each tracklet, got {ids.dtype} of shape {ids.shape}"
+        )
+    return ids.astype(np.int64)

@@ -1,0 +1,186 @@
+"""The two-stream representation network (equation 1, Tables I to III), and a registry of its backbones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from backbone.weights import load_weights
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which network turns pixels into a feature map."""
+
+    name: str = "small"
+    """resnet50 (the paper's), resnet18, or small (for the CPU)."""
+    weights: str | None = None
+    """None (from scratch), imagenet, or the path of a weights file."""
+    flow: str | None = "dis-fast"
+    """The optical-flow method; None leaves the flow stream out (--backbone.flow None)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast where the hardware has it, else float32."""
+
+
+class TwoStream(nn.Module):
+    """Equation 1: g = F_g(F_img(X) + F_flow(F)), frame by frame.
+
+    Attributes:
+        image_stream: F_img, the first part of the network on 3 channels (Table I).
+        flow_stream: F_flow, the same on 2 channels (Table II), or None.
+        high_level: F_g, the rest (Table III).
+        num_channels: C_g, the channels of the feature map.
+        stride: pixels of the input to one cell of the feature map.
+    """
+
+    def __init__(
+        self,
+        image_stream: nn.Module,
+        flow_stream: nn.Module | None,
+        high_level: nn.Module,
+        num_channels: int,
+        stride: int,
+    ):
+        super().__init__()
+        self.image_stream = image_stream
+        self.flow_stream = flow_stream
+        self.high_level = high_level
+        self.num_channels = num_channels
+        self.stride = stride
+
+    def forward(self, clip: Tensor, flow: Tensor | None = None) -> Tensor:
+        """Return the feature map g.
+
+        Args:
+            clip: float (B, 3, L, H, W), normalised.
+            flow: float (B, 2, L, H, W), pixels per frame; needed if there is a flow stream.
+
+        Returns:
+            float (B, C_g, L, H / stride, W / stride).
+
+        Raises:
+            ValueError: the inputs' shapes don't fit each other or the network.
+        """
+        self._check(clip, flow)
+        features = self.image_stream(_frames_as_batch(clip))
+        if self.flow_stream is not None and flow is not None:
+            features = features + self.flow_stream(_frames_as_batch(flow))
+        maps = self.high_level(features)  # (B * L, C_g, H_g, W_g)
+        return maps.unflatten(0, (clip.shape[0], clip.shape[2])).transpose(1, 2)
+
+    def feature_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Return (L_g, H_g, W_g) for clips of that many frames and pixels."""
+        return num_frames, -(-height // self.stride), -(-width // self.stride)
+
+    def _check(self, clip: Tensor, flow: Tensor | None) -> None:
+        if clip.ndim != 5 or clip.shape[1] != 3:
+            raise ValueError(f"clip must be (B, 3, L, H, W), got {tuple(clip.shape)}")
+        if (flow is None) != (self.flow_stream is None):
+            raise ValueError(
+                "this network has a flow stream: give it flow (B, 2, L, H, W)"
+                if flow is None
+                else "this network was built without a flow stream: give it no flow"
+            )
+        if flow is not None and flow.shape != (clip.shape[0], 2, *clip.shape[2:]):
+            raise ValueError(
+                f"flow must be (B, 2, L, H, W) like the clip {tuple(clip.shape)}, got {tuple(flow.shape)}"
+            )
+
+
+def resnet50(*, with_flow: bool = True, stages: tuple[int, int, int, int] = (3, 4, 6, 3)) -> TwoStream:
+    """Return the paper's network: 2,048 x 16 x 8 a frame at 256 x 128 (Tables I to III).
+
+    `stages` counts the blocks of each stage; (3, 6, 4, 3) is what Table III prints, and fits no published
+    weights.
+    """
+    return _from_resnet(lambda: ResNet(Bottleneck, list(stages)), with_flow)
+
+
+def resnet18(*, with_flow: bool = True) -> TwoStream:
+    """Return ResNet18 cut the same way: 512 x 16 x 8 a frame at 256 x 128."""
+    return _from_resnet(lambda: ResNet(BasicBlock, [2, 2, 2, 2]), with_flow)
+
+
+def small(*, with_flow: bool = True) -> TwoStream:
+    """Return a network for the CPU: 128 x 16 x 8 a frame at 128 x 64, 0.4 million parameters."""
+    high_level = nn.Sequential(_basic_block(32, 64, stride=2), _basic_block(64, 128, stride=1))
+    flow_stream = _small_stream(in_channels=2) if with_flow else None
+    network = TwoStream(_small_stream(in_channels=3), flow_stream, high_level, num_channels=128, stride=8)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+BACKBONES: dict[str, Callable[..., TwoStream]] = {
+    "resnet50": resnet50,
+    "resnet18": resnet18,
+    "small": small,
+}
+
+
+def build_backbone(config: BackboneConfig) -> TwoStream:
+    """Build the network that `config` names and load its weights.
+
+    Raises:
+        ValueError: unknown name, or weights that can't be had (the message says what to do).
+    """
+    if config.name not in BACKBONES:
+        raise ValueError(f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}")
+    network = BACKBONES[config.name](with_flow=config.flow is not None)
+    if config.weights is not None:
+        load_weights(network, config.name, config.weights)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _from_resnet(build: Callable[[], ResNet], with_flow: bool) -> TwoStream:
+    image, flow = build(), build()
+    flow.conv1 = nn.Conv2d(2, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(flow.conv1.weight, mode="fan_out", nonlinearity="relu")
+    _remove_stride(image.layer4[0])
+    return TwoStream(
+        _low_level(image),
+        _low_level(flow) if with_flow else None,
+        nn.Sequential(image.layer2, image.layer3, image.layer4),
+        num_channels=image.fc.in_features,
+        stride=16,
+    )
+
+
+def _low_level(resnet: ResNet) -> nn.Sequential:
+    return nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1)
+
+
+def _remove_stride(block: nn.Module) -> None:
+    """Make a stage's first block keep the map's size ("last stage stride 1", section III-E)."""
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+
+
+def _small_stream(in_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 32, kernel_size=7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+        _basic_block(32, 32, stride=1),
+    )
+
+
+def _basic_block(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
+    shortcut = None
+    if stride != 1 or in_channels != out_channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+    return BasicBlock(in_channels, out_channels, stride, shortcut)
+
+
+def _frames_as_batch(clip: Tensor) -> Tensor:
+    """(B, C, L, H, W) -> (B * L, C, H, W): a view where the memory is (B, L, H, W, C)."""
+    return clip.transpose(1, 2).flatten(0, 1)

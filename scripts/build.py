@@ -1,0 +1,86 @@
+"""The parts of a run, each built from its configuration; training and evaluation build the same ones."""
+
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecMonitor
+
+import agents
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents.policy import AttentionPolicy
+from backbone.data.cache import FrameCache, default_cache
+from backbone.representation import Representation
+from scripts.config import TrainConfig
+
+
+def build_cache(config: TrainConfig) -> FrameCache:
+    """Return the cache of frames at the configuration's size, and of their flow."""
+    folder = config.cache or default_cache()
+    return FrameCache(folder, config.load.height, config.load.width, config.backbone.flow)
+
+
+def build_representation(config: TrainConfig, num_identities: int) -> Representation:
+    """Return backbone, F_o, F_h and F_c on the configuration's device, initialised from its seed."""
+    torch.manual_seed(config.seed)
+    representation = Representation(config.backbone, config.attention.num_glimpses, num_identities)
+    return representation.to(pick_device(config.device))
+
+
+def build_grid(config: TrainConfig, representation: Representation) -> BinGrid:
+    """Return the bins of the representation's feature maps."""
+    clip_size = (config.load.num_frames, config.load.height, config.load.width)
+    return BinGrid(representation.backbone.feature_size(*clip_size), config.attention.bin_size, clip_size)
+
+
+def build_environment(config: TrainConfig, representation: Representation, grid: BinGrid) -> VecMonitor:
+    """Return the batched environment: M episodes on each clip of a batch, which joint training will show it."""
+    num_clips = config.load.num_people * config.load.clips_per_person
+    env = Attention3DVectorEnv(
+        num_clips * config.joint.episodes_per_clip,
+        FeatureBank.blank(grid, representation.backbone.num_channels, representation.device),
+        representation.glimpse,
+        config.attention.reward,
+    )
+    return VecMonitor(Attention3DVecEnv(env))
+
+
+def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
+    """Return the agent that the configuration names."""
+    initial_rate, halve_every = config.policy.learning_rate, config.joint.halve_every
+
+    def learning_rate(progress_remaining: float) -> float:
+        step = (1 - progress_remaining) * config.steps
+        return initial_rate * 0.5 ** int(step / halve_every) if halve_every else initial_rate
+
+    settings: dict[str, Any] = {}
+    if config.agent in agents.ALGORITHMS and agents.ALGORITHMS[config.agent].policy is AttentionPolicy:
+        settings["normalize_advantage"] = config.policy.normalize_advantage
+        settings["policy_kwargs"] = {"variance": config.policy.variance}
+    return agents.make(
+        config.agent,
+        env,
+        learning_rate=learning_rate,
+        seed=config.seed,
+        device=pick_device(config.device),
+        **settings,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is a GPU if there is one.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {name!r} can't be used here: {error}") from error
+    return device

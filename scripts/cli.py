@@ -1,0 +1,38 @@
+"""The console command `a3d`: its subcommands are the scripts of this folder."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": ("scripts.train_joint", "train the representation and an agent jointly"),
+    "evaluate": ("scripts.evaluate", "score a checkpoint: R1, R5, R10, R20, mAP, hit rate"),
+    "data": ("scripts.prepare_data", "make tracklets of your own data"),
+}
+
+USAGE = """usage: a3d COMMAND [options]
+
+Recurrent 3D attention (A3D) for video person re-identification.
+
+commands:
+{commands}
+
+`a3d COMMAND --help` shows a command's options and examples.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the subcommand that the first argument names, and return its exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()))
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        print(f"a3d: unknown command {arguments[0]!r}\n\n{usage}", file=sys.stderr)
+        return 2
+    # Imported when asked for: `a3d --help` need not wait for torch.
+    return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

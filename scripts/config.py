@@ -1,0 +1,149 @@
+"""The configuration of a training run, its presets, and its file."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from a3d_env.process import AttentionConfig
+from agents.features import JointConfig
+from agents.policy import PAPER_VARIANCE
+from backbone.data import DataConfig
+from backbone.data.loader import LoadConfig
+from backbone.two_stream import BackboneConfig
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How the agent learns."""
+
+    learning_rate: float = 2e-4
+    """Of F_a and V (or of the algorithm, whatever it trains)."""
+    variance: float = PAPER_VARIANCE
+    """Of the Gaussian policy, in [-1, 1] coordinates; algorithms that learn their own ignore it."""
+    normalize_advantage: bool = False
+    """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a training run."""
+
+    preset: str = "demo"
+    """Where the other settings start from: demo, small, prid, ilids or mars."""
+    data: str = "synthetic"
+    """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
+    agent: str = "reinforce"
+    """Who looks: reinforce, a2c, ppo or sac."""
+    seed: int = 0
+    """Of weights, batches and exploration."""
+    steps: int = 600
+    """Batches to train on."""
+    out: Path | None = None
+    """The run's folder; by default runs/<preset>, with a number if that is taken."""
+    resume: bool = False
+    """Go on from the checkpoint in the run's folder, with the settings saved there."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    checkpoint_every: int = 100
+    """Batches between two checkpoints."""
+    log_every: int = 10
+    """Batches that a point of the learning curves averages."""
+    data_options: DataConfig = field(default_factory=DataConfig)
+    load: LoadConfig = field(default_factory=LoadConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+def demo() -> TrainConfig:
+    """Return the demonstration: built-in data, minutes on a CPU, everything switched on."""
+    return TrainConfig(
+        preset="demo",
+        joint=JointConfig(learning_rate=1e-3),
+        policy=PolicyConfig(learning_rate=1e-3, variance=0.15, normalize_advantage=True),
+        attention=AttentionConfig(reward="log_prob"),
+    )
+
+
+def small() -> TrainConfig:
+    """Return settings for one's own few hundred tracklets on a CPU."""
+    return dataclasses.replace(demo(), preset="small", data="folder", steps=400)
+
+
+def prid() -> TrainConfig:
+    """Return the paper's settings for PRID-2011: ResNet50 from ImageNet, 500 epochs of 89 people by 4."""
+    return _paper("prid", num_people=4, train_people=89, epochs=500)
+
+
+def ilids() -> TrainConfig:
+    """Return the paper's settings for iLIDS-VID: as PRID-2011, with 150 training people."""
+    return _paper("ilids", num_people=4, train_people=150, epochs=500)
+
+
+def mars() -> TrainConfig:
+    """Return the paper's settings for MARS: 12 people x 4 clips, 800 epochs of 625 people."""
+    return _paper("mars", num_people=12, train_people=625, epochs=800)
+
+
+def _paper(name: str, *, num_people: int, train_people: int, epochs: int) -> TrainConfig:
+    """Section III-D: 256 x 128, 6 frames, 4 clips a person, Adam at 2e-4 halved every 60 epochs."""
+    batches_per_epoch = train_people // num_people
+    return TrainConfig(
+        preset=name,
+        data="folder",
+        steps=epochs * batches_per_epoch,
+        checkpoint_every=10 * batches_per_epoch,
+        load=LoadConfig(height=256, width=128, num_people=num_people, workers=4),
+        backbone=BackboneConfig(name="resnet50", weights="imagenet"),
+        joint=JointConfig(halve_every=60 * batches_per_epoch, episodes_per_clip=1),
+    )
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "demo": demo,
+    "small": small,
+    "prid": prid,
+    "ilids": ilids,
+    "mars": mars,
+}
+
+
+def get_preset(name: str) -> TrainConfig:
+    """Return a preset's settings.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def config_to_json(config: TrainConfig) -> str:
+    """Write a configuration as JSON text."""
+    return json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
+
+
+def config_from_json(text: str, source: Path) -> TrainConfig:
+    """Read a configuration from JSON text.
+
+    Args:
+        text: what `config_to_json` wrote.
+        source: the file it came from, for the error.
+
+    Raises:
+        ValueError: the text is no configuration of this version.
+    """
+    try:
+        data: dict[str, Any] = json.loads(text)
+        return dacite.from_dict(TrainConfig, data, dacite.Config(cast=[Path, tuple], strict=True))
+    except (json.JSONDecodeError, dacite.DaciteError, TypeError) as error:
+        raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error

@@ -1,0 +1,214 @@
+"""Score a checkpoint on a data set: `a3d evaluate`.
+
+Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent
+chooses, averaged over clips, and compared by Euclidean distance (section 5).
+
+On the data of its training, with random and centre bins beside it: `a3d evaluate --checkpoint runs/demo --controls`
+
+On other data: `a3d evaluate --checkpoint runs/demo --data folder:my_tracklets --json scores.json`
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from agents.controls import CentreAgent, RandomAgent
+from agents.rollout import Agent, follow
+from backbone.data import ReidData, load_data
+from backbone.data.cache import FrameCache
+from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
+from backbone.metrics import evaluate_retrieval
+from backbone.representation import Representation
+from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
+from scripts.checkpoint import read_checkpoint, replacing
+
+COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "hit_rate")
+
+Scores = dict[str, float | None]
+
+
+@torch.no_grad()
+def evaluate(
+    representation: Representation,
+    agents: Mapping[str, Agent],
+    data: ReidData,
+    cache: FrameCache,
+    load: LoadConfig,
+    grid: BinGrid,
+    *,
+    clips_per_batch: int = 32,
+) -> dict[str, Scores]:
+    """Score agents on the same representation, which runs once for all of them.
+
+    Only one batch of clips and each tracklet's descriptor are in memory at a time.
+
+    Returns:
+        For each agent's name: R1, R5, R10, R20, mAP and hit_rate, percentages (hit_rate None where the truth is
+        unknown): the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is seen.
+    """
+    representation.eval()
+    tracklets = list({id(tracklet): tracklet for tracklet in [*data.query, *data.gallery]}.values())
+    batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
+    sums = {name: _Sums(len(tracklets)) for name in agents}
+    loaded = load_ahead(batches, range(len(batches)), load.workers)
+    for batch in tqdm(
+        loaded, total=len(batches), desc="evaluating", unit="batch", leave=False, file=sys.stderr
+    ):
+        bank = clip_bank(representation, batch, grid)
+        process = AttentionProcess(bank, representation.glimpse)
+        for name, agent in agents.items():
+            episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
+            sums[name].add(batch.tracklet, process.descriptor(episodes), bank, episodes.bins)
+
+    position = {id(tracklet): row for row, tracklet in enumerate(tracklets)}
+    query, gallery = ([position[id(tracklet)] for tracklet in part] for part in (data.query, data.gallery))
+    people = np.array([tracklet.person for tracklet in tracklets])
+    cameras = np.array([tracklet.camera for tracklet in tracklets])
+    scores: dict[str, Scores] = {}
+    for name, total in sums.items():
+        descriptors = total.descriptors()
+        retrieval = evaluate_retrieval(
+            descriptors[query],
+            descriptors[gallery],
+            people[query],
+            people[gallery],
+            cameras[query],
+            cameras[gallery],
+        )
+        scores[name] = {**retrieval.as_dict(), "hit_rate": total.hit_rate()}
+    return scores
+
+
+def clip_bank(
+    representation: Representation, batch: ClipBatch, grid: BinGrid, *, with_frames: bool = False
+) -> FeatureBank:
+    """Run the backbone on test clips. Their identities are not F_c's, so all are numbered 0."""
+    return FeatureBank.from_feature_map(
+        representation.feature_map(batch.clip, batch.flow),
+        grid,
+        torch.zeros(len(batch.clip), dtype=torch.long, device=representation.device),
+        batch.source,
+        frames=batch.clip.numpy() if with_frames else None,
+        truth_boxes=batch.truth_boxes,
+    )
+
+
+def controls() -> dict[str, Agent]:
+    """Return agents that have learned nothing, to compare with."""
+    return {"random bins": RandomAgent(), "centre bins": CentreAgent()}
+
+
+def table(scores: Mapping[str, Scores], columns: tuple[str, ...]) -> str:
+    """Lay scores out as a text table, one row a name, percentages to one digit."""
+    width = max(map(len, scores))
+    lines = [" " * width + "".join(f"{column:>10}" for column in columns)]
+    for name, row in scores.items():
+        values = ("-" if row[column] is None else f"{row[column]:.1f}" for column in columns)
+        lines.append(f"{name:<{width}}" + "".join(f"{value:>10}" for value in values))
+    return "\n".join(lines)
+
+
+class _Sums:
+    """Descriptors added up by tracklet, and hits, for one agent."""
+
+    def __init__(self, num_tracklets: int):
+        self.total: torch.Tensor | None = None
+        self.clips = torch.zeros(num_tracklets, 1)
+        self.hits = self.glimpses = 0
+
+    def add(
+        self, tracklet: torch.Tensor, descriptors: torch.Tensor, bank: FeatureBank, bins: torch.Tensor
+    ) -> None:
+        if self.total is None:
+            self.total = torch.zeros(len(self.clips), descriptors.shape[1])
+        self.total.index_add_(0, tracklet, descriptors.cpu())
+        self.clips.index_add_(0, tracklet, torch.ones(len(tracklet), 1))
+        if bank.hits is not None:
+            seen = bank.hits.any(axis=1)
+            chosen = np.take_along_axis(bank.hits, bins[:, 1:].cpu().numpy(), axis=1)[seen]
+            self.hits += int(chosen.sum())
+            self.glimpses += chosen.size
+
+    def descriptors(self) -> torch.Tensor:
+        """Return each tracklet's mean descriptor, float32 (num_tracklets, D)."""
+        assert self.total is not None
+        return self.total / self.clips
+
+    def hit_rate(self) -> float | None:
+        return 100 * self.hits / self.glimpses if self.glimpses else None
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to score."""
+
+    checkpoint: Path
+    """A run's folder, or its checkpoint.pt."""
+    data: str | None = None
+    """NAME[:DIRECTORY]; by default the data that the run was trained on."""
+    controls: bool = False
+    """Score random and centre bins on the same representation, too."""
+    json: Path | None = None
+    """Write the table to this file as JSON, too."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default as in training."""
+
+
+def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
+    """Rebuild what a checkpoint holds and score it."""
+    state = read_checkpoint(arguments.checkpoint)
+    config = dataclasses.replace(
+        state["config"],
+        device=arguments.device,
+        cache=arguments.cache or state["config"].cache,
+        data=arguments.data or state["config"].data,
+        # what the file holds is not fetched again
+        backbone=dataclasses.replace(state["config"].backbone, weights=None),
+    )
+    cache = build_cache(config)
+    data = load_data(config.data, config.data_options, cache.folder)
+    representation = build_representation(config, len(state["people"]))
+    grid = build_grid(config, representation)
+    agent = build_agent(config, build_environment(config, representation, grid))
+    representation.load_state_dict(state["shared"]["representation"])
+    agent.set_parameters(state["agent"])
+    candidates = {config.agent: agent, **(controls() if arguments.controls else {})}
+    return evaluate(representation, candidates, data, cache, config.load, grid)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    arguments = tyro.cli(
+        EvaluateConfig,
+        args=argv,
+        prog="a3d evaluate",
+        description=__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        scores = score_checkpoint(arguments)
+    except ValueError as error:
+        print(f"a3d evaluate: error: {error}", file=sys.stderr)
+        return 2
+    print(table(scores, COLUMNS))
+    if arguments.json is not None:
+        with replacing(arguments.json) as partial:
+            partial.write_text(json.dumps(scores, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,141 @@
+"""Callbacks of a run: progress and learning curves, and checkpoints; and the pictures made of them."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+from agents.features import SharedFeatureCallback
+from scripts.checkpoint import replacing
+
+HISTORY = "history.jsonl"
+CURVES = "curves.png"
+
+
+class ProgressCallback(BaseCallback):
+    """Shows step, losses, reward and time left, and keeps their means in `history.jsonl`.
+
+    Args:
+        shared: whose metrics are shown; it comes before this in the list of callbacks.
+        steps: of the whole run.
+        folder: the run's.
+        every: batches that one line of the history averages.
+    """
+
+    def __init__(self, shared: SharedFeatureCallback, steps: int, folder: Path, every: int):
+        super().__init__()
+        self.shared = shared
+        self.steps = steps
+        self.path = folder / HISTORY
+        self.every = every
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._noted = 0
+        self._bar: tqdm | None = None
+
+    def _on_training_start(self) -> None:
+        self._noted = self.shared.step
+        # What an interrupted run wrote after its last checkpoint is computed again.
+        lines = [entry for entry in read_history(self.path) if entry["step"] <= self._noted]
+        with replacing(self.path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=self.steps,
+            initial=self._noted,
+            desc="training",
+            unit="batch",
+            file=sys.stderr,
+            mininterval=0.2 if is_terminal else 15,
+            dynamic_ncols=is_terminal,
+        )
+
+    def _on_rollout_start(self) -> None:
+        self._note()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._note()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _note(self) -> None:
+        if self.shared.step == self._noted or self._bar is None:
+            return
+        self._noted = self.shared.step
+        metrics = self.shared.metrics
+        for name, value in metrics.items():
+            self._values[name].append(value)
+        shown = {
+            name.replace("_", " "): f"{np.mean(values[-50:]):.3g}" for name, values in self._values.items()
+        }
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(self._noted - self._bar.n)
+        if self._noted % self.every == 0 or self._noted == self.steps:
+            means = {name: float(np.mean(values[-self.every :])) for name, values in self._values.items()}
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": self._noted, **means}) + "\n")
+
+
+class CheckpointCallback(BaseCallback):
+    """Saves between two batches, every so many; it comes before the shared callback in the list."""
+
+    def __init__(self, shared: SharedFeatureCallback, every: int, save: Callable[[], None]):
+        super().__init__()
+        self.shared = shared
+        self.every = every
+        self.save = save
+        self._saved = 0
+
+    def _on_training_start(self) -> None:
+        self._saved = self.shared.step
+
+    def _on_rollout_start(self) -> None:
+        self.shared.finish_step()
+        if self.shared.step % self.every == 0 and self.shared.step != self._saved:
+            self._saved = self.shared.step
+            self.save()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.shared.finish_step()
+        self.save()
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a history file; none if there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw a run's history as `curves.png`: losses, reward, accuracy and hit rate by step."""
+    history = read_history(folder / HISTORY)
+    panels = {
+        "loss": ("identity_loss", "triplet_loss"),
+        "reward of an episode": ("reward",),
+        "share": ("accuracy", "hit_rate"),
+    }
+    figure = matplotlib.figure.Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for name in names:
+            points = [(entry["step"], entry[name]) for entry in history if name in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+        axes.set(title=title, xlabel="batch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    with replacing(folder / CURVES) as partial:
+        figure.savefig(partial, dpi=120)

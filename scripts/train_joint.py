@@ -1,0 +1,239 @@
+"""Train the representation and an agent jointly: `a3d train`.
+
+Leaves in the run's folder checkpoint.pt, config.json (resolved), metrics.json (the printed table), tensorboard/,
+history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose).
+
+The demonstration on built-in data: `a3d train`
+
+Another algorithm and seed: `a3d train --preset demo --agent ppo --seed 1 --out runs/ppo`
+
+Your own tracklets: `a3d train --preset small --data folder:my_tracklets`
+
+After an interruption: `a3d train --resume --out runs/demo`
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import configure
+
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from a3d_env.render import draw_glimpses
+from agents.features import SharedFeatureCallback
+from agents.rollout import follow
+from backbone.data import ReidData, load_data
+from backbone.data.cache import FrameCache
+from backbone.data.clips import IdentitySampler
+from backbone.data.loader import TestBatches, TrainingBatches, load_ahead
+from backbone.representation import Representation
+from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
+from scripts.checkpoint import CHECKPOINT, read_checkpoint, replacing, restore, save_checkpoint
+from scripts.config import TrainConfig, config_to_json, get_preset
+from scripts.evaluate import Scores, clip_bank, controls, evaluate, table
+from scripts.logs import CheckpointCallback, ProgressCallback, draw_curves
+
+COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
+ENDLESS = sys.maxsize
+
+
+def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train by a configuration into a folder, from a checkpoint's state if there is one; return the metrics."""
+    started = time.monotonic() - (state["seconds"] if state else 0)
+
+    cache = build_cache(config)
+    data = load_data(config.data, config.data_options, cache.folder)
+    people = data.train_people
+    sampler = IdentitySampler(
+        data.train, config.load.num_people, config.load.clips_per_person, config.load.num_frames, config.seed
+    )
+    batches = TrainingBatches(data.train, cache, sampler, config.load.augment)
+    say(
+        f"{data.name}: {len(people)} people and {len(data.train)} tracklets to train on, "
+        f"{len(data.query)} queries and {len(data.gallery)} gallery tracklets of other people to test"
+    )
+
+    representation = build_representation(config, len(people))
+    grid = build_grid(config, representation)
+    env = build_environment(config, representation, grid)
+    agent = build_agent(config, env)
+
+    first_step = state["shared"]["step"] if state else 0
+    shared = SharedFeatureCallback(
+        representation,
+        load_ahead(batches, range(first_step, ENDLESS), config.load.workers),
+        {person: number for number, person in enumerate(people)},
+        grid,
+        config.joint,
+    )
+    scores_before = (
+        state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
+    )
+    if state:
+        restore(shared, agent, state)
+
+    def save() -> None:
+        seconds = time.monotonic() - started
+        save_checkpoint(folder, config, people, shared, agent, scores_before, seconds)
+
+    agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
+    agent.learn(
+        (config.steps - first_step) * steps_per_batch,
+        callback=[
+            CheckpointCallback(shared, config.checkpoint_every, save),
+            shared,
+            ProgressCallback(shared, config.steps, folder, config.log_every),
+        ],
+        log_interval=config.log_every,
+        reset_num_timesteps=state is None,
+    )
+
+    scores = score(config, representation, agent, data, cache, grid, with_controls=True)
+    metrics = {
+        "before": pick(scores_before["agent"]),
+        "after": pick(scores["agent"]),
+        "controls": {name: pick(row) for name, row in scores.items() if name != "agent"},
+        "steps": shared.step,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    with replacing(folder / "metrics.json") as partial:
+        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    draw_curves(folder)
+    draw_bins(folder / "bins.png", representation, agent, data, cache, config, grid)
+    return metrics
+
+
+def score(
+    config: TrainConfig,
+    representation: Representation,
+    agent: BaseAlgorithm,
+    data: ReidData,
+    cache: FrameCache,
+    grid: BinGrid,
+    *,
+    with_controls: bool = False,
+) -> dict[str, Scores]:
+    """Score the agent, and agents without learning on the same representation if asked for."""
+    candidates = {"agent": agent, **(controls() if with_controls else {})}
+    return evaluate(representation, candidates, data, cache, config.load, grid)
+
+
+def pick(scores: Scores) -> Scores:
+    """Return the columns of the table, rounded to two digits."""
+    return {
+        column: None if (value := scores[column]) is None else round(float(value), 2) for column in COLUMNS
+    }
+
+
+@torch.no_grad()
+def draw_bins(
+    path: Path,
+    representation: Representation,
+    agent: BaseAlgorithm,
+    data: ReidData,
+    cache: FrameCache,
+    config: TrainConfig,
+    grid: BinGrid,
+    num_clips: int = 4,
+) -> None:
+    """Draw the first clips of the first query tracklets with the bins that the agent chose."""
+    representation.eval()
+    firsts = [dataclasses.replace(tracklet) for tracklet in data.query[:num_clips]]
+    batches = TestBatches(firsts, cache, config.load.num_frames, clips_per_batch=1)
+    starts = [row for row, (_, frames) in enumerate(batches.all_clips) if frames[0] == 0]
+    pictures = []
+    for row in starts:
+        bank = clip_bank(representation, batches[row], grid, with_frames=True)
+        process = AttentionProcess(bank, representation.glimpse)
+        episodes = follow(agent, process, torch.zeros(1, dtype=torch.long, device=bank.device))
+        pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
+    with replacing(path) as partial:
+        cv2.imwrite(str(partial), np.concatenate(pictures)[:, :, ::-1])
+
+
+def read_arguments(argv: list[str] | None) -> TrainConfig:
+    """Make the configuration of a command line: a preset's settings, or a saved run's, then the flags."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="demo")
+    first.add_argument("--out", type=Path)
+    first.add_argument("--resume", action="store_true")
+    known, _ = first.parse_known_args(argv)
+    default = get_preset(known.preset)
+    if known.resume:
+        out = known.out or Path("runs") / known.preset
+        default = dataclasses.replace(read_checkpoint(out)["config"], out=out)
+    return tyro.cli(
+        TrainConfig,
+        default=default,
+        args=argv,
+        prog="a3d train",
+        description=__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def choose_folder(config: TrainConfig) -> Path:
+    """Return the folder of a new run; the default one gets a number if it is taken.
+
+    Raises:
+        ValueError: the folder that was asked for already holds a run.
+    """
+    default = Path("runs") / config.preset
+    folder = config.out or default
+    if not (folder / CHECKPOINT).exists():
+        return folder
+    if config.out is not None:
+        raise ValueError(
+            f"{folder} already holds a run: go on with it (--resume), or take another folder (--out)"
+        )
+    numbered = (Path(f"{default}-{number}") for number in range(2, 10_000))
+    return next(folder for folder in numbered if not (folder / CHECKPOINT).exists())
+
+
+def say(text: str) -> None:
+    """Print a line of progress to the standard error output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        config = read_arguments(argv)
+        if config.resume:
+            assert config.out is not None
+            folder, state = config.out, read_checkpoint(config.out)
+            say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
+        else:
+            folder, state = choose_folder(config), None
+        config = dataclasses.replace(config, out=folder, resume=False)
+        with replacing(folder / "config.json") as partial:
+            partial.write_text(config_to_json(config))
+        metrics = train(config, folder, state)
+    except ValueError as error:
+        say(f"a3d train: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; to go on from the last checkpoint: a3d train --resume --out {folder}")
+        return 130
+    rows = {"before training": metrics["before"], "after training": metrics["after"]}
+    rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
+    print(f"\n{table(rows, COLUMNS)}\n")
+    print(
+        f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
