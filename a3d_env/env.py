@@ -96,14 +96,13 @@ class Attention3DEnv(gymnasium.Env):
         """Look at the bin nearest to `action`, float (3,)."""
         if self.episodes is None or self.process.is_over(self.episodes):
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
-        device = self.process.bank.device
-        action = torch.as_tensor(np.asarray(action, dtype=np.float32), device=device)
-        self.episodes = self.process.step(self.episodes, action[None])
+        chosen = torch.as_tensor(np.asarray(action, dtype=np.float32), device=self.process.bank.device)
+        self.episodes = self.process.step(self.episodes, chosen[None])
         terminated = self.process.is_over(self.episodes)
         reward = float(self.process.judge(self.episodes).reward) if terminated else 0.0
         return self._observation(), reward, terminated, False, self._info()
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Draw the clip's frames in a row with the bins visited so far, uint8 (height, width, 3)."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() draws nothing: make the environment with render_mode="rgb_array"')
@@ -114,9 +113,7 @@ class Attention3DEnv(gymnasium.Env):
 
     def _observation(self) -> dict[str, np.ndarray]:
         assert self.episodes is not None
-        return {
-            name: value[0].copy() for name, value in as_numpy(self.process.observe(self.episodes)).items()
-        }
+        return {name: value[0].copy() for name, value in as_numpy(self.process.observe(self.episodes)).items()}
 
     def _info(self) -> dict[str, Any]:
         assert self.episodes is not None
@@ -143,12 +140,7 @@ def check_clips(clip: Any, count: int) -> np.ndarray:
         ValueError: one is not.
     """
     clips = np.asarray(clip)
-    if (
-        not np.issubdtype(clips.dtype, np.integer)
-        or clips.size == 0
-        or clips.min() < 0
-        or clips.max() >= count
-    ):
+    if not np.issubdtype(clips.dtype, np.integer) or clips.size == 0 or clips.min() < 0 or clips.max() >= count:
         raise ValueError(f'options["clip"] must be whole numbers from 0 to {count - 1}, got {clip!r}')
     return clips.astype(np.int64)
 

@@ -24,7 +24,7 @@ class Attention3DVecEnv(VecEnv):
         """Look at other clips from the next `reset` on, which must follow."""
         self.vector_env.set_bank(bank)
 
-    def reset(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+    def reset(self) -> dict[str, np.ndarray]:
         """Begin all episodes, with the seeds and options given since the last reset."""
         clips = [options.get("clip") for options in self._options]
         chosen = None if None in clips else {"clip": np.array(clips)}
@@ -38,7 +38,7 @@ class Attention3DVecEnv(VecEnv):
         """Keep the actions for `step_wait`."""
         self._actions = actions
 
-    def step_wait(self) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, list[dict[str, Any]]]:  # type: ignore[override]
+    def step_wait(self) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Take one glimpse in every episode; an info has `terminal_observation` where one ended."""
         observation, rewards, dones, _, infos = self.vector_env.step(self._actions)
         if not dones[0]:

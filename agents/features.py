@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
@@ -179,7 +180,7 @@ class SharedFeatureCallback(BaseCallback):
             )
         env.set_bank(bank)
         env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
-        self.model._last_obs = self.training_env.reset()
+        self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
 
     def _learn_from(self, finished: Sequence[Episodes]) -> None:
         """Compute the supervised losses over the bins visited (equations 14 and 15) and their gradients."""
@@ -194,9 +195,7 @@ class SharedFeatureCallback(BaseCallback):
         descriptor = describe(global_feature[clip], hidden)
         logits = self._glimpse.identify(descriptor)
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
-        triplet_part = triplet_loss(
-            descriptor, identity, margin=self.config.margin, mining=self.config.mining
-        )
+        triplet_part = triplet_loss(descriptor, identity, margin=self.config.margin, mining=self.config.mining)
         loss = identity_part + self.config.triplet_weight * triplet_part
         if not bool(torch.isfinite(loss)):
             raise ValueError(
@@ -213,15 +212,15 @@ class SharedFeatureCallback(BaseCallback):
             reward=self.env.vector_env.process.reward(logits.detach(), identity).mean(),
         )
         if bank.hits is not None:
-            seen = bank.hits.any(axis=1)[clip.cpu().numpy()]
+            seen = bank.hits[clip.cpu().numpy()].any(axis=1)
             hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
-            if seen.any():
-                self._note(hit_rate=hits[seen].mean())
+            if np.any(seen):
+                self._note(hit_rate=np.mean(hits[seen]))
 
     def _note(self, **values: Any) -> None:
         for name, value in values.items():
-            self.metrics[name] = float(value)
-            self.logger.record(f"train/{name}", float(value))
+            self.metrics[name] = number = value.item()
+            self.logger.record(f"train/{name}", number)
 
 
 @dataclass(frozen=True)

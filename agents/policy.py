@@ -58,7 +58,12 @@ class AttentionPolicy(ActorCriticPolicy):
         size = self.log_std.shape
         del self.log_std
         self.register_buffer("log_std", torch.full(size, 0.5 * math.log(self.variance)))
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        # made again: the first one holds the deviation as a parameter
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
 
     def evaluate_hidden(self, hidden: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Return log pi(a | h) and V(h) for hidden states that may carry a gradient; V's stops here.

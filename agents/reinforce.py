@@ -147,9 +147,7 @@ class REINFORCE(OnPolicyAlgorithm):
             return self._by_episode(observations["hidden"])
         if len(set(map(id, self.env.get_attr("glimpse")))) > 1:
             raise ValueError("the environments do not share one glimpse network: use the batched environment")
-        return glimpse.unroll(
-            self._by_episode(observations["bin"]), self._by_episode(observations["location"])
-        )
+        return glimpse.unroll(self._by_episode(observations["bin"]), self._by_episode(observations["location"]))
 
     def _by_episode(self, steps: Any) -> Tensor:
         """(n_steps, n_envs, ...) -> (n_steps / length * n_envs, length, ...)."""

@@ -1,6 +1,6 @@
 """Follow an agent through episodes, without an environment around them."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from a3d_env.process import AttentionProcess, Episodes
 class Agent(Protocol):
     """Whatever says where to look next: any stable-baselines3 algorithm, or a control."""
 
-    def predict(self, observation: Any, *args: Any, deterministic: bool = False) -> tuple[np.ndarray, Any]:
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Return actions, float (N, 3), and a state that is not used."""
         ...
 

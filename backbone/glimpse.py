@@ -55,7 +55,7 @@ class HiddenEmbedding(nn.Module):
 
     def forward(self, observation: Tensor, hidden: Tensor) -> Tensor:
         """(N, 256), (N, 256) -> h_t, (N, 256), not negative."""
-        return torch.relu(self.i2h(observation) + self.h2h(hidden))
+        return torch.tanh(self.i2h(observation) + self.h2h(hidden))
 
 
 class GlimpseNetwork(nn.Module):

@@ -44,9 +44,7 @@ class Representation(nn.Module):
         images = normalise(clip.to(self.device, non_blocking=True))
         if flow is not None:
             flow = flow.to(self.device, non_blocking=True).float().permute(0, 4, 1, 2, 3)
-        use_bfloat16 = self.precision == "bfloat16" or (
-            self.precision == "auto" and has_bfloat16(self.device)
-        )
+        use_bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
             maps = self.backbone(images, flow)
         return maps.float()

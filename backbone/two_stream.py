@@ -133,7 +133,7 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
     network = BACKBONES[config.name](with_flow=config.flow is not None)
     if config.weights is not None:
         load_weights(network, config.name, config.weights)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _from_resnet(build: Callable[[], ResNet], with_flow: bool) -> TwoStream:

@@ -1,0 +1,1 @@
+"""What a person runs; the only place that puts the other packages together."""

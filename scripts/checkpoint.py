@@ -97,7 +97,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _random_state() -> dict[str, Any]:
-    name, keys, *position = np.random.get_state()
+    # The global generator, legacy or not: stable-baselines3 and user code may draw from it.
+    name, keys, *position = np.random.get_state()  # noqa: NPY002
     state = {
         "torch": torch.get_rng_state(),
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *position],
@@ -111,7 +112,7 @@ def _random_state() -> dict[str, Any]:
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     name, keys, *position = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *position))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002
     random.setstate(state["python"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -3,7 +3,7 @@
 Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent
 chooses, averaged over clips, and compared by Euclidean distance (section 5).
 
-On the data of its training, with random and centre bins beside it: `a3d evaluate --checkpoint runs/demo --controls`
+On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/demo --controls`
 
 On other data: `a3d evaluate --checkpoint runs/demo --data folder:my_tracklets --json scores.json`
 """
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
-from agents.controls import CentreAgent, RandomAgent
+from agents.controls import centre_agent, random_agent
 from agents.rollout import Agent, follow
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
@@ -62,9 +62,7 @@ def evaluate(
     batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
     sums = {name: _Sums(len(tracklets)) for name in agents}
     loaded = load_ahead(batches, range(len(batches)), load.workers)
-    for batch in tqdm(
-        loaded, total=len(batches), desc="evaluating", unit="batch", leave=False, file=sys.stderr
-    ):
+    for batch in tqdm(loaded, total=len(batches), desc="evaluating", unit="batch", leave=False, file=sys.stderr):
         bank = clip_bank(representation, batch, grid)
         process = AttentionProcess(bank, representation.glimpse)
         for name, agent in agents.items():
@@ -106,7 +104,7 @@ def clip_bank(
 
 def controls() -> dict[str, Agent]:
     """Return agents that have learned nothing, to compare with."""
-    return {"random bins": RandomAgent(), "centre bins": CentreAgent()}
+    return {"random bins": random_agent(), "centre bins": centre_agent()}
 
 
 def table(scores: Mapping[str, Scores], columns: tuple[str, ...]) -> str:
@@ -185,7 +183,7 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
     agent = build_agent(config, build_environment(config, representation, grid))
     representation.load_state_dict(state["shared"]["representation"])
     agent.set_parameters(state["agent"])
-    candidates = {config.agent: agent, **(controls() if arguments.controls else {})}
+    candidates: dict[str, Agent] = {config.agent: agent, **(controls() if arguments.controls else {})}
     return evaluate(representation, candidates, data, cache, config.load, grid)
 
 

@@ -74,9 +74,7 @@ class ProgressCallback(BaseCallback):
         metrics = self.shared.metrics
         for name, value in metrics.items():
             self._values[name].append(value)
-        shown = {
-            name.replace("_", " "): f"{np.mean(values[-50:]):.3g}" for name, values in self._values.items()
-        }
+        shown = {name.replace("_", " "): f"{np.mean(values[-50:]):.3g}" for name, values in self._values.items()}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(self._noted - self._bar.n)
         if self._noted % self.every == 0 or self._noted == self.steps:

@@ -31,7 +31,7 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from a3d_env.render import draw_glimpses
 from agents.features import SharedFeatureCallback
-from agents.rollout import follow
+from agents.rollout import Agent, follow
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
@@ -76,9 +76,7 @@ def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None
         grid,
         config.joint,
     )
-    scores_before = (
-        state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
-    )
+    scores_before = state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
     if state:
         restore(shared, agent, state)
 
@@ -125,15 +123,13 @@ def score(
     with_controls: bool = False,
 ) -> dict[str, Scores]:
     """Score the agent, and agents without learning on the same representation if asked for."""
-    candidates = {"agent": agent, **(controls() if with_controls else {})}
+    candidates: dict[str, Agent] = {"agent": agent, **(controls() if with_controls else {})}
     return evaluate(representation, candidates, data, cache, config.load, grid)
 
 
 def pick(scores: Scores) -> Scores:
     """Return the columns of the table, rounded to two digits."""
-    return {
-        column: None if (value := scores[column]) is None else round(float(value), 2) for column in COLUMNS
-    }
+    return {column: None if (value := scores[column]) is None else round(float(value), 2) for column in COLUMNS}
 
 
 @torch.no_grad()
@@ -194,9 +190,7 @@ def choose_folder(config: TrainConfig) -> Path:
     if not (folder / CHECKPOINT).exists():
         return folder
     if config.out is not None:
-        raise ValueError(
-            f"{folder} already holds a run: go on with it (--resume), or take another folder (--out)"
-        )
+        raise ValueError(f"{folder} already holds a run: go on with it (--resume), or take another folder (--out)")
     numbered = (Path(f"{default}-{number}") for number in range(2, 10_000))
     return next(folder for folder in numbered if not (folder / CHECKPOINT).exists())
 
@@ -229,9 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
     print(f"\n{table(rows, COLUMNS)}\n")
-    print(
-        f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png"
-    )
+    print(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
     return 0
 
 

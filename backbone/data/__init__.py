@@ -53,9 +53,7 @@ def _synthetic(directory: Path | None, config: DataConfig, cache: Path) -> ReidD
 def _folder(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
     if directory is None:
         raise ValueError("which folder? Write --data folder:<directory>")
-    train, test = split_people(
-        read_folder(directory), test_fraction=config.test_fraction, seed=config.split_seed
-    )
+    train, test = split_people(read_folder(directory), test_fraction=config.test_fraction, seed=config.split_seed)
     # The first tracklet of each person in each camera asks, if another camera has an answer.
     cameras: dict[int, set[int]] = {}
     for tracklet in test:
@@ -84,7 +82,5 @@ def load_data(spec: str, config: DataConfig, cache: Path) -> ReidData:
     """
     name, _, directory = spec.partition(":")
     if name not in DATASETS:
-        raise ValueError(
-            f"unknown data {name!r}; known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY)"
-        )
+        raise ValueError(f"unknown data {name!r}; known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY)")
     return DATASETS[name](Path(directory) if directory else None, config, cache)

@@ -129,9 +129,7 @@ class TestBatches(_Batches):
 
     __test__ = False  # no test case of pytest's
 
-    def __init__(
-        self, tracklets: Sequence[Tracklet], cache: FrameCache, num_frames: int, clips_per_batch: int
-    ):
+    def __init__(self, tracklets: Sequence[Tracklet], cache: FrameCache, num_frames: int, clips_per_batch: int):
         super().__init__(tracklets, cache)
         self.all_clips = [
             (index, frame_indices)

@@ -69,14 +69,16 @@ class SyntheticConfig:
     """The data's own seed, apart from the training's."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.num_outfits <= len(TOPS) * len(BOTTOMS):
+            raise ValueError(f"num_outfits must be 1 to {len(TOPS) * len(BOTTOMS)}, got {self.num_outfits}")
         people, looks = self.num_train_people + self.num_test_people, len(self.all_looks())
         if min(self.num_train_people, self.num_test_people) < 2 or people > looks:
             raise ValueError(
                 f"synthetic data needs 2 or more train and test people and at most {looks} with "
                 f"{self.num_outfits} outfits, got {self.num_train_people} and {self.num_test_people}"
             )
-        if min(self.num_frames, self.tracklets_per_camera, self.num_outfits) < 1:
-            raise ValueError("synthetic data needs at least 1 frame, tracklet per camera and outfit")
+        if min(self.num_frames, self.tracklets_per_camera) < 1:
+            raise ValueError("synthetic data needs at least 1 frame a tracklet and 1 tracklet per camera")
         if self.height < 32 or self.width < 16:
             raise ValueError(f"a pedestrian needs 32 x 16 pixels or more, got {self.height} x {self.width}")
 
@@ -129,9 +131,7 @@ def draw_tracklet(
         for stranger, poses, in_front in passers:
             if in_front:
                 draw_walker(canvas, stranger, poses[frame])
-    boxes = np.stack(
-        [_seen_box(canvas[:, :, 3], walk[frame].height) for frame, canvas in enumerate(canvases)]
-    )
+    boxes = np.stack([_seen_box(canvas[:, :, 3], walk[frame].height) for frame, canvas in enumerate(canvases)])
     boxes /= np.array([width, height, width, height], dtype=np.float32)
     return camera.film(canvases[..., :3], generator), boxes
 
@@ -154,7 +154,7 @@ class Camera:
         levels = np.arange(256)[:, None] / 255
         gamma = generator.uniform(0.85, 1.2)
         self.tone = (255 * levels**gamma * gain + tint).clip(0, 255).astype(np.uint8)[None]
-        self.noise = generator.normal(0, 5, (2, 2 * height, 2 * config.width, 3)).astype(np.int16)
+        self.noise = generator.normal(0, 5, (2 * height, 2 * config.width, 3)).astype(np.int16)
 
     def background(self, config: SyntheticConfig, generator: np.random.Generator) -> np.ndarray:
         """Return fresh canvases (num_frames, height, width, 4); the camera follows, so the place moves."""
@@ -167,13 +167,8 @@ class Camera:
         """Give frames (n, height, width, 3) the camera's colours and noise."""
         n, height, width, _ = frames.shape
         toned = cv2.LUT(np.ascontiguousarray(frames).reshape(1, -1, 3), self.tone).reshape(frames.shape)
-        tops, lefts = generator.integers(0, height, n), generator.integers(0, width, n)
-        noise = np.stack(
-            [
-                self.noise[i % 2, t : t + height, x : x + width]
-                for i, (t, x) in enumerate(zip(tops, lefts, strict=True))
-            ]
-        )
+        corners = generator.integers(0, (height, width), (n, 2)).tolist()
+        noise = np.stack([self.noise[top : top + height, left : left + width] for top, left in corners])
         return (toned + noise).clip(0, 255).astype(np.uint8)
 
 
@@ -221,7 +216,11 @@ def _people(config: SyntheticConfig) -> list[Look]:
     looks = config.all_looks()
     people = config.num_train_people + config.num_test_people
     chosen = generator.choice(len(looks), people, replace=False)
-    return [_dressed(int(outfits[looks[i][0] % len(outfits)]), *looks[i][1:], generator) for i in chosen]
+    people_looks = [looks[number] for number in chosen]
+    return [
+        _dressed(int(outfits[outfit]), place, shape, colour, generator)
+        for outfit, place, shape, colour in people_looks
+    ]
 
 
 def _dressed(outfit: int, place: str, shape: str, colour: Colour, generator: np.random.Generator) -> Look:

@@ -15,9 +15,7 @@ import numpy as np
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 
 REPORT_NAME = ".cut_report.json"
-VALID_ROW = (
-    "1,9,312.00,98.56,19.39,46.98,1 (frame from 1, id, left, top, width, height in pixels, confidence)"
-)
+VALID_ROW = "1,9,312.00,98.56,19.39,46.98,1 (frame from 1, id, left, top, width, height in pixels, confidence)"
 SMALLEST_PX = 8
 SMALLEST_SHARE = 0.25
 LARGEST_INTEGER = 2**31
@@ -52,18 +50,14 @@ class Omissions:
     def add(self, reason: str, place: str, boxes: int = 1, count: int = 1) -> None:
         """Count an omission at a place; the first three places are kept."""
         old = self.by_reason.get(reason, Omission(reason, 0, 0, ()))
-        self.by_reason[reason] = Omission(
-            reason, old.count + count, old.boxes + boxes, (*old.first, place)[:3]
-        )
+        self.by_reason[reason] = Omission(reason, old.count + count, old.boxes + boxes, (*old.first, place)[:3])
 
     def count(self, reason: str) -> int:
         """Return how many were omitted for a reason, 0 where none was."""
         return self.by_reason[reason].count if reason in self.by_reason else 0
 
     def __str__(self) -> str:
-        items = (
-            f"{item.count} x {item.reason} ({', '.join(item.first)})" for item in self.by_reason.values()
-        )
+        items = (f"{item.count} x {item.reason} ({', '.join(item.first)})" for item in self.by_reason.values())
         return "; ".join(items) or "nothing omitted"
 
 
@@ -183,9 +177,7 @@ def video_tracklets(
     tracklets = []
     for person in np.unique(tracks.people):
         rows = np.flatnonzero(inside & (tracks.people == person))
-        chunks = _chunks(
-            int(person), tracks.frame_index[rows], chunk_frames, gap_frames, min_frames, omissions
-        )
+        chunks = _chunks(int(person), tracks.frame_index[rows], chunk_frames, gap_frames, min_frames, omissions)
         number = 0
         for number, (start, stop) in enumerate(chunks, start=1):
             camera = 2 - number % 2
