@@ -74,12 +74,13 @@ class REINFORCE(OnPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        length = self.episode_length
-        self.n_steps = self.n_steps or length
-        if self.n_steps % length:
-            raise ValueError(
-                f"n_steps = {self.n_steps} would cut episodes of {length} steps: take a multiple of {length}"
-            )
+        if self.env is not None:  # None: loaded without one, with the n_steps of before
+            length = self.episode_length
+            self.n_steps = self.n_steps or length
+            if self.n_steps % length:
+                raise ValueError(
+                    f"n_steps = {self.n_steps} would cut episodes of {length} steps: take a multiple of {length}"
+                )
         super()._setup_model()
 
     @property

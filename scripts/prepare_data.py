@@ -11,7 +11,8 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from backbone.data.video import CutReport, Progress, cut_video
+from backbone.data.cut import CutReport, cut_video
+from backbone.data.video import Progress
 
 DESCRIPTION = """Make data ready to train on.
 

@@ -1,0 +1,166 @@
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+import agents
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.env import Attention3DEnv
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents.features import JointConfig, SharedFeatureCallback
+from backbone.data.loader import ClipBatch
+from backbone.glimpse import describe
+from backbone.losses import identity_loss, triplet_loss
+from backbone.representation import Representation
+from backbone.two_stream import BackboneConfig
+
+GRID = BinGrid(feature_size=(3, 8, 4), bin_size=(2, 3, 2), clip_size=(3, 64, 32))
+PEOPLE = [7, 7, 9, 9]
+
+
+def make_batch(seed: int) -> ClipBatch:
+    generator = torch.Generator().manual_seed(seed)
+    boxes = np.full((4, 3, 4), np.nan, dtype=np.float32)
+    boxes[:, 1] = [4, 8, 12, 16]
+    return ClipBatch(
+        clip=torch.randint(0, 256, (4, 3, 64, 32, 3), dtype=torch.uint8, generator=generator),
+        flow=torch.randn(4, 3, 64, 32, 2, generator=generator).half(),
+        person=torch.tensor(PEOPLE),
+        tracklet=torch.arange(4),
+        source=["a", "b", "c", "d"],
+        truth_boxes=boxes,
+    )
+
+
+def make_parts(name: str = "reinforce", episodes_per_clip: int = 2, **overrides):
+    torch.manual_seed(0)
+    representation = Representation(BackboneConfig(precision="float32"), num_glimpses=4, num_identities=2)
+    bank = FeatureBank.blank(GRID, representation.backbone.num_channels)
+    vector_env = Attention3DVectorEnv(4 * episodes_per_clip, bank, representation.glimpse)
+    env = VecMonitor(Attention3DVecEnv(vector_env))
+    agent = agents.make(name, env, seed=0, **overrides)
+    agent.set_logger(configure(None, []))
+    shared = SharedFeatureCallback(
+        representation,
+        map(make_batch, itertools.count()),
+        {7: 0, 9: 1},
+        GRID,
+        JointConfig(episodes_per_clip=episodes_per_clip),
+    )
+    return representation, env, agent, shared
+
+
+def use_sgd(agent, shared) -> None:
+    """Plain gradient descent makes a step proportional to the gradient, so that steps compare as gradients do."""
+    shared.optimizer = torch.optim.SGD(shared.representation.parameters(), lr=0.01)
+    shared.scheduler = torch.optim.lr_scheduler.ConstantLR(shared.optimizer, factor=1.0)
+    agent.policy.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=2e-4)
+
+
+@pytest.mark.parametrize("name", ["reinforce", "a2c"])
+def test_one_joint_step_changes_the_parameters_as_one_graph_would(name):
+    representation, env, agent, shared = make_parts(name, learning_rate=2e-4, max_grad_norm=1e9)
+    use_sgd(agent, shared)
+    reference, policy = copy.deepcopy(representation), copy.deepcopy(agent.policy)
+    agent.learn(env.num_envs * 3, callback=shared)
+
+    finished, buffer = env.unwrapped.vector_env.finished, agent.rollout_buffer
+    batch, identity = make_batch(0), torch.tensor([0, 0, 1, 1])[finished.clip]
+    reference.train()
+    feature_map = reference.feature_map(batch.clip, batch.flow)
+    bins, locations = GRID.pool(feature_map), GRID.locations[finished.bins]
+    features = bins[finished.clip[:, None], finished.bins]
+    hidden = reference.glimpse.unroll(features, locations)
+    descriptor = describe(feature_map.mean((2, 3, 4))[finished.clip], hidden)
+    loss = identity_loss(reference.glimpse.identify(descriptor), identity) + triplet_loss(descriptor, identity)
+    # The policy gradient stops at g; with a2c it stops at the hidden state.
+    seen = reference.glimpse.unroll(features.detach(), locations)[:, :3]
+    seen = seen if name == "reinforce" else seen.detach()
+    rewards = torch.tensor(buffer.rewards).sum(0)
+    assert 0 < rewards.mean() < 1  # else the advantage would be trivial
+    for step in range(3):
+        actions = torch.tensor(buffer.actions[step])
+        log_prob, values = policy.evaluate_hidden(seen[:, step], actions)
+        advantage = (rewards - values).detach()
+        weight = 1 if name == "reinforce" else 1 / 3  # summed over steps, or averaged
+        loss = loss - weight * (advantage * log_prob).mean() + 0.5 * (rewards - values).square().mean() / 3
+    loss.backward()
+    torch.optim.SGD(reference.parameters(), lr=0.01).step()
+    torch.optim.SGD(policy.parameters(), lr=2e-4).step()
+
+    for changed, expected in ((representation, reference), (agent.policy, policy)):
+        for (key, value), other in zip(changed.named_parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("name", agents.ALGORITHMS)
+def test_every_algorithm_trains_jointly_and_counts_finished_episodes(name):
+    overrides = {"learning_starts": 8, "batch_size": 16} if name == "sac" else {}
+    representation, env, agent, shared = make_parts(name, **overrides)
+    before = copy.deepcopy(representation.state_dict())
+    agent.learn(env.num_envs * 3 * 4, callback=shared)
+    assert shared.step == 4
+    changed = {key.split(".")[0] + "." + key.split(".")[1] for key, v in representation.named_parameters()
+               if not torch.equal(v, before[key])}  # fmt: skip
+    assert changed == {
+        "backbone.image_stream", "backbone.flow_stream", "backbone.high_level",
+        "glimpse.embed_observation", "glimpse.embed_hidden", "glimpse.identify",
+    }  # fmt: skip
+    assert set(shared.metrics) == {"identity_loss", "triplet_loss", "accuracy", "reward", "hit_rate"}
+
+
+def test_a_rollout_of_several_episodes_is_learned_from_as_a_whole():
+    _, env, agent, shared = make_parts(n_steps=6)
+    agent.learn(env.num_envs * 6, callback=shared)
+    assert shared.step == 1
+
+
+def test_environment_agent_and_callback_share_one_glimpse_network():
+    representation, env, _, shared = make_parts()
+    assert env.get_attr("glimpse")[0] is representation.glimpse is shared.representation.glimpse
+
+
+def test_the_metrics_are_those_of_the_finished_episodes():
+    _, env, agent, shared = make_parts()
+    agent.learn(env.num_envs * 3, callback=shared)
+    finished, bank = env.unwrapped.vector_env.finished, shared.env.vector_env.process.bank
+    hits = [bank.hits[c, b] for c, row in zip(finished.clip, finished.bins, strict=True) for b in row[1:]]
+    assert shared.metrics["hit_rate"] == pytest.approx(np.mean(hits))
+    assert shared.metrics["reward"] == shared.metrics["accuracy"]  # the identity reward
+
+
+def test_learning_rates_are_halved():
+    _, env, agent, shared = make_parts()
+    shared = SharedFeatureCallback(
+        shared.representation, shared.batches, shared.labels, GRID,
+        JointConfig(learning_rate=0.08, halve_every=2, episodes_per_clip=2),
+    )  # fmt: skip
+    agent.learn(env.num_envs * 3 * 5, callback=shared)
+    assert shared.optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    representation, env, agent, shared = make_parts()
+    torch.nn.init.constant_(representation.glimpse.identify.bias, float("nan"))
+    with pytest.raises(ValueError, match="the loss became nan at step 0"):
+        agent.learn(env.num_envs * 3, callback=shared)
+
+
+def test_an_environment_of_the_wrong_size_is_an_error():
+    *_, agent, shared = make_parts(episodes_per_clip=3)
+    shared.config = JointConfig(episodes_per_clip=2)
+    with pytest.raises(ValueError, match="needs an environment of 8, got 12"):
+        agent.learn(36, callback=shared)
+
+
+def test_single_environments_are_refused():
+    *_, shared = make_parts()
+    agent = agents.make("a2c", DummyVecEnv([Attention3DEnv]))
+    with pytest.raises(TypeError, match="needs an Attention3DVecEnv, got DummyVecEnv"):
+        agent.learn(3, callback=shared)

@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+
+from a3d_env.env import Attention3DEnv
+from a3d_env.playground import playground
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents.controls import random_agent
+from agents.policy import AttentionPolicy
+from agents.reinforce import REINFORCE
+from agents.rollout import follow
+
+
+def make_env(num_envs: int = 16, *, glimpse_learns: bool = False) -> Attention3DVecEnv:
+    bank, glimpse = playground()
+    glimpse.requires_grad_(glimpse_learns)
+    return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse))
+
+
+def agent_after_one_rollout(env: Attention3DVecEnv, **settings) -> REINFORCE:
+    """Collect one rollout and compute the gradient of its update, without taking the step."""
+    agent = REINFORCE(AttentionPolicy, env, seed=0, policy_kwargs={"variance": 0.3}, **settings)
+    agent.policy.optimizer.step = lambda: None
+    agent.learn(env.num_envs * agent.n_steps)
+    return agent
+
+
+def gradients(policy: AttentionPolicy) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("n_steps", [None, 6])
+def test_the_gradient_is_that_of_a2c_times_the_episode_length(n_steps):
+    env = make_env()
+    agent = agent_after_one_rollout(env, n_steps=n_steps)
+    own = gradients(agent.policy)
+
+    a2c = A2C(
+        AttentionPolicy, env, gamma=1.0, gae_lambda=1.0, n_steps=agent.n_steps, max_grad_norm=math.inf,
+        policy_kwargs={"variance": 0.3},
+    )  # fmt: skip
+    a2c.policy.load_state_dict(agent.policy.state_dict())
+    a2c.policy.optimizer.step = lambda: None
+    a2c.rollout_buffer = agent.rollout_buffer
+    a2c.set_logger(configure(None, []))
+    a2c.train()
+    reference = gradients(a2c.policy)
+
+    assert own.keys() == reference.keys()
+    assert "action_net.0.weight" in own
+    for name, gradient in own.items():
+        factor = agent.episode_length if name.startswith("action_net") else 1  # the value loss is a mean in both
+        torch.testing.assert_close(gradient, factor * reference[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_gradient_has_the_closed_form_of_equation_13():
+    agent = agent_after_one_rollout(make_env(num_envs=2))
+    buffer, layer = agent.rollout_buffer, agent.policy.action_net[0]
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    expected_weight, expected_bias = np.zeros((3, 256)), np.zeros(3)
+    for episode in range(2):
+        total = buffer.rewards[:, episode].sum()
+        for step in range(3):
+            hidden = buffer.observations["hidden"][step, episode]
+            mean = np.tanh(weight @ hidden + bias)
+            # d log N(a | tanh(z), s^2) / dz = (a - mean) / s^2 * (1 - mean^2)
+            score = (buffer.actions[step, episode] - mean) / 0.3 * (1 - mean**2)
+            advantage = total - buffer.values[step, episode]
+            expected_weight -= np.outer(score, hidden) * advantage / 2  # M = 2 episodes
+            expected_bias -= score * advantage / 2
+    np.testing.assert_allclose(layer.weight.grad, expected_weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.bias.grad, expected_bias, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected_bias).max() > 1e-3
+
+
+def test_the_policy_gradient_reaches_the_locator_and_the_glimpse_network_and_nothing_else():
+    env = make_env(glimpse_learns=True)
+    agent = agent_after_one_rollout(env)
+    glimpse = env.vector_env.glimpse
+    for module in (agent.policy.action_net, glimpse.embed_observation, glimpse.embed_hidden):
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+    assert all(parameter.grad is None for parameter in glimpse.identify.parameters())
+
+
+def test_the_gradient_flows_through_all_steps_of_an_episode():
+    env = make_env(glimpse_learns=True)
+    agent = agent_after_one_rollout(env)
+    glimpse, buffer = env.vector_env.glimpse, agent.rollout_buffer
+    own = glimpse.embed_hidden.h2h.weight.grad.clone()
+    glimpse.zero_grad()
+    loss = torch.zeros(())
+    for episode in range(env.num_envs):  # the slow way: episode by episode, step by step
+        hidden = torch.zeros(1, 256)
+        for step in range(3):
+            seen = {
+                name: torch.tensor(buffer.observations[name][step, episode][None]) for name in ("bin", "location")
+            }
+            hidden = glimpse.glimpse(seen["bin"], seen["location"], hidden)
+            distribution = torch.distributions.Normal(agent.policy.action_net(hidden), math.sqrt(0.3))
+            log_prob = distribution.log_prob(torch.tensor(buffer.actions[step, episode])).sum()
+            loss = loss - log_prob * float(buffer.advantages[step, episode]) / env.num_envs
+    loss.backward()
+    torch.testing.assert_close(own, glimpse.embed_hidden.h2h.weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_a_frozen_glimpse_network_gets_no_gradient():
+    env = make_env()
+    agent_after_one_rollout(env)
+    assert all(parameter.grad is None for parameter in env.vector_env.glimpse.parameters())
+
+
+def test_it_learns_where_to_look():
+    env = make_env(256)
+    agent = REINFORCE(AttentionPolicy, env, learning_rate=1e-3, seed=0, policy_kwargs={"variance": 0.15})
+    process = env.vector_env.process
+    clips = torch.arange(len(process.bank)).repeat(4)
+
+    def mean_reward(who) -> float:
+        return process.judge(follow(who, process, clips)).reward.mean().item()
+
+    before = mean_reward(agent)
+    agent.learn(120_000)
+    assert mean_reward(agent) > max(before, mean_reward(random_agent())) + 0.08
+
+
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_rollouts_that_cut_episodes_are_refused(n_steps):
+    with pytest.raises(ValueError, match="would cut episodes of 3 steps"):
+        REINFORCE(AttentionPolicy, make_env(), n_steps=n_steps)
+
+
+def test_an_environment_without_a_fixed_length_is_refused():
+    with pytest.raises(ValueError, match="fixed number of decisions"):
+        REINFORCE(AttentionPolicy, "Pendulum-v1")
+
+
+def test_save_load_set_env_predict_and_callbacks_work_as_users_know_them(tmp_path):
+    class Counter(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 5
+
+    agent = REINFORCE(AttentionPolicy, Attention3DEnv(), n_steps=3, seed=0)
+    counter = Counter()
+    agent.learn(30, callback=counter)
+    assert counter.n_calls == 5  # the callback stopped it
+    agent.save(tmp_path / "agent.zip")
+    loaded = REINFORCE.load(tmp_path / "agent.zip")
+    loaded.set_env(Attention3DEnv())
+    seen, _ = Attention3DEnv().reset(seed=1)
+    np.testing.assert_array_equal(
+        agent.predict(seen, deterministic=True)[0], loaded.predict(seen, deterministic=True)[0]
+    )
+    loaded.learn(6)
+    assert loaded.num_timesteps == 6
+
+
+def test_normalised_advantages_scale_the_gradient_only():
+    plain = gradients(agent_after_one_rollout(make_env()).policy)["action_net.0.weight"].flatten()
+    scaled = gradients(agent_after_one_rollout(make_env(), normalize_advantage=True).policy)
+    scaled = scaled["action_net.0.weight"].flatten()
+    assert not torch.allclose(plain, scaled)
+    assert torch.isfinite(scaled).all()
