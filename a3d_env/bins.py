@@ -143,7 +143,8 @@ class BinGrid:
         width = np.minimum(thing[..., 2], x1) - np.maximum(thing[..., 0], x0)
         height = np.minimum(thing[..., 3], y1) - np.maximum(thing[..., 1], y0)
         area = (thing[..., 2] - thing[..., 0]) * (thing[..., 3] - thing[..., 1])
-        covered = width.clip(min=0) * height.clip(min=0) >= HIT_SHARE * area  # (B, L, num_bins); NaN: False
+        # (B, L, num_bins); NaN: False
+        covered = (width.clip(min=0) * height.clip(min=0) >= HIT_SHARE * area) & (area > 0)
         start, stop = self.frame_ranges.T
         frame = np.arange(truth_boxes.shape[1])[:, None]
         in_time = (start <= frame) & (frame < stop)  # (L, num_bins)

@@ -9,7 +9,7 @@ import torch
 from a3d_env.bank import FeatureBank
 from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
 from a3d_env.playground import playground
-from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.process import AttentionProcess, Episodes, Judgement
 from a3d_env.render import draw_glimpses
 from backbone.glimpse import GlimpseNetwork
 
@@ -23,7 +23,7 @@ class Attention3DEnv(gymnasium.Env):
     | key | shape | range | meaning |
     |---|---|---|---|
     | `bin` | (C_g,) | finite | mean feature of the current bin |
-    | `hidden` | (256,) | [0, inf) | h_t, the recurrent hidden state |
+    | `hidden` | (256,) | [-1, 1] | h_t, the recurrent hidden state |
     | `location` | (3,) | [-1, 1] | the current bin: time, height, width |
 
     ## Action
@@ -49,7 +49,7 @@ class Attention3DEnv(gymnasium.Env):
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
 
     Raises:
-        ValueError: an unknown reward or render mode, or a bank without its glimpse network.
+        ValueError: an unknown reward or render mode, a bank without its glimpse network, or one glimpse only.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's own form)
@@ -93,14 +93,22 @@ class Attention3DEnv(gymnasium.Env):
         return self._observation(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Look at the bin nearest to `action`, float (3,)."""
+        """Look at the bin nearest to `action`, float (3,).
+
+        Raises:
+            ValueError: the action has another shape, or holds NaN.
+            ResetNeeded: no episode has begun, or it is over.
+        """
         if self.episodes is None or self.process.is_over(self.episodes):
-            raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
+            raise gymnasium.error.ResetNeeded("no episode is under way: call reset() before step()")
         chosen = torch.as_tensor(np.asarray(action, dtype=np.float32), device=self.process.bank.device)
+        if chosen.shape != (3,):
+            raise ValueError(f"an action is (3,): time, height, width; got {tuple(chosen.shape)}")
         self.episodes = self.process.step(self.episodes, chosen[None])
-        terminated = self.process.is_over(self.episodes)
-        reward = float(self.process.judge(self.episodes).reward) if terminated else 0.0
-        return self._observation(), reward, terminated, False, self._info()
+        if not self.process.is_over(self.episodes):
+            return self._observation(), 0.0, False, False, self._info()
+        judgement = self.process.judge(self.episodes)
+        return self._observation(), float(judgement.reward), True, False, self._info(judgement)
 
     def render(self) -> np.ndarray | None:
         """Draw the clip's frames in a row with the bins visited so far, uint8 (height, width, 3)."""
@@ -115,21 +123,23 @@ class Attention3DEnv(gymnasium.Env):
         assert self.episodes is not None
         return {name: value[0].copy() for name, value in as_numpy(self.process.observe(self.episodes)).items()}
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, judgement: Judgement | None = None) -> dict[str, Any]:
         assert self.episodes is not None
-        return {name: value[0] for name, value in glimpse_info(self.process, self.episodes).items()}
+        return {name: value[0] for name, value in glimpse_info(self.process, self.episodes, judgement).items()}
 
 
 def make_process(bank: FeatureBank | None, glimpse: GlimpseNetwork | None, reward: str) -> AttentionProcess:
     """Return the process over a bank, or over the playground where none is given.
 
     Raises:
-        ValueError: only one of the two is given, or they do not fit.
+        ValueError: only one of the two is given, they do not fit, or nothing is left to decide.
     """
     if (bank is None) != (glimpse is None):
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
+    if glimpse.num_glimpses < 2:
+        raise ValueError("with num_glimpses=1, the centre, nothing is left to decide: an environment needs 2 or more")
     return AttentionProcess(bank, glimpse, reward)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
-from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.process import AttentionProcess, Episodes, Judgement
 from backbone.glimpse import HIDDEN_SIZE
 
 # Features are finite but have no natural bound; Gymnasium asks for one.
@@ -18,7 +18,7 @@ def observation_space(num_channels: int) -> spaces.Dict:
     return spaces.Dict(
         {
             "bin": spaces.Box(-FEATURE_BOUND, FEATURE_BOUND, (num_channels,), np.float32),
-            "hidden": spaces.Box(0, FEATURE_BOUND, (HIDDEN_SIZE,), np.float32),
+            "hidden": spaces.Box(-1, 1, (HIDDEN_SIZE,), np.float32),
             "location": spaces.Box(-1, 1, (3,), np.float32),
         }
     )
@@ -34,8 +34,10 @@ def as_numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy().copy() for name, value in observation.items()}
 
 
-def glimpse_info(process: AttentionProcess, episodes: Episodes) -> dict[str, np.ndarray]:
-    """Say where N episodes look, and how they ended if they are over.
+def glimpse_info(
+    process: AttentionProcess, episodes: Episodes, judgement: Judgement | None = None
+) -> dict[str, np.ndarray]:
+    """Say where N episodes look and, given the judgement, how they ended. The arrays are the caller's.
 
     Returns:
         `bin`: the bin's corner in cells (N, 3); `frames`: start, stop (N, 2); `box`: x0, y0, x1, y1 in pixels
@@ -44,7 +46,7 @@ def glimpse_info(process: AttentionProcess, episodes: Episodes) -> dict[str, np.
         that F_c names (N,), its `probability` (N,), the `true_identity` (N,) and `is_success` (N,).
     """
     bank = process.bank
-    clip, bins = episodes.clip.cpu().numpy(), episodes.bins[:, -1].cpu().numpy()
+    clip, bins = episodes.clip.cpu().numpy().copy(), episodes.bins[:, -1].cpu().numpy()
     info: dict[str, Any] = {
         "bin": bank.grid.corners.numpy()[bins],
         "frames": bank.grid.frame_ranges[bins],
@@ -54,8 +56,7 @@ def glimpse_info(process: AttentionProcess, episodes: Episodes) -> dict[str, np.
     }
     if bank.hits is not None:
         info["hit"] = bank.hits[clip, bins]
-    if process.is_over(episodes):
-        judgement = process.judge(episodes)
+    if judgement is not None:
         info["identity"] = judgement.identity.cpu().numpy()
         info["probability"] = judgement.probability.cpu().numpy()
         info["true_identity"] = bank.identity[episodes.clip].cpu().numpy()

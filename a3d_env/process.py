@@ -141,5 +141,7 @@ class AttentionProcess:
         """Let F_c name the identity of finished episodes, and pay the reward."""
         logits = self.glimpse.identify(self.descriptor(episodes))
         truth = self.bank.identity[episodes.clip]
-        probability, identity = logits.softmax(1).max(1)
+        # Of the logits, as the reward has it: the softmax can round two of them to one probability.
+        identity = logits.argmax(1)
+        probability = logits.softmax(1).gather(1, identity[:, None]).squeeze(1)
         return Judgement(identity, probability, identity == truth, self.reward(logits, truth))

@@ -25,9 +25,15 @@ class Attention3DVecEnv(VecEnv):
         self.vector_env.set_bank(bank)
 
     def reset(self) -> dict[str, np.ndarray]:
-        """Begin all episodes, with the seeds and options given since the last reset."""
-        clips = [options.get("clip") for options in self._options]
-        chosen = None if None in clips else {"clip": np.array(clips)}
+        """Begin all episodes, with the seeds and options given since the last reset.
+
+        Raises:
+            ValueError: the options choose a clip for some episodes only.
+        """
+        clips = [options["clip"] for options in self._options if "clip" in options]
+        if len(clips) not in (0, self.num_envs):
+            raise ValueError(f"options choose a clip for {len(clips)} of {self.num_envs} episodes: for all, or none")
+        chosen = {"clip": np.array(clips)} if clips else None
         observation, infos = self.vector_env.reset(seed=list(self._seeds), options=chosen)
         self.reset_infos = self._split(infos)
         self._reset_seeds()
@@ -44,6 +50,7 @@ class Attention3DVecEnv(VecEnv):
         if not dones[0]:
             return observation, rewards.astype(np.float32), dones, self._split(infos)
         final_infos = self._split(infos["final_info"])
+        self.reset_infos = self._split({k: v for k, v in infos.items() if k not in ("final_obs", "final_info")})
         for info, terminal_observation in zip(final_infos, infos["final_obs"], strict=True):
             info["terminal_observation"] = terminal_observation
             info["TimeLimit.truncated"] = False

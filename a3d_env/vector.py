@@ -84,11 +84,17 @@ class Attention3DVectorEnv(VectorEnv):
         """Begin all episodes. Episode i is seeded with `seed + i`; `options={"clip": (num_envs,)}` chooses.
 
         Raises:
-            ValueError: there are no such clips, or `options` asks to reset only some of the episodes.
+            ValueError: there are no such clips, not one seed an episode, or `options` asks to reset only some of
+                the episodes.
         """
         super().reset(seed=None)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        for i, own_seed in enumerate(seeds or []):
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{self.num_envs} episodes need as many seeds, got {len(seeds)}")
+        for i, own_seed in enumerate(seeds):
             if own_seed is not None:
                 self._generators[i] = gymnasium.utils.seeding.np_random(own_seed)[0]
         options = options or {}
@@ -103,19 +109,25 @@ class Attention3DVectorEnv(VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Look at the bins nearest to the actions, float (num_envs, 3)."""
+        """Look at the bins nearest to the actions, float (num_envs, 3).
+
+        Raises:
+            ValueError: the actions have another shape, or hold NaN.
+            ResetNeeded: no episode has begun since the environment or its bank is new.
+        """
         if self.episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step(), and after set_bank()")
         action = torch.as_tensor(np.asarray(actions, dtype=np.float32), device=self.process.bank.device)
         if action.shape != (self.num_envs, 3):
             raise ValueError(f"actions must be ({self.num_envs}, 3), got {tuple(action.shape)}")
         self.episodes = self.process.step(self.episodes, action)
-        info = _with_masks(glimpse_info(self.process, self.episodes))
         over = self.process.is_over(self.episodes)
+        judgement = self.process.judge(self.episodes) if over else None
+        info = _with_masks(glimpse_info(self.process, self.episodes, judgement))
         rewards = np.zeros(self.num_envs, dtype=np.float64)
-        if over:
+        if judgement is not None:
             self.finished = self.episodes
-            rewards[:] = self.process.judge(self.finished).reward.cpu().numpy()
+            rewards[:] = judgement.reward.cpu().numpy()
             info = self._restart(info)
         terminated = np.full(self.num_envs, over)
         return self._observation(self.episodes), rewards, terminated, np.zeros_like(terminated), info

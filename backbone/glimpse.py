@@ -46,7 +46,7 @@ class ObservationEmbedding(nn.Module):
 
 
 class HiddenEmbedding(nn.Module):
-    """F_h (equation 4): h_t = ReLU(fc_i2h(o_t) + fc_h2h(h_{t-1}))."""
+    """F_h (equation 4): h_t = tanh(fc_i2h(o_t) + fc_h2h(h_{t-1}))."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class HiddenEmbedding(nn.Module):
         self.h2h = RowwiseLinear(HIDDEN_SIZE, HIDDEN_SIZE)
 
     def forward(self, observation: Tensor, hidden: Tensor) -> Tensor:
-        """(N, 256), (N, 256) -> h_t, (N, 256), not negative."""
+        """(N, 256), (N, 256) -> h_t, (N, 256), in [-1, 1]."""
         return torch.tanh(self.i2h(observation) + self.h2h(hidden))
 
 
@@ -67,10 +67,18 @@ class GlimpseNetwork(nn.Module):
         identify: F_c (equation 6), one layer from [f_g, h_1..h_T] to the training identities.
         num_glimpses: T.
         num_identities: how many identities F_c tells apart.
+
+    Raises:
+        ValueError: a size is below 1.
     """
 
     def __init__(self, num_channels: int, num_glimpses: int, num_identities: int):
         super().__init__()
+        if min(num_channels, num_glimpses, num_identities) < 1:
+            raise ValueError(
+                f"num_channels, num_glimpses and num_identities must be 1 or more, "
+                f"got {num_channels}, {num_glimpses} and {num_identities}"
+            )
         self.num_channels = num_channels
         self.num_glimpses = num_glimpses
         self.num_identities = num_identities

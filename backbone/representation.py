@@ -17,7 +17,7 @@ class Representation(nn.Module):
     Attributes:
         backbone: the two-stream network.
         glimpse: F_o, F_h and F_c.
-        autocast_dtype: bfloat16 to run the backbone in autocast, None for float32.
+        precision: of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 where the hardware has it).
     """
 
     def __init__(self, config: BackboneConfig, num_glimpses: int, num_identities: int):

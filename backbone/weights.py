@@ -1,8 +1,8 @@
 """ImageNet weights, or a file of the user's, into a two-stream network."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -32,12 +32,13 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> None:
             missing, damaged or of another network.
     """
     state = _imagenet_state(name) if weights == "imagenet" else read_state(Path(weights))
-    if "conv1.weight" in state:
-        state = two_stream_state(state, with_flow=network.flow_stream is not None)
     try:
+        if "conv1.weight" in state:
+            state = two_stream_state(state, with_flow=network.flow_stream is not None)
         network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights {weights!r} do not fit the backbone {name!r}: {error}") from error
+    except (RuntimeError, IndexError) as error:  # IndexError: a conv1 without colours to average
+        reason = shorten(str(error), 600, placeholder=" ...")  # PyTorch names every layer
+        raise ValueError(f"the weights {weights!r} do not fit the backbone {name!r}: {reason}") from error
 
 
 def two_stream_state(resnet: dict[str, Tensor], *, with_flow: bool) -> dict[str, Tensor]:
@@ -70,7 +71,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for damaged files
         raise ValueError(f"{path} can't be read as weights (is it truncated?): {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise ValueError(f"{path} is no state dict: expected tensors by name")
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
@@ -82,14 +85,15 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
     if name not in IMAGENET:
         raise ValueError(f"there are no ImageNet weights for {name!r}; known: {', '.join(IMAGENET)}")
     url = IMAGENET[name].url
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    try:
-        return torch.hub.load_state_dict_from_url(
-            url, model_dir=str(folder), map_location="cpu", check_hash=True, weights_only=True
-        )
-    except (URLError, OSError, RuntimeError) as error:
-        raise ValueError(
-            f"the ImageNet weights of {name} can't be fetched ({error}). On a machine with a network, "
-            f"download {url}, put the file at {folder / Path(url).name}, and run this again; or give its "
-            "path as the weights."
-        ) from error
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The file's name ends in the first digits of its hash.
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
+        except (OSError, RuntimeError) as error:  # no network, no room, or another hash
+            raise ValueError(
+                f"the ImageNet weights of {name} can't be fetched ({error}). On a machine with a network, "
+                f"download {url}, put the file at {path}, and run this again; or give its path as the weights."
+            ) from error
+    return read_state(path)

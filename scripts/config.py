@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dacite
 
@@ -14,6 +13,7 @@ from agents.features import JointConfig
 from agents.policy import PAPER_VARIANCE
 from backbone.data import DataConfig
 from backbone.data.loader import LoadConfig
+from backbone.data.synthetic import SyntheticConfig
 from backbone.two_stream import BackboneConfig
 
 
@@ -34,7 +34,7 @@ class TrainConfig:
     """All settings of a training run."""
 
     preset: str = "demo"
-    """Where the other settings start from: demo, small, prid, ilids or mars."""
+    """Where the other settings start from: demo, tiny, small, prid, ilids or mars."""
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
     agent: str = "reinforce"
@@ -62,6 +62,11 @@ class TrainConfig:
     joint: JointConfig = field(default_factory=JointConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
 
 def demo() -> TrainConfig:
     """Return the demonstration: built-in data, minutes on a CPU, everything switched on."""
@@ -70,6 +75,24 @@ def demo() -> TrainConfig:
         joint=JointConfig(learning_rate=1e-3),
         policy=PolicyConfig(learning_rate=1e-3, variance=0.15, normalize_advantage=True),
         attention=AttentionConfig(reward="log_prob"),
+    )
+
+
+def tiny() -> TrainConfig:
+    """Return a run of seconds that learns nothing, to try an installation."""
+    return dataclasses.replace(
+        demo(),
+        preset="tiny",
+        steps=6,
+        checkpoint_every=3,
+        log_every=1,
+        data_options=DataConfig(
+            synthetic=SyntheticConfig(
+                num_train_people=6, num_test_people=4, num_frames=8, height=64, width=32, tracklets_per_camera=1
+            )
+        ),
+        load=LoadConfig(height=64, width=32, num_frames=3, num_people=2, clips_per_person=2, workers=0),
+        attention=AttentionConfig(bin_size=(2, 3, 2)),
     )
 
 
@@ -101,7 +124,7 @@ def _paper(name: str, *, num_people: int, train_people: int, epochs: int) -> Tra
         data="folder",
         steps=epochs * batches_per_epoch,
         checkpoint_every=10 * batches_per_epoch,
-        load=LoadConfig(height=256, width=128, num_people=num_people, workers=4),
+        load=LoadConfig(height=256, width=128, num_people=num_people, workers=2),
         backbone=BackboneConfig(name="resnet50", weights="imagenet"),
         joint=JointConfig(halve_every=60 * batches_per_epoch, episodes_per_clip=1),
     )
@@ -109,6 +132,7 @@ def _paper(name: str, *, num_people: int, train_people: int, epochs: int) -> Tra
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "demo": demo,
+    "tiny": tiny,
     "small": small,
     "prid": prid,
     "ilids": ilids,
@@ -143,7 +167,9 @@ def config_from_json(text: str, source: Path) -> TrainConfig:
         ValueError: the text is no configuration of this version.
     """
     try:
-        data: dict[str, Any] = json.loads(text)
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError(f"expected settings by name, got a {type(data).__name__}")
         return dacite.from_dict(TrainConfig, data, dacite.Config(cast=[Path, tuple], strict=True))
     except (json.JSONDecodeError, dacite.DaciteError, TypeError) as error:
         raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error

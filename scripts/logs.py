@@ -114,7 +114,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a history file; none if there is no file."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    # The last line may be half-written where a run was killed.
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def draw_curves(folder: Path) -> None:

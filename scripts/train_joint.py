@@ -145,12 +145,10 @@ def draw_bins(
 ) -> None:
     """Draw the first clips of the first query tracklets with the bins that the agent chose."""
     representation.eval()
-    firsts = [dataclasses.replace(tracklet) for tracklet in data.query[:num_clips]]
-    batches = TestBatches(firsts, cache, config.load.num_frames, clips_per_batch=1)
-    starts = [row for row, (_, frames) in enumerate(batches.all_clips) if frames[0] == 0]
     pictures = []
-    for row in starts:
-        bank = clip_bank(representation, batches[row], grid, with_frames=True)
+    for tracklet in data.query[:num_clips]:
+        first_clip = TestBatches([tracklet], cache, config.load.num_frames, clips_per_batch=1)[0]
+        bank = clip_bank(representation, first_clip, grid, with_frames=True)
         process = AttentionProcess(bank, representation.glimpse)
         episodes = follow(agent, process, torch.zeros(1, dtype=torch.long, device=bank.device))
         pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))

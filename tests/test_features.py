@@ -60,12 +60,12 @@ def use_sgd(agent, shared) -> None:
     """Plain gradient descent makes a step proportional to the gradient, so that steps compare as gradients do."""
     shared.optimizer = torch.optim.SGD(shared.representation.parameters(), lr=0.01)
     shared.scheduler = torch.optim.lr_scheduler.ConstantLR(shared.optimizer, factor=1.0)
-    agent.policy.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=2e-4)
+    agent.policy.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=0.5)
 
 
 @pytest.mark.parametrize("name", ["reinforce", "a2c"])
 def test_one_joint_step_changes_the_parameters_as_one_graph_would(name):
-    representation, env, agent, shared = make_parts(name, learning_rate=2e-4, max_grad_norm=1e9)
+    representation, env, agent, shared = make_parts(name, learning_rate=0.5, max_grad_norm=1e9)
     use_sgd(agent, shared)
     reference, policy = copy.deepcopy(representation), copy.deepcopy(agent.policy)
     agent.learn(env.num_envs * 3, callback=shared)
@@ -84,19 +84,23 @@ def test_one_joint_step_changes_the_parameters_as_one_graph_would(name):
     seen = seen if name == "reinforce" else seen.detach()
     rewards = torch.tensor(buffer.rewards).sum(0)
     assert 0 < rewards.mean() < 1  # else the advantage would be trivial
+    actions = torch.tensor(buffer.actions)  # (steps, episodes, 3)
+    if name == "a2c":  # its update flattened the buffer, episode after episode
+        actions = actions.view(env.num_envs, 3, 3).transpose(0, 1)
     for step in range(3):
-        actions = torch.tensor(buffer.actions[step])
-        log_prob, values = policy.evaluate_hidden(seen[:, step], actions)
+        log_prob, values = policy.evaluate_hidden(seen[:, step], actions[step])
         advantage = (rewards - values).detach()
         weight = 1 if name == "reinforce" else 1 / 3  # summed over steps, or averaged
         loss = loss - weight * (advantage * log_prob).mean() + 0.5 * (rewards - values).square().mean() / 3
     loss.backward()
     torch.optim.SGD(reference.parameters(), lr=0.01).step()
-    torch.optim.SGD(policy.parameters(), lr=2e-4).step()
+    torch.optim.SGD(policy.parameters(), lr=0.5).step()
 
     for changed, expected in ((representation, reference), (agent.policy, policy)):
         for (key, value), other in zip(changed.named_parameters(), expected.parameters(), strict=True):
-            torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=key)
+            torch.testing.assert_close(
+                value, other, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}"
+            )
 
 
 @pytest.mark.parametrize("name", agents.ALGORITHMS)

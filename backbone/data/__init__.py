@@ -83,4 +83,4 @@ def load_data(spec: str, config: DataConfig, cache: Path) -> ReidData:
     name, _, directory = spec.partition(":")
     if name not in DATASETS:
         raise ValueError(f"unknown data {name!r}; known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY)")
-    return DATASETS[name](Path(directory) if directory else None, config, cache)
+    return DATASETS[name](Path(directory).expanduser() if directory else None, config, cache)

@@ -15,9 +15,9 @@ from backbone.flow import optical_flow
 
 def default_cache() -> Path:
     """Return `$A3D_CACHE`, or `a3d` in the user's cache folder."""
-    if "A3D_CACHE" in os.environ:
-        return Path(os.environ["A3D_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "a3d"
+    if own := os.environ.get("A3D_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "a3d"
 
 
 class FrameCache:

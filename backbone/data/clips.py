@@ -40,7 +40,7 @@ class IdentitySampler:
         seed: of all draws.
 
     Raises:
-        ValueError: there are fewer people than P.
+        ValueError: there are fewer people than P, or a number below 1.
     """
 
     def __init__(
@@ -51,6 +51,11 @@ class IdentitySampler:
         num_frames: int,
         seed: int,
     ):
+        if min(num_people, clips_per_person, num_frames) < 1:
+            raise ValueError(
+                f"a batch needs 1 or more people, clips of each and frames, got {num_people}, {clips_per_person} "
+                f"and {num_frames}"
+            )
         self.tracklets = tracklets
         self.num_people = num_people
         self.clips_per_person = clips_per_person

@@ -10,6 +10,22 @@ Colour = tuple[int, int, int]
 SUBPIXEL_BITS = 4  # OpenCV takes coordinates in 1/16 px
 THING_MARK = 255  # the canvas's fourth channel: where the thing is seen
 
+TOPS: tuple[Colour, ...] = ((70, 74, 84), (112, 96, 84), (74, 92, 80), (104, 104, 110), (84, 72, 92))
+BOTTOMS: tuple[Colour, ...] = ((44, 48, 62), (86, 80, 68), (58, 58, 58), (66, 78, 92))
+HAIR: tuple[Colour, ...] = ((40, 32, 28), (92, 66, 42), (24, 24, 26))
+SKIN: tuple[Colour, ...] = ((224, 188, 162), (176, 128, 98), (120, 84, 62))
+THING_COLOURS: tuple[Colour, ...] = (
+    (225, 40, 40),
+    (40, 170, 60),
+    (50, 90, 230),
+    (240, 210, 40),
+    (230, 60, 200),
+    (40, 210, 220),
+    (245, 130, 20),
+    (240, 240, 240),
+)
+NUM_OUTFITS = len(TOPS) * len(BOTTOMS)
+
 # Where a thing sits: sideways (1 = the side that the walker turns its back to) and down, in body heights.
 PLACES = {
     "hat": (0.0, -0.47),
@@ -109,6 +125,33 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
         middle = (pose.x + pose.facing * sideways * size, pose.y + down * size)
         outline = np.array(middle) + SHAPES[look.shape] * 0.066 * size
         _polygon(canvas, outline, look.colour, mark)
+
+
+def dressed(outfit: int, place: str, shape: str, colour: Colour, generator: np.random.Generator) -> Look:
+    """Return a look in outfit number `outfit`, with gait and build of its own."""
+    return Look(
+        top=TOPS[outfit % len(TOPS)],
+        bottom=BOTTOMS[outfit // len(TOPS)],
+        hair=HAIR[outfit % len(HAIR)],
+        skin=SKIN[outfit % len(SKIN)],
+        place=place,
+        shape=shape,
+        colour=colour,
+        stride=generator.uniform(0.3, 0.65),
+        period=generator.uniform(8, 16),
+        build=generator.uniform(0.9, 1.15),
+    )
+
+
+def random_look(generator: np.random.Generator) -> Look:
+    """Return the look of anyone: any outfit, and any thing."""
+    return dressed(
+        int(generator.integers(NUM_OUTFITS)),
+        str(generator.choice(list(PLACES))),
+        str(generator.choice(list(SHAPES))),
+        THING_COLOURS[generator.integers(len(THING_COLOURS))],
+        generator,
+    )
 
 
 def _torso(pose: Pose, look: Look) -> np.ndarray:

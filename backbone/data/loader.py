@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -56,6 +56,11 @@ class ClipBatch:
     tracklet: Tensor
     source: list[str]
     truth_boxes: np.ndarray | None
+
+    def pin_memory(self) -> "ClipBatch":
+        """Return the batch in memory that is copied to a GPU while the host goes on; `DataLoader` calls this."""
+        flow = None if self.flow is None else self.flow.pin_memory()
+        return replace(self, clip=self.clip.pin_memory(), flow=flow)
 
 
 class _Batches(Dataset[ClipBatch], ABC):
@@ -159,5 +164,8 @@ def load_ahead(batches: Dataset[ClipBatch], numbers: range, workers: int) -> Ite
         num_workers=min(workers, len(numbers)),
         prefetch_factor=4 if workers and len(numbers) else None,
         pin_memory=torch.cuda.is_available(),
+        # For the workers' base seed, which nothing here uses: drawn from PyTorch's own generator, it would
+        # part a resumed run from an uninterrupted one.
+        generator=torch.Generator(),
     )
     yield from loader

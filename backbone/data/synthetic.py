@@ -17,26 +17,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from backbone.data.drawing import PLACES, SHAPES, THING_MARK, Colour, Look, Pose, draw_walker
+from backbone.data.drawing import (
+    NUM_OUTFITS,
+    PLACES,
+    SHAPES,
+    THING_COLOURS,
+    THING_MARK,
+    Colour,
+    Look,
+    Pose,
+    draw_walker,
+    dressed,
+    random_look,
+)
 from backbone.data.tracklet import FrameArray, Tracklet
 
 # Part of the cache's key: raise it when the drawing changes.
 DRAWING_VERSION = 1
 
-TOPS: tuple[Colour, ...] = ((70, 74, 84), (112, 96, 84), (74, 92, 80), (104, 104, 110), (84, 72, 92))
-BOTTOMS: tuple[Colour, ...] = ((44, 48, 62), (86, 80, 68), (58, 58, 58), (66, 78, 92))
-HAIR: tuple[Colour, ...] = ((40, 32, 28), (92, 66, 42), (24, 24, 26))
-SKIN: tuple[Colour, ...] = ((224, 188, 162), (176, 128, 98), (120, 84, 62))
-THING_COLOURS: tuple[Colour, ...] = (
-    (225, 40, 40),
-    (40, 170, 60),
-    (50, 90, 230),
-    (240, 210, 40),
-    (230, 60, 200),
-    (40, 210, 220),
-    (245, 130, 20),
-    (240, 240, 240),
-)
 NUM_CAMERAS = 2
 MIN_SEEN_SHARE = 0.4  # a thing counts as seen if at least this share of it is not occluded
 
@@ -69,8 +67,8 @@ class SyntheticConfig:
     """The data's own seed, apart from the training's."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_outfits <= len(TOPS) * len(BOTTOMS):
-            raise ValueError(f"num_outfits must be 1 to {len(TOPS) * len(BOTTOMS)}, got {self.num_outfits}")
+        if not 1 <= self.num_outfits <= NUM_OUTFITS:
+            raise ValueError(f"num_outfits must be 1 to {NUM_OUTFITS}, got {self.num_outfits}")
         people, looks = self.num_train_people + self.num_test_people, len(self.all_looks())
         if min(self.num_train_people, self.num_test_people) < 2 or people > looks:
             raise ValueError(
@@ -81,6 +79,17 @@ class SyntheticConfig:
             raise ValueError("synthetic data needs at least 1 frame a tracklet and 1 tracklet per camera")
         if self.height < 32 or self.width < 16:
             raise ValueError(f"a pedestrian needs 32 x 16 pixels or more, got {self.height} x {self.width}")
+        for name, least_allowed in (("seen_frames", 1), ("hidden_frames", 0)):
+            least, most = getattr(self, name)
+            if not least_allowed <= least <= most:
+                raise ValueError(
+                    f"{name} must be (least, most) with {least_allowed} <= least <= most, got {least, most}"
+                )
+        if not 0 <= self.passers_by <= 100 or self.seed < 0:
+            raise ValueError(
+                f"synthetic data needs passers_by from 0 to 100 and a seed of 0 or more, got {self.passers_by} "
+                f"and {self.seed}"
+            )
 
     def all_looks(self) -> list[tuple[int, str, str, Colour]]:
         """Return every combination of outfit, place, shape and colour: the identities there can be."""
@@ -212,40 +221,15 @@ def _rename(partial: Path, folder: Path) -> None:
 def _people(config: SyntheticConfig) -> list[Look]:
     """Draw the people: different looks, clothes shared by many, gait and build of their own."""
     generator = np.random.default_rng([config.seed, 0])
-    outfits = generator.permutation(len(TOPS) * len(BOTTOMS))
+    outfits = generator.permutation(NUM_OUTFITS)
     looks = config.all_looks()
     people = config.num_train_people + config.num_test_people
     chosen = generator.choice(len(looks), people, replace=False)
     people_looks = [looks[number] for number in chosen]
     return [
-        _dressed(int(outfits[outfit]), place, shape, colour, generator)
+        dressed(int(outfits[outfit]), place, shape, colour, generator)
         for outfit, place, shape, colour in people_looks
     ]
-
-
-def _dressed(outfit: int, place: str, shape: str, colour: Colour, generator: np.random.Generator) -> Look:
-    return Look(
-        top=TOPS[outfit % len(TOPS)],
-        bottom=BOTTOMS[outfit // len(TOPS)],
-        hair=HAIR[outfit % len(HAIR)],
-        skin=SKIN[outfit % len(SKIN)],
-        place=place,
-        shape=shape,
-        colour=colour,
-        stride=generator.uniform(0.3, 0.65),
-        period=generator.uniform(8, 16),
-        build=generator.uniform(0.9, 1.15),
-    )
-
-
-def _stranger(generator: np.random.Generator) -> Look:
-    return _dressed(
-        int(generator.integers(len(TOPS) * len(BOTTOMS))),
-        str(generator.choice(list(PLACES))),
-        str(generator.choice(list(SHAPES))),
-        THING_COLOURS[generator.integers(len(THING_COLOURS))],
-        generator,
-    )
 
 
 def _walk(look: Look, config: SyntheticConfig, generator: np.random.Generator) -> list[Pose]:
@@ -282,7 +266,7 @@ def _seen_frames(config: SyntheticConfig, generator: np.random.Generator) -> np.
 
 def _passer_by(config: SyntheticConfig, generator: np.random.Generator) -> tuple[Look, list[Pose], bool]:
     """Return a stranger, its poses as it crosses the picture, and whether it passes in front."""
-    look, n = _stranger(generator), config.num_frames
+    look, n = random_look(generator), config.num_frames
     facing = int(generator.choice((-1, 1)))
     in_front = bool(generator.random() < 0.5)
     speed = generator.uniform(3, 7) * config.width / 64

@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import pytest
+
+from scripts.cli import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [["train"], ["evaluate"], ["data", "cut"]])
+def test_every_command_has_help_with_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert f"a3d {' '.join(command)} --" in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_and_nonsense_are_explained(capsys):
+    assert main([]) == 2
+    assert main(["tarin"]) == 2
+    assert "unknown command 'tarin'" in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from scripts.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("script", ["train_joint", "evaluate", "prepare_data"])
+def test_scripts_run_as_files(script):
+    result = subprocess.run([sys.executable, f"scripts/{script}.py", "--help"], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()

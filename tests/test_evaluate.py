@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from agents.controls import centre_agent, random_agent
+from agents.rollout import follow
+from backbone.data import DataConfig, load_data
+from backbone.data.cache import FrameCache
+from backbone.data.clips import consecutive_clips
+from backbone.data.loader import LoadConfig, TestBatches
+from backbone.data.synthetic import SyntheticConfig
+from backbone.metrics import evaluate_retrieval
+from backbone.representation import Representation
+from backbone.two_stream import BackboneConfig
+from scripts.checkpoint import CHECKPOINT
+from scripts.cli import main
+from scripts.evaluate import clip_bank, evaluate, table
+
+GRID = BinGrid((3, 8, 4), (2, 3, 2), (3, 64, 32))
+LOAD = LoadConfig(height=64, width=32, num_frames=3, workers=0)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    options = SyntheticConfig(
+        num_train_people=2, num_test_people=6, num_frames=8, height=64, width=32, tracklets_per_camera=1
+    )
+    folder = tmp_path_factory.mktemp("data")
+    data = load_data("synthetic", DataConfig(synthetic=options), folder)
+    torch.manual_seed(0)
+    representation = Representation(BackboneConfig(precision="float32"), num_glimpses=4, num_identities=2)
+    return representation, data, FrameCache(folder, 64, 32, "dis-fast")
+
+
+def test_scores_equal_a_slow_evaluation_tracklet_by_tracklet(parts):
+    representation, data, cache = parts
+    scores = evaluate(representation, {"centre": centre_agent()}, data, cache, LOAD, GRID, clips_per_batch=5)
+
+    representation.eval()
+    descriptors, hits = {}, []
+    for tracklet in [*data.query, *data.gallery]:
+        clips = []
+        for number in range(len(consecutive_clips(len(tracklet), 3))):
+            with torch.no_grad():
+                batch = TestBatches([tracklet], cache, 3, clips_per_batch=1)[number]
+                bank = clip_bank(representation, batch, GRID)
+                process = AttentionProcess(bank, representation.glimpse)
+                episodes = follow(centre_agent(), process, torch.zeros(1, dtype=torch.long))
+                clips.append(process.descriptor(episodes)[0])
+            if bank.hits[0].any():
+                hits += [bank.hits[0, number] for number in episodes.bins[0, 1:].tolist()]
+        descriptors[id(tracklet)] = torch.stack(clips).mean(0)
+    expected = evaluate_retrieval(
+        *(torch.stack([descriptors[id(t)] for t in part]) for part in (data.query, data.gallery)),
+        *([t.person for t in part] for part in (data.query, data.gallery)),
+        *([t.camera for t in part] for part in (data.query, data.gallery)),
+    ).as_dict()
+    for name, value in expected.items():
+        assert scores["centre"][name] == pytest.approx(value)
+    assert scores["centre"]["hit_rate"] == pytest.approx(100 * np.mean(hits))
+
+
+def test_the_batch_size_changes_nothing(parts):
+    representation, data, cache = parts
+    one, other = (
+        evaluate(representation, {"random": random_agent()}, data, cache, LOAD, GRID, clips_per_batch=n)
+        for n in (36, 36)
+    )
+    assert one == other
+
+
+def test_the_table_is_aligned_and_shows_what_is_unknown():
+    scores = {"agent": {"R1": 12.345, "hit_rate": None}, "random bins": {"R1": 100.0, "hit_rate": 3.0}}
+    assert table(scores, ("R1", "hit_rate")).splitlines() == [
+        "                   R1  hit_rate",
+        "agent            12.3         -",
+        "random bins     100.0       3.0",
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", "--preset", "tiny", "--steps", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_checkpoint_scores_as_its_run_did(run, tmp_path, capsys):
+    assert main(["evaluate", "--checkpoint", str(run), "--controls", "--json", str(tmp_path / "s.json")]) == 0
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert list(scores["reinforce"]) == ["R1", "R5", "R10", "R20", "mAP", "hit_rate"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name, value in metrics["after"].items():
+        assert scores["reinforce"][name] == pytest.approx(value, abs=0.006)
+    assert scores["random bins"]["mAP"] == pytest.approx(metrics["controls"]["random bins"]["mAP"], abs=0.006)
+    printed = capsys.readouterr().out
+    assert [line.split("  ")[0] for line in printed.splitlines()[1:]] == [
+        "reinforce",
+        "random bins",
+        "centre bins",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "nan", "code"])
+def test_damaged_checkpoints_are_named(run, tmp_path, capsys, damage):
+    path = tmp_path / CHECKPOINT
+    content = (run / CHECKPOINT).read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "text":
+        path.write_text("weights")
+    elif damage == "nan":
+        state = torch.load(run / CHECKPOINT, weights_only=True)
+        state["shared"]["representation"]["glimpse.identify.bias"][0] = torch.nan
+        torch.save(state, path)
+    elif damage == "code":
+        torch.save({"shared": {"representation": LOAD}}, path)  # an object of a class of ours
+    assert main(["evaluate", "--checkpoint", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert "Traceback" not in error

@@ -1,0 +1,136 @@
+import json
+import re
+
+import cv2
+import pytest
+import torch
+
+from agents.features import SharedFeatureCallback
+from scripts.checkpoint import read_checkpoint
+from scripts.cli import main
+from scripts.config import get_preset
+from scripts.logs import read_history
+
+COLUMNS = ["R1", "R5", "R10", "mAP", "hit_rate"]
+
+
+def train(folder, *flags: str) -> int:
+    return main(["train", "--preset", "tiny", "--out", str(folder), *flags])
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert train(folder) == 0
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    assert names == {
+        "checkpoint.pt", "config.json", "metrics.json", "history.jsonl", "curves.png", "bins.png", "tensorboard"
+    }  # fmt: skip
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert list(metrics["before"]) == list(metrics["after"]) == COLUMNS
+    assert all(0 <= metrics[when][column] <= 100 for when in ("before", "after") for column in COLUMNS)
+    assert metrics["steps"] == 6
+    assert metrics["seconds"] > 0
+    assert set(metrics["controls"]) == {"random bins", "centre bins"}
+    assert [entry["step"] for entry in read_history(finished_run / "history.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert cv2.imread(str(finished_run / "bins.png")).shape[1] > 3 * 32
+    assert cv2.imread(str(finished_run / "curves.png")) is not None
+    assert any((finished_run / "tensorboard").iterdir())
+
+
+def test_the_printed_table_is_the_one_in_metrics_json(tmp_path, capsys):
+    assert train(tmp_path / "run", "--steps", "1") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    printed = capsys.readouterr().out
+    for title, row in (("before training", metrics["before"]), ("after training", metrics["after"])):
+        values = re.search(rf"^{title} +(.*)$", printed, re.MULTILINE).group(1).split()
+        assert values == [f"{row[column]:.1f}" for column in COLUMNS]
+
+
+@pytest.mark.parametrize("interrupted_at", [4, 5])
+def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, monkeypatch, capsys, interrupted_at):
+    learn = SharedFeatureCallback._learn_from
+
+    def interrupt(self, finished):
+        if self.step == interrupted_at:
+            raise KeyboardInterrupt
+        learn(self, finished)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
+        assert train(tmp_path / "run") == 130
+    assert "a3d train --resume --out" in capsys.readouterr().err
+    assert read_checkpoint(tmp_path / "run")["shared"]["step"] == 3
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+
+    assert read_history(tmp_path / "run" / "history.jsonl") == read_history(finished_run / "history.jsonl")
+    own, other = read_checkpoint(tmp_path / "run"), read_checkpoint(finished_run)
+    for name, value in own["shared"]["representation"].items():
+        assert torch.equal(value, other["shared"]["representation"][name]), name
+    for name, value in own["agent"]["policy"].items():
+        assert torch.equal(value, other["agent"]["policy"][name]), name
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", finished_run)]
+    assert metrics[0]["before"] == metrics[1]["before"]
+    assert metrics[0]["after"] == metrics[1]["after"]
+
+
+@pytest.mark.parametrize("agent", ["ppo", "sac"])
+def test_other_algorithms_train_jointly(agent, tmp_path):
+    assert train(tmp_path / "run", "--agent", agent, "--steps", "2") == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["agent"] == agent
+
+
+def test_the_same_seed_gives_the_same_run_and_workers_change_nothing(finished_run, tmp_path):
+    assert train(tmp_path / "run", "--load.workers", "1") == 0
+    assert read_history(tmp_path / "run" / "history.jsonl") == read_history(finished_run / "history.jsonl")
+
+
+def test_without_flow_there_is_no_flow_stream(tmp_path):
+    assert train(tmp_path / "run", "--backbone.flow", "None", "--steps", "1") == 0
+    weights = read_checkpoint(tmp_path / "run")["shared"]["representation"]
+    assert not any("flow_stream" in name for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--preset", "nothing"], "unknown preset 'nothing'; known: demo"),
+        (["--preset", "tiny", "--data", "nothing"], "unknown data 'nothing'; known: synthetic, folder"),
+        (["--preset", "tiny", "--agent", "nothing"], "unknown agent 'nothing'; known: reinforce"),
+        (["--preset", "tiny", "--backbone.name", "nothing"], "unknown backbone 'nothing'; known: resnet50"),
+        (["--preset", "tiny", "--device", "nothing"], "the device 'nothing' can't be used here"),
+        (["--preset", "tiny", "--load.num-people", "7"], "a batch of 7 people needs as many"),
+        (["--preset", "tiny", "--attention.bin-size", "4", "6", "3"], "does not fit into a feature map"),
+        (["--preset", "small"], "Write --data folder:<directory>"),
+        (["--resume"], "there is no checkpoint at"),
+    ],
+)
+def test_mistakes_are_explained_in_one_line(tmp_path, capsys, flags, message):
+    assert main(["train", *flags, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_finished_run_is_never_overwritten(finished_run, capsys):
+    assert train(finished_run) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_the_default_folder_gets_a_number_if_it_is_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for expected in ("tiny", "tiny-2"):
+        assert main(["train", "--preset", "tiny", "--steps", "1"]) == 0
+        assert (tmp_path / "runs" / expected / "metrics.json").is_file()
+
+
+def test_the_demonstration_switches_everything_on():
+    config = get_preset("demo")
+    assert config.backbone.flow is not None
+    assert config.joint.triplet_weight > 0
+    assert config.agent == "reinforce"
+    assert config.data == "synthetic"
