@@ -139,7 +139,9 @@ def make_process(bank: FeatureBank | None, glimpse: GlimpseNetwork | None, rewar
     if bank is None or glimpse is None:
         bank, glimpse = playground()
     if glimpse.num_glimpses < 2:
-        raise ValueError("with num_glimpses=1, the centre, nothing is left to decide: an environment needs 2 or more")
+        raise ValueError(
+            "with num_glimpses=1, the centre, nothing is left to decide: an environment needs 2 or more"
+        )
     return AttentionProcess(bank, glimpse, reward)
 
 

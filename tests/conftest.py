@@ -1,6 +1,11 @@
 import pytest
 import torch
 
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.playground import playground
+from backbone.glimpse import GlimpseNetwork
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
@@ -14,3 +19,24 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("A3D_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def played():
+    """The playground's bank and glimpse network; not to be changed."""
+    return playground()
+
+
+@pytest.fixture(scope="session")
+def random_case():
+    """A maker of banks of random features, with a glimpse network of random weights."""
+
+    def make(num_channels=5, num_clips=4, num_glimpses=4, num_identities=6, grid=BinGrid(), seed=0):  # noqa: B008
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            glimpse = GlimpseNetwork(num_channels, num_glimpses, num_identities)
+            maps = torch.randn(num_clips, num_channels, *grid.feature_size)
+        names = [f"clip {number}" for number in range(num_clips)]
+        return FeatureBank.from_feature_map(maps, grid, torch.arange(num_clips) % num_identities, names), glimpse
+
+    return make

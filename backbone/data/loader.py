@@ -152,13 +152,26 @@ class TestBatches(_Batches):
         return self.all_clips[number * self.clips_per_batch : (number + 1) * self.clips_per_batch]
 
 
+class _OrError(Dataset[ClipBatch | ValueError]):
+    """Returns errors about the data: raised in a worker, they would arrive with a traceback as their message."""
+
+    def __init__(self, batches: Dataset[ClipBatch]):
+        self.batches = batches
+
+    def __getitem__(self, number: int) -> ClipBatch | ValueError:
+        try:
+            return self.batches[number]
+        except ValueError as error:
+            return error
+
+
 def load_ahead(batches: Dataset[ClipBatch], numbers: range, workers: int) -> Iterator[ClipBatch]:
     """Yield the batches of these numbers, in order, made by worker processes ahead of use.
 
-    A worker's error is raised here, with the worker's own message.
+    A worker's `ValueError`, such as that of a damaged image, is raised here as it was there.
     """
     loader = DataLoader(
-        batches,
+        _OrError(batches),
         batch_size=None,
         sampler=numbers,
         num_workers=min(workers, len(numbers)),
@@ -168,4 +181,7 @@ def load_ahead(batches: Dataset[ClipBatch], numbers: range, workers: int) -> Ite
         # part a resumed run from an uninterrupted one.
         generator=torch.Generator(),
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch

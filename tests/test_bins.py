@@ -1,0 +1,171 @@
+"""The grid of bins against hand-computed numbers and obvious loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from a3d_env.bins import BinGrid
+
+GRIDS = [
+    BinGrid(),
+    BinGrid((6, 16, 8), (6, 6, 3)),  # one position in time
+    BinGrid((2, 3, 4), (1, 1, 1), (4, 9, 8)),
+    BinGrid((3, 4, 5), (3, 4, 5), (5, 9, 11)),  # one bin, and cells that are no whole number of pixels
+    BinGrid((3, 7, 5), (2, 3, 2), (8, 50, 33)),
+]
+
+
+def test_the_papers_grid_has_198_bins():
+    grid = BinGrid((6, 16, 8), (4, 6, 3), (6, 256, 128))
+    assert grid.positions == (3, 11, 6)
+    assert grid.num_bins == 198
+    assert grid.corners[0].tolist() == [0, 0, 0]
+    assert grid.corners[1].tolist() == [0, 0, 1]
+    assert grid.corners[-1].tolist() == [2, 10, 5]
+
+
+@pytest.mark.parametrize(
+    ("feature_size", "bin_size", "corner"),
+    [
+        ((6, 16, 8), (4, 6, 3), [1, 5, 3]),  # ceil(2 / 2), ceil(10 / 2), ceil(5 / 2)
+        ((6, 16, 8), (3, 5, 2), [2, 6, 3]),  # ceil(3 / 2), ceil(11 / 2), ceil(6 / 2)
+        ((6, 16, 8), (6, 16, 8), [0, 0, 0]),
+        ((2, 2, 2), (1, 1, 1), [1, 1, 1]),
+    ],
+)
+def test_the_centre_is_rounded_up(feature_size, bin_size, corner):
+    grid = BinGrid(feature_size, bin_size)
+    assert grid.corners[grid.centre].tolist() == corner
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_index_and_corners_are_each_others_inverse(grid):
+    assert [grid.index(corner) for corner in grid.corners.tolist()] == list(range(grid.num_bins))
+
+
+def test_locations_run_from_minus_one_to_one():
+    grid = BinGrid((6, 16, 8), (6, 6, 3))
+    assert grid.locations.dtype == torch.float32
+    assert grid.locations[0].tolist() == [0, -1, -1]  # a single position in time is at 0
+    assert grid.locations[-1].tolist() == [0, 1, 1]
+    torch.testing.assert_close(grid.locations[grid.index([0, 5, 3])], torch.tensor([0, 0, 0.2]))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_nearest_is_the_nearest_of_all(grid):
+    action = 3 * torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 1.5  # a third lie outside
+    distance = (action.clamp(-1, 1)[:, None] - grid.locations).double().square().sum(2)
+    chosen = grid.nearest(action)
+    torch.testing.assert_close(distance.gather(1, chosen[:, None])[:, 0], distance.amin(1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_bins_location_leads_to_the_bin(grid):
+    assert grid.nearest(grid.locations).tolist() == list(range(grid.num_bins))
+    assert grid.nearest(grid.locations.double()).tolist() == list(range(grid.num_bins))
+    assert grid.nearest(grid.locations.reshape(1, -1, 3)).shape == (1, grid.num_bins)
+
+
+def test_what_lies_outside_is_clipped():
+    grid = BinGrid()
+    assert grid.nearest(torch.tensor([[9.0, -9.0, torch.inf], [-torch.inf, 1.0001, -1.0]])).tolist() == [
+        grid.index([2, 0, 5]),
+        grid.index([0, 10, 0]),
+    ]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_pool_is_the_mean_of_each_bins_cells(grid):
+    feature_map = torch.randn(2, 3, *grid.feature_size, generator=torch.Generator().manual_seed(1))
+    pooled = grid.pool(feature_map)
+    assert pooled.shape == (2, grid.num_bins, 3)
+    for number, (time, top, left) in enumerate(grid.corners.tolist()):
+        length, height, width = grid.bin_size
+        cells = feature_map[:, :, time : time + length, top : top + height, left : left + width]
+        torch.testing.assert_close(pooled[:, number], cells.mean((2, 3, 4)))
+
+
+def test_frames_and_pixels_by_hand():
+    grid = BinGrid((6, 16, 8), (4, 6, 3), (6, 256, 128))  # cells of 1 frame, 16 x 16 pixels
+    assert grid.frame_ranges[grid.centre].tolist() == [1, 5]
+    assert grid.boxes[grid.centre].tolist() == [48, 80, 96, 176]  # left 3, top 5; 3 wide, 6 high
+    assert grid.boxes[0].tolist() == [0, 0, 48, 96]
+    assert grid.boxes[-1].tolist() == [80, 160, 128, 256]
+
+    coarse = BinGrid((3, 4, 2), (2, 2, 1), (8, 10, 5))  # cells of 2.67 frames, 2.5 x 2.5 pixels
+    last = coarse.index([1, 2, 1])
+    assert coarse.frame_ranges[[0, last]].tolist() == [[0, 5], [3, 8]]
+    assert coarse.boxes[[0, last]].tolist() == [[0, 0, 2, 5], [2, 5, 5, 10]]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_bins_lie_in_the_clip_and_reach_its_ends(grid):
+    num_frames, height, width = grid.clip_size
+    assert grid.frame_ranges.shape == (grid.num_bins, 2)
+    assert (grid.frame_ranges[:, 0].min(), grid.frame_ranges[:, 1].max()) == (0, num_frames)
+    assert grid.boxes.min(0)[:2].tolist() == [0, 0]
+    assert grid.boxes.max(0)[2:].tolist() == [width, height]
+    assert (grid.frame_ranges[:, 0] < grid.frame_ranges[:, 1]).all()
+    assert (grid.boxes[:, :2] < grid.boxes[:, 2:]).all()
+
+
+def hits_loop(grid, truth_boxes):
+    hits = np.zeros((len(truth_boxes), grid.num_bins), dtype=bool)
+    for clip, boxes in enumerate(truth_boxes):
+        for number in range(grid.num_bins):
+            x0, y0, x1, y1 = grid.boxes[number]
+            for frame in range(*grid.frame_ranges[number]):
+                tx0, ty0, tx1, ty1 = boxes[frame]
+                if np.isnan(tx0):
+                    continue
+                inside = max(0, min(x1, tx1) - max(x0, tx0)) * max(0, min(y1, ty1) - max(y0, ty0))
+                hits[clip, number] |= inside >= 0.5 * (tx1 - tx0) * (ty1 - ty0)
+    return hits
+
+
+@pytest.mark.parametrize("grid", [BinGrid(), GRIDS[4]])
+def test_hits_are_those_of_a_loop(grid):
+    rng = np.random.default_rng(0)
+    num_frames, height, width = grid.clip_size
+    corner = rng.uniform(0, 0.8, (4, num_frames, 2)) * (width, height)
+    boxes = np.concatenate([corner, corner + rng.uniform(2, 0.4 * width, (4, num_frames, 2))], axis=2)
+    boxes[rng.random((4, num_frames)) < 0.6] = np.nan
+    boxes[3] = np.nan
+    got = grid.hits(boxes)
+    np.testing.assert_array_equal(got, hits_loop(grid, boxes))
+    assert not got[3].any()
+    assert 0.02 < got[:3].mean() < 0.9
+
+
+def test_half_of_the_thing_is_a_hit_and_less_is_not():
+    grid = BinGrid((1, 1, 4), (1, 1, 2), (1, 10, 40))  # bins of 20 pixels at x = 0, 10, 20
+    thing = np.array([[[15.0, 0, 25, 10]], [[16.0, 0, 26, 10]], [[5.0, 5, 5, 5]]])
+    assert grid.hits(thing).tolist() == [[True, True, True], [False, True, True], [False, False, False]]
+
+
+@pytest.mark.parametrize("sizes", [((6, 16, 8), (7, 6, 3)), ((6, 16, 8), (4, 6, 0)), ((6, 4, 2), (4, 6, 3))])
+def test_a_bin_must_fit_into_the_map(sizes):
+    with pytest.raises(ValueError, match=r"does not fit into a feature map of \(6"):
+        BinGrid(*sizes)
+
+
+def test_a_map_is_not_finer_than_its_clip():
+    with pytest.raises(ValueError, match="finer than its clip"):
+        BinGrid((6, 16, 8), (4, 6, 3), (5, 256, 128))
+
+
+@pytest.mark.parametrize("corner", [[3, 0, 0], [0, -1, 0], [0, 0]])
+def test_no_bin_outside(corner):
+    with pytest.raises(ValueError, match="no bin has its corner"):
+        BinGrid().index(corner)
+
+
+def test_wrong_actions_and_maps_are_errors():
+    grid = BinGrid()
+    with pytest.raises(ValueError, match=r"got shape \(2, 4\)"):
+        grid.nearest(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="NaN"):
+        grid.nearest(torch.tensor([[0, torch.nan, 0]]))
+    for shape in [(2, 3, 6, 16, 9), (3, 6, 16, 8)]:
+        with pytest.raises(ValueError, match="expected a feature map"):
+            grid.pool(torch.zeros(shape))

@@ -1,0 +1,180 @@
+"""The batched environment is the single one, many times."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+
+from a3d_env.env import Attention3DEnv
+from a3d_env.vector import Attention3DVectorEnv
+
+
+def assert_same(batched, singles):
+    """Assert that a batched dictionary, its masks left out, holds what the single ones do, exactly."""
+    batched = {name: value for name, value in batched.items() if not name.startswith("_")}
+    for number, single in enumerate(singles):
+        assert batched.keys() == single.keys()
+        for name, value in single.items():
+            np.testing.assert_array_equal(batched[name][number], value)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 7, 64])
+@pytest.mark.parametrize("num_channels", [19, 2048])
+def test_batched_is_single_bit_for_bit_with_seeds_and_autoreset(random_case, num_envs, num_channels):
+    parts = *random_case(num_channels, num_clips=3, num_identities=101), "log_prob"
+    vector, singles = Attention3DVectorEnv(num_envs, *parts), [Attention3DEnv(*parts) for _ in range(num_envs)]
+    observation, info = vector.reset(seed=5)
+    starts = [env.reset(seed=5 + number) for number, env in enumerate(singles)]
+    assert_same(observation, [start[0] for start in starts])
+    assert_same(info, [start[1] for start in starts])
+    rng = np.random.default_rng(0)
+    for step in range(7):  # two episodes and a third one's start
+        actions = rng.uniform(-1.2, 1.2, (num_envs, 3)).astype(np.float32)
+        observation, rewards, terminated, truncated, info = vector.step(actions)
+        ends = [env.step(action) for env, action in zip(singles, actions, strict=True)]
+        assert rewards.tolist() == [end[1] for end in ends]
+        assert terminated.tolist() == [end[2] for end in ends] == [step % 3 == 2] * num_envs
+        assert truncated.tolist() == [False] * num_envs
+        if step % 3 == 2:
+            for got, end in zip(info.pop("final_obs"), ends, strict=True):
+                assert_same({name: value[None] for name, value in got.items()}, [end[0]])
+            assert_same(info.pop("final_info"), [end[4] for end in ends])
+            assert info.pop("_final_obs").all()
+            assert info.pop("_final_info").all()
+            ends = [(start[0], None, None, None, start[1]) for start in (env.reset() for env in singles)]
+        assert_same(observation, [end[0] for end in ends])
+        assert_same(info, [end[4] for end in ends])
+        assert observation in vector.observation_space
+
+
+def test_make_vec():
+    env = gymnasium.make_vec("a3d_env:A3D/Attention3D-v0", num_envs=3, render_mode="rgb_array")
+    assert isinstance(env, Attention3DVectorEnv)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert env.spec.id == "A3D/Attention3D-v0"
+    observation, _ = env.reset(seed=0)
+    assert observation in env.observation_space
+    assert env.observation_space["bin"].shape == (3, 19)
+    assert [picture.ndim for picture in env.render()] == [3, 3, 3]
+    env.close()
+
+
+def test_the_same_as_gymnasiums_own_batching(played):
+    own = Attention3DVectorEnv(2, *played)
+    theirs = gymnasium.vector.SyncVectorEnv(
+        [lambda: Attention3DEnv(*played)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    own.reset(seed=1)
+    theirs.reset(seed=1)
+    for _ in range(3):
+        got, wanted = (env.step(np.full((2, 3), 0.4, dtype=np.float32)) for env in (own, theirs))
+    assert got[4].keys() == wanted[4].keys()
+    assert got[4]["final_info"].keys() == wanted[4]["final_info"].keys()
+    for name in ("clip", "probability", "is_success", "_identity", "true_identity"):
+        np.testing.assert_array_equal(got[4]["final_info"][name], wanted[4]["final_info"][name])
+
+
+def test_clips_can_be_chosen_and_shared(played):
+    env = Attention3DVectorEnv(6, *played)
+    _, info = env.reset(options={"clip": [0, 0, 0, 5, 5, 5]})
+    assert info["clip"].tolist() == [0, 0, 0, 5, 5, 5]
+    assert info["tracklet"].tolist() == ["playground/0"] * 3 + ["playground/5"] * 3
+    assert env.reset(options={"clip": 7})[1]["clip"].tolist() == [7] * 6
+
+
+def test_seeds_one_by_one(played):
+    env = Attention3DVectorEnv(3, *played)
+    _, together = env.reset(seed=4)
+    _, listed = env.reset(seed=[4, None, 6])
+    assert listed["clip"][[0, 2]].tolist() == together["clip"][[0, 2]].tolist()
+    assert env.reset(seed=np.int64(4))[1]["clip"].tolist() == together["clip"].tolist()
+    for seeds in ([1, 2], [1, 2, 3, 4], []):
+        with pytest.raises(ValueError, match="3 episodes need as many seeds"):
+            env.reset(seed=seeds)
+
+
+def test_what_it_returns_is_the_callers(played):
+    env = Attention3DVectorEnv(2, *played)
+    observation, info = env.reset(seed=0)
+    info["clip"][:] = 99
+    for array in observation.values():
+        array[:] = 9
+    assert env.episodes.clip.max() < 64
+    assert env.episodes.hidden.abs().max() <= 1
+    results = [env.step(np.zeros((2, 3), dtype=np.float32)) for _ in range(3)]
+    arrays = [value for result in results for value in result[0].values()]
+    arrays += [value for final in results[-1][4]["final_obs"] for value in final.values()]
+    for number, array in enumerate(arrays):
+        assert not any(np.shares_memory(array, other) for other in arrays[:number])
+
+
+def test_set_bank_asks_for_a_reset(played, random_case):
+    bank, glimpse = random_case(num_channels=19, num_clips=2)
+    env = Attention3DVectorEnv(2, bank, glimpse, "margin")
+    env.reset(seed=0)
+    env.set_bank(played[0])
+    with pytest.raises(gymnasium.error.ResetNeeded, match="set_bank"):
+        env.step(np.zeros((2, 3)))
+    _, info = env.reset(options={"clip": 50})
+    assert info["tracklet"][0] == "playground/50"
+    assert env.process.reward.__name__ == "margin"
+    with pytest.raises(ValueError, match="the glimpse network takes 19"):
+        env.set_bank(random_case(num_channels=4)[0])
+
+
+def test_finished_holds_the_last_episodes(played):
+    env = Attention3DVectorEnv(2, *played)
+    env.reset(options={"clip": [3, 4]})
+    for _ in range(3):
+        assert env.finished is None
+        env.step(np.full((2, 3), -1, dtype=np.float32))
+    centre = played[0].grid.centre
+    assert env.finished.clip.tolist() == [3, 4]
+    assert env.finished.bins.tolist() == [[centre, 0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros((3, 3)), r"\(2, 3\), got \(3, 3\)"),
+        (np.zeros(3), r"got \(3,\)"),
+        (np.full((2, 3), np.nan), "NaN"),
+    ],
+)
+def test_wrong_actions_are_errors_and_change_nothing(played, actions, message):
+    env = Attention3DVectorEnv(2, *played)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros((2, 3)))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
+    assert env.episodes.num_glimpses == 1
+
+
+def test_wrong_settings_are_errors(played, random_case):
+    with pytest.raises(ValueError, match="num_envs must be 1 or more"):
+        Attention3DVectorEnv(0, *played)
+    with pytest.raises(ValueError, match="needs 2 or more"):
+        Attention3DVectorEnv(2, *random_case(num_glimpses=1))
+    env = Attention3DVectorEnv(2, *played, render_mode="rgb_array")
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.render()
+    with pytest.raises(ValueError, match="reset_mask"):
+        env.reset(options={"reset_mask": np.array([True, False])})
+    with pytest.raises(ValueError, match="from 0 to 63"):
+        env.reset(options={"clip": [0, 64]})
+    env.reset(options={"reset_mask": np.array([True, True])})
+
+
+def test_gymnasiums_wrappers(played):
+    env = RecordEpisodeStatistics(Attention3DVectorEnv(4, *played))
+    env.reset(seed=0)
+    for _ in range(6):
+        _, rewards, *_, info = env.step(env.action_space.sample())
+    assert info["episode"]["l"].tolist() == [3] * 4
+    assert info["episode"]["r"].tolist() == rewards.tolist()
+    assert env.episode_count == 8
+
+    listed = DictInfoToList(Attention3DVectorEnv(2, *played))
+    assert [info["clip"] for info in listed.reset(options={"clip": [8, 9]})[1]] == [8, 9]

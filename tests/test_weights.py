@@ -1,0 +1,164 @@
+"""Weights into both streams: from a torchvision file, one of our own, or ImageNet's; damage is an error."""
+
+import re
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from backbone.two_stream import BACKBONES, BackboneConfig, build_backbone
+from backbone.weights import IMAGENET, load_weights, read_state, two_stream_state
+
+URL = IMAGENET["resnet18"].url
+
+
+@pytest.fixture(scope="module")
+def torchvision_model():
+    torch.manual_seed(0)
+    model = resnet18(weights=None).eval()
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            value.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights_file(torchvision_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(torchvision_model.state_dict(), path)
+    return path
+
+
+def test_torchvision_file_gives_torchvisions_features(torchvision_model, weights_file):
+    network = build_backbone(BackboneConfig("resnet18", weights=str(weights_file))).eval()
+    model, image = torchvision_model, torch.randn(1, 3, 64, 32)
+    with torch.no_grad():
+        low = model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(image)))))
+        torch.testing.assert_close(network.image_stream(image), low, rtol=1e-4, atol=1e-4)
+        # res2 and res3; the strides of res4 differ
+        torch.testing.assert_close(
+            network.high_level[:2](low), model.layer3(model.layer2(low)), rtol=1e-4, atol=1e-4
+        )
+    for ours, theirs in zip(network.high_level[2].parameters(), model.layer4.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_flow_stream_starts_as_the_image_stream_with_colours_averaged(torchvision_model, weights_file):
+    network = build_backbone(BackboneConfig("resnet18", weights=str(weights_file)))
+    rgb = torchvision_model.conv1.weight
+    average = (rgb[:, 0] + rgb[:, 1] + rgb[:, 2]) / 3
+    for channel in (0, 1):
+        torch.testing.assert_close(network.flow_stream[0].weight[:, channel], average)
+    image, flow = network.image_stream.state_dict(), network.flow_stream.state_dict()
+    assert image.keys() == flow.keys()
+    assert all(torch.equal(image[key], flow[key]) for key in image if key != "0.weight")
+
+
+def test_state_without_flow_has_no_flow_and_no_classifier(torchvision_model):
+    state = two_stream_state(torchvision_model.state_dict(), with_flow=False)
+    assert {key.split(".")[0] for key in state} == {"image_stream", "high_level"}
+    assert len(state) == len(torchvision_model.state_dict()) - 2  # fc.weight, fc.bias
+
+
+def test_own_state_comes_back(tmp_path):
+    saved, network = BACKBONES["small"](), BACKBONES["small"]()
+    torch.save(saved.state_dict(), tmp_path / "own.pt")
+    load_weights(network, "small", str(tmp_path / "own.pt"))
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in saved.state_dict().items())
+    with pytest.raises(ValueError, match=r"own\.pt' do not fit the backbone 'small'.*flow_stream"):
+        load_weights(BACKBONES["small"](with_flow=False), "small", str(tmp_path / "own.pt"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}, "size mismatch for image_stream"),
+        ({"conv1.weight": torch.zeros(64)}, "the backbone 'resnet18'"),
+        ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, "size mismatch for image_stream.0.weight"),
+        ({"layer2.0.extra": torch.zeros(1)}, "Unexpected key"),
+        ({"layer4.1.bn2.weight": None}, "Missing key"),
+    ],
+)
+def test_weights_of_another_network(torchvision_model, tmp_path, changes, message):
+    state = {**torchvision_model.state_dict(), **changes}
+    torch.save({key: value for key, value in state.items() if value is not None}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth' do not fit.*{message}") as error:
+        load_weights(BACKBONES["resnet18"](), "resnet18", str(tmp_path / "other.pth"))
+    assert len(str(error.value)) < 900
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no weights file at .*w.pth"),
+        (b"", "w.pth can't be read as weights"),
+        (b"no weights", "w.pth can't be read as weights"),
+        ([torch.zeros(1)], "w.pth is no state dict"),
+        ({"epoch": 3, "state": {}}, "w.pth is no state dict"),
+        ({0: torch.zeros(1)}, "w.pth is no state dict"),
+        ({"path": Path("code")}, "w.pth can't be read as weights"),  # an object, which loading would have to build
+        ({"a": torch.ones(2), "b": torch.tensor([1, float("nan")])}, "w.pth holds NaN or infinity in b "),
+        ({"a": torch.tensor(float("inf")), "b": torch.tensor(float("nan"))}, r"in a \(and 1 more\)"),
+    ],
+)
+def test_damaged_file_is_named(tmp_path, content, message):
+    path = tmp_path / "w.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=message):
+        read_state(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_truncated_file_is_named(weights_file, tmp_path, share):
+    content = weights_file.read_bytes()
+    path = tmp_path / "cut.pth"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"cut\.pth can't be read as weights \(is it truncated\?\)"):
+        read_state(path)
+
+
+def test_no_imagenet_weights_for_small():
+    with pytest.raises(ValueError, match="no ImageNet weights for 'small'; known: resnet50, resnet18"):
+        build_backbone(BackboneConfig("small", weights="imagenet"))
+
+
+@pytest.mark.parametrize("error", [URLError("no route"), TimeoutError("slow"), RuntimeError("invalid hash value")])
+def test_offline_says_which_file_to_put_where(monkeypatch, tmp_path, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    target = tmp_path / "hub/checkpoints" / Path(URL).name
+    with pytest.raises(ValueError, match=f"(?s){re.escape(URL)}.*{re.escape(str(target))}"):
+        build_backbone(BackboneConfig("resnet18", weights="imagenet"))
+
+
+def test_imagenet_file_is_fetched_once(monkeypatch, tmp_path, weights_file):
+    calls = []
+
+    def fetch(url: str, path: str, hash_prefix: str) -> None:
+        calls.append((url, hash_prefix))
+        Path(path).write_bytes(weights_file.read_bytes())
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    expected = torch.load(weights_file, weights_only=True)["conv1.weight"]
+    for _ in range(2):
+        network = build_backbone(BackboneConfig("resnet18", weights="imagenet"))
+        assert torch.equal(network.image_stream[0].weight, expected)
+    assert calls == [(URL, "f37072fd")]  # resnet18-f37072fd.pth
+
+
+def test_truncated_imagenet_file_is_named(monkeypatch, tmp_path, weights_file):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / Path(URL).name
+    path.parent.mkdir()
+    path.write_bytes(weights_file.read_bytes()[:100_000])
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} can't be read as weights"):
+        build_backbone(BackboneConfig("resnet18", weights="imagenet"))
