@@ -1,6 +1,6 @@
 """FeatureBank: clips as the environment sees them, each a table of all its bins' features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from a3d_env.bins import BinGrid
 
 @dataclass
 class FeatureBank:
-    """N clips, ready to be looked at. Tensors are on one device, without gradient history.
+    """N clips, ready to be looked at. Tensors are on one device.
 
     Attributes:
         grid: which bins there are.
@@ -82,7 +82,6 @@ class FeatureBank:
         truth_boxes: np.ndarray | None = None,
     ) -> "FeatureBank":
         """Pool every bin of feature maps (N, C_g, L_g, H_g, W_g)."""
-        feature_map = feature_map.detach()
         return cls(
             grid=grid,
             bins=grid.pool(feature_map),
@@ -92,6 +91,10 @@ class FeatureBank:
             frames=frames,
             truth_boxes=truth_boxes,
         )
+
+    def detached(self) -> "FeatureBank":
+        """Return the same bank without the features' gradient history."""
+        return replace(self, bins=self.bins.detach(), global_feature=self.global_feature.detach())
 
     @classmethod
     def blank(cls, grid: BinGrid, num_channels: int, device: torch.device | str = "cpu") -> "FeatureBank":

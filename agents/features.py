@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import Tensor
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
@@ -94,7 +93,7 @@ class SharedFeatureCallback(BaseCallback):
         )
         self.step = 0
         self.metrics: dict[str, float] = {}
-        self._features: _BatchFeatures | None = None
+        self._bank: FeatureBank | None = None
         self._finished: list[Episodes] = []
         self._step_is_pending = False
 
@@ -108,7 +107,7 @@ class SharedFeatureCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self.finish_step()
-        if self._features is None:
+        if self._bank is None:
             self._show(next(self.batches))
 
     def _on_step(self) -> bool:
@@ -121,7 +120,7 @@ class SharedFeatureCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         if self._finished:
             self._learn_from(self._finished)
-            self._features, self._finished = None, []
+            self._bank, self._finished = None, []
 
     def _on_training_end(self) -> None:
         self.finish_step()
@@ -163,36 +162,34 @@ class SharedFeatureCallback(BaseCallback):
         self.representation.train()
         feature_map = self.representation.feature_map(batch.clip, batch.flow)
         identity = torch.tensor([self.labels[person] for person in batch.person.tolist()])
-        bank = FeatureBank.from_feature_map(
+        self._bank = bank = FeatureBank.from_feature_map(
             feature_map,
             self.grid,
             identity.to(feature_map.device),
             batch.source,
             truth_boxes=batch.truth_boxes,
         )
-        self._features = _BatchFeatures(self.grid.pool(feature_map), feature_map.mean((2, 3, 4)), bank)
-
         env, per_clip = self.env, self.config.episodes_per_clip
         if env.num_envs != len(bank) * per_clip:
             raise ValueError(
                 f"a batch of {len(bank)} clips with {per_clip} episodes each needs an environment of "
                 f"{len(bank) * per_clip}, got {env.num_envs}"
             )
-        env.set_bank(bank)
+        env.set_bank(bank.detached())
         env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
         self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
 
     def _learn_from(self, finished: Sequence[Episodes]) -> None:
         """Compute the supervised losses over the bins visited (equations 14 and 15) and their gradients."""
-        assert self._features is not None
-        bins, global_feature, bank = self._features.bins, self._features.global_feature, self._features.bank
+        bank = self._bank  # with the graph back to the pixels
+        assert bank is not None
         clip = torch.cat([episodes.clip for episodes in finished])
         visited = torch.cat([episodes.bins for episodes in finished])  # (N, T)
         identity = bank.identity[clip]
 
         locations = self.grid.locations.to(visited.device)[visited]
-        hidden = self._glimpse.unroll(bins[clip[:, None], visited], locations)
-        descriptor = describe(global_feature[clip], hidden)
+        hidden = self._glimpse.unroll(bank.bins[clip[:, None], visited], locations)
+        descriptor = describe(bank.global_feature[clip], hidden)
         logits = self._glimpse.identify(descriptor)
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
         triplet_part = triplet_loss(descriptor, identity, margin=self.config.margin, mining=self.config.mining)
@@ -221,12 +218,3 @@ class SharedFeatureCallback(BaseCallback):
         for name, value in values.items():
             self.metrics[name] = number = value.item()
             self.logger.record(f"train/{name}", number)
-
-
-@dataclass(frozen=True)
-class _BatchFeatures:
-    """A batch's features with their graph, and the bank made of them without."""
-
-    bins: Tensor
-    global_feature: Tensor
-    bank: FeatureBank

@@ -32,8 +32,10 @@ def test_from_feature_map_pools_and_forgets_gradients():
     assert bank.bins[1, :, 0].tolist() == [13, 14, 15, 16, 19, 20, 21, 22]
     assert bank.global_feature.tolist() == [[5.5], [17.5]]
     assert bank.identity.tolist() == [3, 4]
-    assert not bank.bins.requires_grad
-    assert not bank.global_feature.requires_grad
+    assert bank.bins.requires_grad
+    assert bank.global_feature.requires_grad
+    assert not bank.detached().bins.requires_grad
+    assert not bank.detached().global_feature.requires_grad
     assert (len(bank), bank.num_channels, bank.device.type) == (2, 1, "cpu")
     assert bank.hits is None
 

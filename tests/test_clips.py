@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from backbone.data.clips import IdentitySampler, consecutive_clips, random_clip
+from backbone.data.clips import IdentitySampler, consecutive_clips
 from backbone.data.tracklet import Tracklet
 
 
@@ -38,18 +38,6 @@ def rows(batch: list[tuple[int, np.ndarray]]) -> list[tuple[int, list[int]]]:
 )
 def test_consecutive_clips_by_hand(length, num_frames, expected):
     assert [clip.tolist() for clip in consecutive_clips(length, num_frames)] == expected
-
-
-@pytest.mark.parametrize(("length", "starts"), [(6, {0, 1, 2}), (4, {0}), (5, {0, 1})])
-def test_random_clip_is_a_run_from_every_start(length, starts):
-    generator = np.random.default_rng(0)
-    clips = [random_clip(length, 4, generator) for _ in range(60)]
-    assert {int(clip[0]) for clip in clips} == starts
-    assert all(np.array_equal(clip, clip[0] + np.arange(4)) for clip in clips)
-
-
-def test_random_clip_of_a_short_tracklet_repeats_its_last_frame():
-    assert random_clip(2, 5, np.random.default_rng(0)).tolist() == [0, 1, 1, 1, 1]
 
 
 def test_a_batch_has_p_people_with_k_clips_each():

@@ -39,7 +39,7 @@ def test_marked_pixels_have_the_things_colour_and_sit_in_its_place(place, shape)
     assert np.all(canvas[rows, columns, :3] == RED)
     assert len(rows) > 60
     sideways, down = PLACES[place]
-    assert abs(columns.mean() - (32 + 108 * sideways)) < 1.5
+    assert abs(columns.mean() - (32 - 108 * sideways)) < 1.5
     assert abs(rows.mean() - (64 + 108 * down)) < 2.5
 
 
@@ -69,7 +69,7 @@ def test_what_is_drawn_over_the_thing_removes_its_mark():
     marked = canvas[:, :, 3].copy()
     far = replace(POSE, x=-80)
     assert np.array_equal(draw(pose=far, canvas=canvas, mark=0)[:, :, 3], marked)
-    in_front = replace(POSE, x=32 - 0.09 * 108, shows_thing=False)  # the middle of its body where the thing is
+    in_front = replace(POSE, x=32 + 0.09 * 108, shows_thing=False)  # the middle of its body where the thing is
     assert not draw(pose=in_front, canvas=canvas, mark=0)[:, :, 3].any()
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from backbone.data import synthetic as module
 from backbone.data.drawing import Look
-from backbone.data.synthetic import NUM_CAMERAS, Camera, SyntheticConfig, draw_tracklet, read_synthetic
+from backbone.data.camera import Camera
+from backbone.data.synthetic import NUM_CAMERAS, SyntheticConfig, draw_tracklet, read_synthetic
 
 SMALL = SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=8, height=64, width=32)
 
@@ -25,7 +26,7 @@ def pixels(config: SyntheticConfig, cache) -> np.ndarray:
 
 def clear_camera(config: SyntheticConfig) -> Camera:
     """A camera that leaves colours as they are, without noise, before a black wall."""
-    camera = Camera(config, np.random.default_rng(0))
+    camera = Camera(config.height, config.width, np.random.default_rng(0))
     camera.scene[:] = 0
     camera.tone = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
     camera.noise[:] = 0
@@ -70,7 +71,9 @@ def test_looks_are_unique_and_clothes_are_shared():
 def test_cameras_have_colours_and_places_of_their_own():
     config = replace(SMALL, passers_by=0)
     look = some_looks(config, 2)[0]
-    cameras = [Camera(config, np.random.default_rng([0, 1, number])) for number in range(NUM_CAMERAS)]
+    cameras = [
+        Camera(config.height, config.width, np.random.default_rng([0, 1, number])) for number in range(NUM_CAMERAS)
+    ]
     drawn = [draw_tracklet(look, config, camera, np.random.default_rng(5)) for camera in cameras]
     (one, boxes), (other, other_boxes) = drawn
     np.testing.assert_array_equal(boxes, other_boxes)  # the same walk, filmed by each
@@ -81,8 +84,8 @@ def test_cameras_have_colours_and_places_of_their_own():
 
 def test_the_background_moves_and_the_noise_changes():
     config = replace(SMALL, passers_by=0)
-    camera = Camera(config, np.random.default_rng(0))
-    background = camera.background(config, np.random.default_rng(3))
+    camera = Camera(config.height, config.width, np.random.default_rng(0))
+    background = camera.background(config.num_frames, np.random.default_rng(3))
     assert any(not np.array_equal(background[0], other) for other in background[1:])
     still = np.full((2, 64, 32, 3), 100, dtype=np.uint8)
     first, second = camera.film(still, np.random.default_rng(0)).astype(int)
@@ -115,7 +118,7 @@ def test_the_box_covers_the_thing_and_nothing_is_outside_it(size):
                 continue
             x0, y0, x1, y1 = np.rint(box).astype(int)
             np.testing.assert_allclose(box, [x0, y0, x1, y1], atol=1e-3)
-            assert thing[y0:y1, x0:x1].mean() > 0.3  # a triangle's tips count least
+            assert thing[y0:y1, x0:x1].mean() > 0.25  # least for a small triangle, with its soft edges
             thing[y0:y1, x0:x1] = False
             assert not thing.any()
 

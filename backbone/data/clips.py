@@ -11,15 +11,6 @@ import numpy as np
 from backbone.data.tracklet import Tracklet
 
 
-def random_clip(tracklet_length: int, num_frames: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the frame indices of a random run of consecutive frames, int64 (num_frames,).
-
-    A tracklet shorter than the clip is padded by repeating its last frame.
-    """
-    start = int(generator.integers(max(tracklet_length - num_frames, 0) + 1))
-    return _padded(start, num_frames, tracklet_length)
-
-
 def consecutive_clips(tracklet_length: int, num_frames: int) -> list[np.ndarray]:
     """Cut a tracklet into clips without gaps (section 5), each int64 (num_frames,); the last one is padded."""
     return [_padded(start, num_frames, tracklet_length) for start in range(0, tracklet_length, num_frames)]

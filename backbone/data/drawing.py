@@ -122,7 +122,7 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
     _limb(canvas, neck, 0.19 * size, -0.8 * swing, limb, _shade(look.top, 0.85))
     if pose.shows_thing:
         sideways, down = PLACES[look.place]
-        middle = (pose.x + pose.facing * sideways * size, pose.y + down * size)
+        middle = (pose.x - pose.facing * sideways * size, pose.y + down * size)
         outline = np.array(middle) + SHAPES[look.shape] * 0.066 * size
         _polygon(canvas, outline, look.colour, mark)
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from backbone.data.camera import Camera
 from backbone.data.drawing import (
     NUM_OUTFITS,
     PLACES,
@@ -108,7 +108,8 @@ def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet]
     Persons are numbered through, train people first; cameras are 0 and 1. Test people have a tracklet in each.
     """
     folder = cache / config.key
-    if not folder.is_dir():
+    if not _is_complete(folder, config):
+        shutil.rmtree(folder, ignore_errors=True)
         _draw_into(config, folder)
     boxes = np.load(folder / "truth_boxes.npy")
     tracklets = [
@@ -120,7 +121,7 @@ def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet]
 
 
 def draw_tracklet(
-    look: Look, config: SyntheticConfig, camera: "Camera", generator: np.random.Generator
+    look: Look, config: SyntheticConfig, camera: Camera, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one tracklet.
 
@@ -131,7 +132,7 @@ def draw_tracklet(
     height, width = config.height, config.width
     walk = _walk(look, config, generator)
     passers = [_passer_by(config, generator) for _ in range(generator.poisson(config.passers_by))]
-    canvases = camera.background(config, generator)
+    canvases = camera.background(config.num_frames, generator)
     for frame, canvas in enumerate(canvases):
         for stranger, poses, in_front in passers:
             if not in_front:
@@ -145,42 +146,6 @@ def draw_tracklet(
     return camera.film(canvases[..., :3], generator), boxes
 
 
-class Camera:
-    """A camera with a place of its own to look at, and colours of its own."""
-
-    def __init__(self, config: SyntheticConfig, generator: np.random.Generator):
-        height, width = config.height, 4 * config.width
-        scene = np.full((height, width, 4), 0, dtype=np.uint8)
-        ground = generator.integers(90, 170, 3)
-        scene[..., :3] = ground * np.linspace(1.15, 0.75, height)[:, None, None]
-        for _ in range(24):
-            x, y = generator.integers(0, width), generator.integers(0, height * 3 // 4)
-            w, h = generator.integers(width // 32, width // 6), generator.integers(height // 16, height // 3)
-            colour = (generator.integers(60, 190) + generator.integers(-25, 26, 3)).clip(0, 255)
-            cv2.rectangle(scene, (int(x), int(y)), (int(x + w), int(y + h)), (*map(int, colour), 0), -1)
-        self.scene = np.concatenate([scene, scene], axis=1)  # wraps around
-        gain, tint = generator.uniform(0.85, 1.15, 3), generator.uniform(-12, 12, 3)
-        levels = np.arange(256)[:, None] / 255
-        gamma = generator.uniform(0.85, 1.2)
-        self.tone = (255 * levels**gamma * gain + tint).clip(0, 255).astype(np.uint8)[None]
-        self.noise = generator.normal(0, 5, (2 * height, 2 * config.width, 3)).astype(np.int16)
-
-    def background(self, config: SyntheticConfig, generator: np.random.Generator) -> np.ndarray:
-        """Return fresh canvases (num_frames, height, width, 4); the camera follows, so the place moves."""
-        total = self.scene.shape[1] // 2
-        start, speed = generator.integers(0, total), generator.uniform(-2.5, 2.5) * config.width / 64
-        lefts = (start + np.round(speed * np.arange(config.num_frames))).astype(int) % total
-        return np.stack([self.scene[:, left : left + config.width] for left in lefts])
-
-    def film(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Give frames (n, height, width, 3) the camera's colours and noise."""
-        n, height, width, _ = frames.shape
-        toned = cv2.LUT(np.ascontiguousarray(frames).reshape(1, -1, 3), self.tone).reshape(frames.shape)
-        corners = generator.integers(0, (height, width), (n, 2)).tolist()
-        noise = np.stack([self.noise[top : top + height, left : left + width] for top, left in corners])
-        return (toned + noise).clip(0, 255).astype(np.uint8)
-
-
 def _plan(config: SyntheticConfig) -> list[tuple[int, int]]:
     """Return person and camera of each tracklet, in order."""
     train = product(range(config.num_train_people), range(NUM_CAMERAS), range(config.tracklets_per_camera))
@@ -189,11 +154,24 @@ def _plan(config: SyntheticConfig) -> list[tuple[int, int]]:
     return [(person, camera) for person, camera, _ in train] + list(test)
 
 
+def _is_complete(folder: Path, config: SyntheticConfig) -> bool:
+    """Tell whether both files are there, whole and of the expected shape."""
+    shape = (len(_plan(config)), config.num_frames)
+    try:
+        arrays = [np.load(folder / name, mmap_mode="r") for name in ("frames.npy", "truth_boxes.npy")]
+    except (OSError, ValueError, EOFError):  # not drawn yet, or damaged since
+        return False
+    return all(array.shape[:2] == shape for array in arrays)
+
+
 def _draw_into(config: SyntheticConfig, folder: Path) -> None:
     """Draw everything into a temporary folder, then give it its name."""
     plan = _plan(config)
     looks = _people(config)
-    cameras = [Camera(config, np.random.default_rng([config.seed, 1, c])) for c in range(NUM_CAMERAS)]
+    cameras = [
+        Camera(config.height, config.width, np.random.default_rng([config.seed, 1, number]))
+        for number in range(NUM_CAMERAS)
+    ]
     partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
     try:
