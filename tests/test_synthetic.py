@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from backbone.data import synthetic as module
-from backbone.data.drawing import Look
 from backbone.data.camera import Camera
+from backbone.data.drawing import Look
 from backbone.data.synthetic import NUM_CAMERAS, SyntheticConfig, draw_tracklet, read_synthetic
 
 SMALL = SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=8, height=64, width=32)
