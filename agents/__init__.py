@@ -57,12 +57,12 @@ def make(
     Args:
         name: a name of `ALGORITHMS`.
         env: the environment, as a stable-baselines3 VecEnv.
-        policy_kwargs: settings of the policy, such as `variance`; those that the entry's policy has not are an
-            error of its own.
+        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`.
         overrides: settings of the algorithm, over the entry's defaults.
 
     Raises:
         ValueError: unknown name.
+        TypeError: a setting that the algorithm or its policy does not have.
     """
     if name not in ALGORITHMS:
         raise ValueError(f"unknown agent {name!r}; known: {', '.join(ALGORITHMS)}")

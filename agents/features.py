@@ -12,6 +12,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import Episodes
 from a3d_env.sb3 import Attention3DVecEnv
+from agents.reinforce import gradient_norm
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
 from backbone.losses import identity_loss, triplet_loss
@@ -38,6 +39,12 @@ class JointConfig:
     """Of the triplet loss beside the cross entropy."""
     label_smoothing: float = 0.0
     """Of the cross entropy (equation 15)."""
+
+    def __post_init__(self) -> None:
+        if self.episodes_per_clip < 1:
+            raise ValueError(f"episodes_per_clip must be 1 or more, got {self.episodes_per_clip}")
+        if self.halve_every is not None and self.halve_every < 1:
+            raise ValueError(f"halve_every must be None or 1 and more, got {self.halve_every}")
 
 
 class SharedFeatureCallback(BaseCallback):
@@ -66,8 +73,8 @@ class SharedFeatureCallback(BaseCallback):
 
     Raises:
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
-        ValueError: the environment's size is not the batch's clips times the episodes per clip, or a loss is not
-            finite.
+        ValueError: the environment has another glimpse network than the representation, or its size is not the
+            batch's clips times the episodes per clip; or a loss is not finite.
     """
 
     def __init__(
@@ -105,6 +112,13 @@ class SharedFeatureCallback(BaseCallback):
             raise TypeError(f"joint training needs an Attention3DVecEnv, got {type(env).__name__}")
         return env
 
+    def _on_training_start(self) -> None:
+        if self.env.vector_env.glimpse is not self._glimpse:
+            raise ValueError(
+                "the environment has a glimpse network of its own: make it with representation.glimpse, the same "
+                "object, so that the agent looks with what is trained"
+            )
+
     def _on_rollout_start(self) -> None:
         self.finish_step()
         if self._bank is None:
@@ -130,8 +144,7 @@ class SharedFeatureCallback(BaseCallback):
         if not self._step_is_pending:
             return
         for name, module in (("F_o", self._glimpse.embed_observation), ("F_h", self._glimpse.embed_hidden)):
-            gradients = [p.grad for p in module.parameters() if p.grad is not None]
-            self.logger.record(f"train/gradient_norm_{name}", float(torch.nn.utils.get_total_norm(gradients)))
+            self.logger.record(f"train/gradient_norm_{name}", gradient_norm(module))
         self.optimizer.step()
         self.scheduler.step()
         self._step_is_pending = False
@@ -178,6 +191,8 @@ class SharedFeatureCallback(BaseCallback):
         env.set_bank(bank.detached())
         env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
         self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
+        if (normalizer := self.model.get_vec_normalize_env()) is not None:
+            self.model._last_original_obs = normalizer.get_original_obs()  # what a replay buffer keeps
 
     def _learn_from(self, finished: Sequence[Episodes]) -> None:
         """Compute the supervised losses over the bins visited (equations 14 and 15) and their gradients."""
@@ -202,6 +217,7 @@ class SharedFeatureCallback(BaseCallback):
         self.optimizer.zero_grad()
         loss.backward()
         self._step_is_pending = True
+        self.metrics = {}
         self._note(
             identity_loss=identity_part,
             triplet_loss=triplet_part,

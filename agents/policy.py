@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 import torch
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
@@ -43,8 +44,8 @@ class AttentionPolicy(ActorCriticPolicy):
         value_layers: tuple[int, ...] = (256,),
         **kwargs: Any,
     ):
-        if not variance > 0:
-            raise ValueError(f"the policy's variance must be above 0, got {variance}")
+        if not 0 < variance < math.inf:
+            raise ValueError(f"the policy's variance must be above 0 and finite, got {variance}")
         self.variance = variance
         self.value_layers = value_layers
         kwargs.setdefault("features_extractor_class", HiddenState)
@@ -78,6 +79,12 @@ class AttentionPolicy(ActorCriticPolicy):
         log_prob = self._get_action_dist_from_latent(hidden).log_prob(actions)
         value = self.value_net(self.mlp_extractor.forward_critic(hidden.detach()))
         return log_prob, value.squeeze(1)
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
+        try:
+            return super()._get_action_dist_from_latent(latent_pi)
+        except ValueError as error:  # torch's own has all the numbers in it
+            raise ValueError("the policy's mean became NaN: is a learning rate too high?") from error
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

@@ -35,7 +35,8 @@ class REINFORCE(OnPolicyAlgorithm):
         normalize_advantage: divide the advantages of a rollout by their deviation, after centring them.
         vf_coef: weight of the value network's own squared error.
         max_grad_norm: clip the gradient of F_a and V to this norm; None for no clipping.
-        kwargs: `policy_kwargs`, `tensorboard_log`, `verbose`, `seed`, `device`, ... as in stable-baselines3.
+        kwargs: `policy_kwargs`, `tensorboard_log`, `verbose`, `seed`, `device`, ... as in stable-baselines3;
+            not `gamma`, `gae_lambda` and `ent_coef`, which equation 13 fixes.
 
     Raises:
         ValueError: the environment has no fixed number of decisions, or `n_steps` cuts an episode.
@@ -56,14 +57,17 @@ class REINFORCE(OnPolicyAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ):
-        kwargs = {**kwargs, "gamma": 1.0, "gae_lambda": 1.0, "ent_coef": 0.0, "use_sde": False}
         super().__init__(
             policy,
             env,
             learning_rate,
             n_steps=n_steps or 0,
+            gamma=1.0,
+            gae_lambda=1.0,
+            ent_coef=0.0,
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+            use_sde=False,
             sde_sample_freq=-1,
             supported_action_spaces=(spaces.Box,),
             _init_setup_model=False,
@@ -75,13 +79,25 @@ class REINFORCE(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         if self.env is not None:  # None: loaded without one, with the n_steps of before
-            length = self.episode_length
-            self.n_steps = self.n_steps or length
-            if self.n_steps % length:
-                raise ValueError(
-                    f"n_steps = {self.n_steps} would cut episodes of {length} steps: take a multiple of {length}"
-                )
+            self.n_steps = self.n_steps or self.episode_length
+            self._check_whole_episodes()
         super()._setup_model()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Train on another environment; see stable-baselines3's `BaseAlgorithm.set_env`.
+
+        Raises:
+            ValueError: its episodes do not fit into `n_steps`.
+        """
+        super().set_env(env, force_reset)
+        self._check_whole_episodes()
+
+    def _check_whole_episodes(self) -> None:
+        length = self.episode_length
+        if self.n_steps % length:
+            raise ValueError(
+                f"n_steps = {self.n_steps} would cut episodes of {length} steps: take a multiple of {length}"
+            )
 
     @property
     def episode_length(self) -> int:
@@ -114,7 +130,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self.policy.optimizer.zero_grad()
         (policy_loss + self.vf_coef * value_loss).backward()
         parameters = list(self.policy.parameters())
-        self.logger.record("train/locator_gradient_norm", _gradient_norm(self.policy.action_net))
+        self.logger.record("train/locator_gradient_norm", gradient_norm(self.policy.action_net))
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         self.policy.optimizer.step()
@@ -148,6 +164,10 @@ class REINFORCE(OnPolicyAlgorithm):
             return self._by_episode(observations["hidden"])
         if len(set(map(id, self.env.get_attr("glimpse")))) > 1:
             raise ValueError("the environments do not share one glimpse network: use the batched environment")
+        if self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs:
+            raise ValueError(
+                "the glimpse network takes features as they are: use VecNormalize with norm_obs=False"
+            )
         return glimpse.unroll(self._by_episode(observations["bin"]), self._by_episode(observations["location"]))
 
     def _by_episode(self, steps: Any) -> Tensor:
@@ -156,6 +176,7 @@ class REINFORCE(OnPolicyAlgorithm):
         return steps.unflatten(0, (-1, self.episode_length)).transpose(1, 2).flatten(0, 1)
 
 
-def _gradient_norm(module: torch.nn.Module) -> float:
+def gradient_norm(module: torch.nn.Module) -> float:
+    """Return the norm of all gradients of a module, 0 if it has none."""
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0

@@ -1,5 +1,6 @@
 """The parts of a run, each built from its configuration; training and evaluation build the same ones."""
 
+import math
 from typing import Any
 
 import torch
@@ -53,8 +54,10 @@ def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
     initial_rate, halve_every = config.policy.learning_rate, config.joint.halve_every
 
     def learning_rate(progress_remaining: float) -> float:
-        step = (1 - progress_remaining) * config.steps
-        return initial_rate * 0.5 ** int(step / halve_every) if halve_every else initial_rate
+        # An update comes after its batch's environment steps: the n-th batch's at n / steps of the way, or (an
+        # off-policy algorithm's) a little before. The small number keeps rounding from adding a batch.
+        batch = max(math.ceil((1 - progress_remaining) * config.steps - 1e-6) - 1, 0)
+        return initial_rate * 0.5 ** (batch // halve_every) if halve_every else initial_rate
 
     settings: dict[str, Any] = {}
     if config.agent in agents.ALGORITHMS and agents.ALGORITHMS[config.agent].policy is AttentionPolicy:

@@ -1,5 +1,6 @@
 """Checkpoints: all that a run needs to go on exactly, in one file that holds no code."""
 
+import hashlib
 import os
 import random
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.features import SharedFeatureCallback
+from agents.state import load_training_state, training_state
+from backbone.data import ReidData
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
@@ -20,7 +23,7 @@ CHECKPOINT = "checkpoint.pt"
 def save_checkpoint(
     folder: Path,
     config: TrainConfig,
-    people: list[int],
+    data: ReidData,
     shared: SharedFeatureCallback,
     agent: BaseAlgorithm,
     scores_before: dict[str, Any],
@@ -33,22 +36,31 @@ def save_checkpoint(
     Args:
         folder: the run's.
         config: the resolved configuration.
-        people: the training people's ids, in the order of F_c's outputs.
+        data: what is trained on, to be told apart from other data.
         shared: the representation's side of the training.
         agent: the agent's side.
         scores_before: the scores before training, for the table at the end.
         seconds: trained so far.
+
+    Raises:
+        ValueError: the training has diverged; the checkpoint of before stays.
     """
     state = {
         "config": config_to_json(config),
-        "people": people,
+        "people": data.train_people,
+        "training_data": fingerprint(data),
         "shared": shared.state_dict(),
         "agent": agent.get_parameters(),
-        "num_timesteps": agent.num_timesteps,
+        "agent_training": training_state(agent),
         "random": _random_state(),
         "scores_before": scores_before,
         "seconds": seconds,
     }
+    if broken := _not_finite(state):
+        raise ValueError(
+            f"the training has diverged: {broken} holds NaN or infinity after {shared.step} batches. Nothing was "
+            "saved of it; is a learning rate too high?"
+        )
     with replacing(folder / CHECKPOINT) as partial:
         torch.save(state, partial)
 
@@ -60,28 +72,58 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         What `save_checkpoint` wrote; `config` is a `TrainConfig` again.
 
     Raises:
-        ValueError: there is none, it is damaged, or it holds NaN; the message names the file.
+        ValueError: there is none, it is damaged, of another version, or holds NaN; the message names the file.
     """
     path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"there is no checkpoint at {path}: give a run's folder or its {CHECKPOINT}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        weights = state["shared"]["representation"]
-    except Exception as error:  # torch raises many types for damaged files
-        raise ValueError(f"{path} is no checkpoint that can be read (is it truncated?): {error}") from error
-    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    except Exception as error:  # torch raises many types for damaged files; its advice is to run the code in them
+        raise ValueError(
+            f"{path} is no checkpoint that can be read: it is damaged, or holds more than tensors and numbers "
+            f"({type(error).__name__})"
+        ) from error
+    try:
+        broken = _not_finite(state)
+        config = config_from_json(state["config"], path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no checkpoint of this version: {error!r}") from error
     if broken:
-        raise ValueError(f"{path} holds NaN or infinity, in {broken[0]}: the run that wrote it has diverged")
-    return {**state, "config": config_from_json(state["config"], path)}
+        raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
+    return {**state, "config": config}
 
 
-def restore(shared: SharedFeatureCallback, agent: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Put training back where a checkpoint left it."""
-    shared.load_state_dict(state["shared"])
-    agent.set_parameters(state["agent"])
-    agent.num_timesteps = state["num_timesteps"]
-    _set_random_state(state["random"])
+def restore(shared: SharedFeatureCallback, agent: BaseAlgorithm, state: dict[str, Any], source: Path) -> None:
+    """Put training back where a checkpoint, read from `source`, left it.
+
+    Raises:
+        ValueError: the checkpoint does not fit, as one of another version.
+    """
+    with explaining_misfits(source):
+        shared.load_state_dict(state["shared"])
+        agent.set_parameters(state["agent"])
+        load_training_state(agent, state["agent_training"])
+        _set_random_state(state["random"])
+
+
+@contextmanager
+def explaining_misfits(source: Path) -> Iterator[None]:
+    """Turn what goes wrong while a checkpoint's state is loaded into a `ValueError` of one line."""
+    try:
+        yield
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} is no checkpoint of this version: {reason[:300]}") from error
+
+
+def fingerprint(data: ReidData) -> str:
+    """Return a text that differs where other tracklets are trained on, wherever their folder is."""
+    lines = [
+        f"{tracklet.person} {tracklet.camera} {len(tracklet)} {tracklet.source.partition('/')[2]}"
+        for tracklet in data.train
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -94,6 +136,12 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _not_finite(state: dict[str, Any]) -> str | None:
+    """Return the first of a checkpoint's weights that holds NaN or infinity, if one does."""
+    weights = {**state["shared"]["representation"], **state["agent"]["policy"]}
+    return next((name for name, value in weights.items() if not bool(torch.isfinite(value).all())), None)
 
 
 def _random_state() -> dict[str, Any]:
@@ -114,5 +162,5 @@ def _set_random_state(state: dict[str, Any]) -> None:
     name, keys, *position = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002
     random.setstate(state["python"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    for number, gpu in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(gpu, number)

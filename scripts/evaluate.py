@@ -31,7 +31,7 @@ from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
 from backbone.metrics import evaluate_retrieval
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
-from scripts.checkpoint import read_checkpoint, replacing
+from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, replacing
 
 COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "hit_rate")
 
@@ -166,7 +166,11 @@ class EvaluateConfig:
 
 
 def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
-    """Rebuild what a checkpoint holds and score it."""
+    """Rebuild what a checkpoint holds and score it.
+
+    Raises:
+        ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
+    """
     state = read_checkpoint(arguments.checkpoint)
     config = dataclasses.replace(
         state["config"],
@@ -178,11 +182,22 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
     )
     cache = build_cache(config)
     data = load_data(config.data, config.data_options, cache.folder)
+    if config.data == state["config"].data and state.get("training_data", "") not in ("", fingerprint(data)):
+        raise ValueError(
+            f"{config.data} holds other tracklets than when {arguments.checkpoint} was trained on it, so people "
+            "of its training may now be in the test half: evaluate on the data as it was, or on other people's"
+        )
+    print(
+        f"{data.name}: {len(data.query)} queries and {len(data.gallery)} gallery tracklets of "
+        f"{len({tracklet.person for tracklet in data.gallery})} people",
+        file=sys.stderr,
+    )
     representation = build_representation(config, len(state["people"]))
     grid = build_grid(config, representation)
     agent = build_agent(config, build_environment(config, representation, grid))
-    representation.load_state_dict(state["shared"]["representation"])
-    agent.set_parameters(state["agent"])
+    with explaining_misfits(arguments.checkpoint):
+        representation.load_state_dict(state["shared"]["representation"])
+        agent.set_parameters(state["agent"])
     candidates: dict[str, Agent] = {config.agent: agent, **(controls() if arguments.controls else {})}
     return evaluate(representation, candidates, data, cache, config.load, grid)
 
@@ -198,13 +213,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         scores = score_checkpoint(arguments)
-    except ValueError as error:
+        print(table(scores, COLUMNS))
+        if arguments.json is not None:
+            with replacing(arguments.json) as partial:
+                partial.write_text(json.dumps(scores, indent=2) + "\n")
+    except (ValueError, OSError) as error:
         print(f"a3d evaluate: error: {error}", file=sys.stderr)
         return 2
-    print(table(scores, COLUMNS))
-    if arguments.json is not None:
-        with replacing(arguments.json) as partial:
-            partial.write_text(json.dumps(scores, indent=2) + "\n")
+    except KeyboardInterrupt:
+        print("\na3d evaluate: stopped; nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -15,6 +15,7 @@ After an interruption: `a3d train --resume --out runs/demo`
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -38,13 +39,15 @@ from backbone.data.clips import IdentitySampler
 from backbone.data.loader import TestBatches, TrainingBatches, load_ahead
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
-from scripts.checkpoint import CHECKPOINT, read_checkpoint, replacing, restore, save_checkpoint
+from scripts.checkpoint import CHECKPOINT, fingerprint, read_checkpoint, replacing, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
 from scripts.evaluate import Scores, clip_bank, controls, evaluate, table
 from scripts.logs import CheckpointCallback, ProgressCallback, draw_curves
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
+# What --resume can change without making it another run; load.workers, too.
+CHANGEABLE = ("steps", "data", "device", "cache", "checkpoint_every", "log_every", "out", "resume")
 
 
 def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -53,6 +56,11 @@ def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None
 
     cache = build_cache(config)
     data = load_data(config.data, config.data_options, cache.folder)
+    if state and state.get("training_data", "") not in ("", fingerprint(data)):
+        raise ValueError(
+            f"{config.data} holds other tracklets to train on than when the run began, so that F_c's outputs "
+            "would stand for other people: go on with the data as it was, or begin a new run"
+        )
     people = data.train_people
     sampler = IdentitySampler(
         data.train, config.load.num_people, config.load.clips_per_person, config.load.num_frames, config.seed
@@ -76,13 +84,16 @@ def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None
         grid,
         config.joint,
     )
+    # Not before all of it could be built: a mistaken command changes nothing in the folder.
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(config_to_json(config))
     scores_before = state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
     if state:
-        restore(shared, agent, state)
+        restore(shared, agent, state, folder)
 
     def save() -> None:
         seconds = time.monotonic() - started
-        save_checkpoint(folder, config, people, shared, agent, scores_before, seconds)
+        save_checkpoint(folder, config, data, shared, agent, scores_before, seconds)
 
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
@@ -156,18 +167,26 @@ def draw_bins(
         cv2.imwrite(str(partial), np.concatenate(pictures)[:, :, ::-1])
 
 
-def read_arguments(argv: list[str] | None) -> TrainConfig:
-    """Make the configuration of a command line: a preset's settings, or a saved run's, then the flags."""
+def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] | None]:
+    """Make the configuration of a command line: a preset's settings, or a saved run's, then the flags.
+
+    Returns:
+        The configuration, and the checkpoint's state if a run is resumed.
+
+    Raises:
+        ValueError: unknown preset, or a run that can't be resumed like this.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="demo")
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(argv)
-    default = get_preset(known.preset)
+    default, state = get_preset(known.preset), None
     if known.resume:
         out = known.out or Path("runs") / known.preset
-        default = dataclasses.replace(read_checkpoint(out)["config"], out=out)
-    return tyro.cli(
+        state = read_checkpoint(out / CHECKPOINT)
+        default = dataclasses.replace(state["config"], out=out)
+    config = tyro.cli(
         TrainConfig,
         default=default,
         args=argv,
@@ -175,6 +194,28 @@ def read_arguments(argv: list[str] | None) -> TrainConfig:
         description=__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if state:
+        check_resumed(config, default, state["shared"]["step"])
+    return config, state
+
+
+def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
+    """Refuse to resume a run with settings that would be ignored, or would make it another run.
+
+    Raises:
+        ValueError: such settings, or fewer steps than are already taken.
+    """
+    free = {name: getattr(config, name) for name in CHANGEABLE}
+    allowed = dataclasses.replace(saved, load=dataclasses.replace(saved.load, workers=config.load.workers), **free)
+    names = [field.name for field in dataclasses.fields(config)]
+    changed = [name for name in names if getattr(config, name) != getattr(allowed, name)]
+    if changed:
+        raise ValueError(
+            f"--resume goes on with the settings saved in {saved.out}, {', '.join(changed)} included; only steps, "
+            "data (moved, but the same), device, cache, checkpoint_every, log_every and load.workers can change"
+        )
+    if config.steps < step:
+        raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")
 
 
 def choose_folder(config: TrainConfig) -> Path:
@@ -200,23 +241,25 @@ def say(text: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    folder = None
     try:
-        config = read_arguments(argv)
-        if config.resume:
+        config, state = read_arguments(argv)
+        if state:
             assert config.out is not None
-            folder, state = config.out, read_checkpoint(config.out)
+            folder = config.out
             say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
         else:
-            folder, state = choose_folder(config), None
-        config = dataclasses.replace(config, out=folder, resume=False)
-        with replacing(folder / "config.json") as partial:
-            partial.write_text(config_to_json(config))
-        metrics = train(config, folder, state)
-    except ValueError as error:
+            folder = choose_folder(config)
+        metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
+    except (ValueError, OSError) as error:
         say(f"a3d train: error: {error}")
         return 2
     except KeyboardInterrupt:
-        say(f"\ninterrupted; to go on from the last checkpoint: a3d train --resume --out {folder}")
+        if folder is None or not (folder / CHECKPOINT).exists():
+            say("\ninterrupted before the first checkpoint: there is nothing to go on from")
+        else:
+            command = f"a3d train --resume --out {shlex.quote(str(folder))}"
+            say(f"\ninterrupted; to go on from the last checkpoint: {command}")
         return 130
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}

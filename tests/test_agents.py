@@ -1,6 +1,9 @@
+import io
+
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.logger import configure
 
 import agents
 from a3d_env.playground import playground
@@ -9,6 +12,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
+from agents.state import load_training_state, training_state
 
 
 @pytest.mark.parametrize("name", agents.ALGORITHMS)
@@ -26,6 +30,30 @@ def test_every_algorithm_constructs_learns_saves_loads_and_predicts_the_same(nam
     np.testing.assert_array_equal(
         agent.predict(seen, deterministic=True)[0], loaded.predict(seen, deterministic=True)[0]
     )
+
+
+def test_sac_goes_on_from_its_training_state_as_if_it_had_not_stopped():
+    def make_sac():
+        env = Attention3DVecEnv(Attention3DVectorEnv(8))
+        return agents.make("sac", env, seed=0, learning_starts=8, batch_size=16, learning_rate=0.01)
+
+    agent, other = make_sac(), make_sac()
+    agent.learn(48)
+    buffer = io.BytesIO()
+    torch.save({"parameters": agent.get_parameters(), "training": training_state(agent)}, buffer)
+    state = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    other.set_parameters(state["parameters"])
+    load_training_state(other, state["training"])
+
+    for each in (agent, other):
+        each.set_random_seed(7)
+        each.set_logger(configure(None, []))
+        each.train(gradient_steps=5, batch_size=16)
+    assert agent.log_ent_coef.item() == other.log_ent_coef.item() != 0
+    for name, value in agent.policy.state_dict().items():
+        assert torch.equal(value, other.policy.state_dict()[name]), name
+    assert (other.num_timesteps, other._n_updates) == (48, agent._n_updates)
+    assert other.replay_buffer.size() == agent.replay_buffer.size() == 6
 
 
 def test_unknown_algorithms_list_the_known_ones():

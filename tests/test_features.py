@@ -1,11 +1,12 @@
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 import agents
 from a3d_env.bank import FeatureBank
@@ -161,6 +162,35 @@ def test_an_environment_of_the_wrong_size_is_an_error():
     shared.config = JointConfig(episodes_per_clip=2)
     with pytest.raises(ValueError, match="needs an environment of 8, got 12"):
         agent.learn(36, callback=shared)
+
+
+def test_an_environment_with_another_glimpse_network_is_an_error():
+    _, env, agent, shared = make_parts()
+    shared.representation = copy.deepcopy(shared.representation)
+    with pytest.raises(ValueError, match="glimpse network of its own"):
+        agent.learn(env.num_envs * 3, callback=shared)
+
+
+def test_metrics_are_of_the_last_batch_only():
+    _, env, agent, shared = make_parts()
+    shared.batches = (
+        dataclasses.replace(make_batch(n), truth_boxes=make_batch(n).truth_boxes if n == 0 else None)
+        for n in itertools.count()
+    )
+    agent.learn(env.num_envs * 3, callback=shared)
+    assert "hit_rate" in shared.metrics
+    agent.learn(env.num_envs * 3, callback=shared)
+    assert "hit_rate" not in shared.metrics
+
+
+def test_a_replay_keeps_observations_as_they_are_under_normalisation():
+    _, env, _, shared = make_parts()
+    agent = agents.make("sac", VecNormalize(env), seed=0, learning_starts=10_000)
+    agent.learn(env.num_envs * 3, callback=shared)
+    agent.learn(env.num_envs * 3, callback=shared, reset_num_timesteps=False)
+    process, replay = env.unwrapped.vector_env.process, agent.replay_buffer
+    first = process.observe(process.start(torch.arange(env.num_envs) // 2))
+    np.testing.assert_array_equal(replay.observations["bin"][3], first["bin"])
 
 
 def test_single_environments_are_refused():

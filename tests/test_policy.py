@@ -73,10 +73,17 @@ def test_evaluate_hidden_agrees_with_evaluate_actions_and_stops_the_values_gradi
     assert hidden.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("variance", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("variance", [0.0, -1.0, math.nan, math.inf])
 def test_a_variance_must_be_positive(variance):
     with pytest.raises(ValueError, match="variance must be above 0"):
         make_agent(variance=variance)
+
+
+def test_a_diverged_policy_says_so_in_a_line():
+    policy = make_agent().policy
+    torch.nn.init.constant_(policy.action_net[0].bias, math.nan)
+    with pytest.raises(ValueError, match=r"^the policy's mean became NaN[^\n]*$"):
+        policy(observation(2))
 
 
 def test_variance_survives_saving(tmp_path):

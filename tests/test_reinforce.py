@@ -6,6 +6,7 @@ import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecNormalize
 
 from a3d_env.env import Attention3DEnv
 from a3d_env.playground import playground
@@ -15,6 +16,7 @@ from agents.controls import random_agent
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 from agents.rollout import follow
+from backbone.glimpse import GlimpseNetwork
 
 
 def make_env(num_envs: int = 16, *, glimpse_learns: bool = False) -> Attention3DVecEnv:
@@ -135,6 +137,26 @@ def test_it_learns_where_to_look():
 def test_rollouts_that_cut_episodes_are_refused(n_steps):
     with pytest.raises(ValueError, match="would cut episodes of 3 steps"):
         REINFORCE(AttentionPolicy, make_env(), n_steps=n_steps)
+
+
+def test_another_environment_whose_episodes_would_be_cut_is_refused():
+    agent = REINFORCE(AttentionPolicy, make_env())
+    bank, _ = playground()
+    longer = GlimpseNetwork(bank.num_channels, num_glimpses=6, num_identities=4)
+    with pytest.raises(ValueError, match="would cut episodes of 5 steps"):
+        agent.set_env(Attention3DVecEnv(Attention3DVectorEnv(16, bank, longer)))
+
+
+def test_a_discount_is_refused_rather_than_ignored():
+    with pytest.raises(TypeError, match="gamma"):
+        REINFORCE(AttentionPolicy, make_env(), gamma=0.9)
+
+
+def test_normalised_observations_are_refused_where_the_glimpse_network_learns():
+    agent = REINFORCE(AttentionPolicy, VecNormalize(make_env(glimpse_learns=True)))
+    with pytest.raises(ValueError, match="norm_obs=False"):
+        agent.learn(48)
+    REINFORCE(AttentionPolicy, VecNormalize(make_env(glimpse_learns=True), norm_obs=False)).learn(48)
 
 
 def test_an_environment_without_a_fixed_length_is_refused():

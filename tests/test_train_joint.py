@@ -1,11 +1,16 @@
+import dataclasses
+import itertools
 import json
 import re
+import shutil
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
-from agents.features import SharedFeatureCallback
+from agents.features import JointConfig, SharedFeatureCallback
+from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.checkpoint import read_checkpoint
 from scripts.cli import main
 from scripts.config import get_preset
@@ -51,18 +56,28 @@ def test_the_printed_table_is_the_one_in_metrics_json(tmp_path, capsys):
         assert values == [f"{row[column]:.1f}" for column in COLUMNS]
 
 
+@pytest.fixture
+def interrupt_at(monkeypatch):
+    """Press Ctrl-C in a batch, once."""
+
+    def at(step: int) -> None:
+        learn = SharedFeatureCallback._learn_from
+
+        def interrupt(self, finished):
+            if self.step == step:
+                monkeypatch.setattr(SharedFeatureCallback, "_learn_from", learn)
+                raise KeyboardInterrupt
+            learn(self, finished)
+
+        monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
+
+    return at
+
+
 @pytest.mark.parametrize("interrupted_at", [4, 5])
-def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, monkeypatch, capsys, interrupted_at):
-    learn = SharedFeatureCallback._learn_from
-
-    def interrupt(self, finished):
-        if self.step == interrupted_at:
-            raise KeyboardInterrupt
-        learn(self, finished)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
-        assert train(tmp_path / "run") == 130
+def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, interrupt_at, capsys, interrupted_at):
+    interrupt_at(interrupted_at)
+    assert train(tmp_path / "run") == 130
     assert "a3d train --resume --out" in capsys.readouterr().err
     assert read_checkpoint(tmp_path / "run")["shared"]["step"] == 3
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
@@ -76,6 +91,95 @@ def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, monkey
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", finished_run)]
     assert metrics[0]["before"] == metrics[1]["before"]
     assert metrics[0]["after"] == metrics[1]["after"]
+
+
+@pytest.mark.parametrize("agent", ["ppo", "sac"])
+def test_other_algorithms_resume_exactly_too(agent, tmp_path, interrupt_at):
+    flags = ("--agent", agent, "--steps", "4", "--joint.halve-every", "2", "--joint.episodes-per-clip", "32")
+    assert train(tmp_path / "whole", *flags) == 0
+    interrupt_at(3)
+    assert train(tmp_path / "run", *flags) == 130
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    own, other = (read_checkpoint(tmp_path / name) for name in ("run", "whole"))
+    for name, value in own["agent"]["policy"].items():
+        assert torch.equal(value, other["agent"]["policy"][name]), name
+    variables = [state["agent_training"]["variables"] for state in (own, other)]
+    assert variables[0] == variables[1]
+
+
+def test_learning_rates_of_agent_and_representation_are_halved_in_the_same_batches():
+    config = dataclasses.replace(get_preset("tiny"), steps=1100, joint=JointConfig(halve_every=55))
+    representation = build_representation(config, num_identities=2)
+    env = build_environment(config, representation, build_grid(config, representation))
+    schedule = build_agent(config, env).lr_schedule
+    for batch in range(config.steps):
+        expected = config.policy.learning_rate * 0.5 ** (batch // 55)
+        for share in (1 / 3, 2 / 3, 1):  # an on-policy agent updates at the batch's end, others before, too
+            assert schedule(1 - (batch + share) / config.steps) == pytest.approx(expected), batch
+
+
+def test_before_the_first_checkpoint_there_is_nothing_to_go_on_from(tmp_path, interrupt_at, capsys):
+    interrupt_at(1)
+    assert train(tmp_path / "run") == 130
+    assert "nothing to go on from" in capsys.readouterr().err
+    assert train(tmp_path / "run", "--steps", "1") == 0  # the folder can be used again
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--agent", "sac"], "agent included"),
+        (["--joint.learning-rate", "1"], "joint included"),
+        (["--load.num-people", "3"], "load included"),
+        (["--preset", "demo"], "preset included"),
+        (["--steps", "2"], "has already trained on 6 batches: --steps 2 is fewer"),
+        (["--device", "nothing"], "the device 'nothing' can't be used here"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another_one(finished_run, capsys, flags, message):
+    before = (finished_run / "config.json").read_text()
+    assert main(["train", "--resume", "--out", str(finished_run), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert (finished_run / "config.json").read_text() == before
+
+
+def test_a_resumed_run_can_go_further_with_other_workers(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    flags = ["--resume", "--out", str(tmp_path / "run"), "--steps", "7", "--load.workers", "1"]
+    assert main(["train", *flags]) == 0
+    assert [entry["step"] for entry in read_history(tmp_path / "run" / "history.jsonl")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_people_who_came_later_are_noticed(tmp_path, capsys):
+    for person, camera, frame in itertools.product("abcdef", "12", range(6)):
+        folder = tmp_path / "people" / person / camera / "walk"
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{frame}.png"), np.full((64, 32, 3), ord(person) + 10 * frame, np.uint8))
+    run = tmp_path / "run"
+    assert train(run, "--steps", "1", "--data", f"folder:{tmp_path / 'people'}") == 0
+    moved = tmp_path / "moved"
+    (tmp_path / "people").rename(moved)
+    resume = ["train", "--resume", "--out", str(run), "--data", f"folder:{moved}"]
+    assert main([*resume, "--steps", "2"]) == 0
+    (moved / "a").rename(moved / "z")
+    assert main([*resume, "--steps", "3"]) == 2
+    assert "other tracklets to train on than when the run began" in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", str(run)]) == 2
+    assert "people of its training may now be in the test half" in capsys.readouterr().err
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch, capsys):
+    finish = SharedFeatureCallback.finish_step
+
+    def spoil(self):
+        finish(self)
+        if self.step == 6:
+            torch.nn.init.constant_(self.representation.glimpse.identify.bias, torch.nan)
+
+    monkeypatch.setattr(SharedFeatureCallback, "finish_step", spoil)
+    assert train(tmp_path / "run") == 2
+    assert "the training has diverged: glimpse.identify.bias" in capsys.readouterr().err
+    assert read_checkpoint(tmp_path / "run")["shared"]["step"] == 3
 
 
 @pytest.mark.parametrize("agent", ["ppo", "sac"])
@@ -114,6 +218,13 @@ def test_mistakes_are_explained_in_one_line(tmp_path, capsys, flags, message):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()  # nothing half-made is left
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert train(tmp_path / "file" / "run") == 2
+    assert "a3d train: error:" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_never_overwritten(finished_run, capsys):

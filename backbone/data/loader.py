@@ -35,6 +35,10 @@ class LoadConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random mirror and erasing."""
 
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {self.workers}")
+
 
 @dataclass
 class ClipBatch:

@@ -43,11 +43,11 @@ MIN_SEEN_SHARE = 0.4  # a thing counts as seen if at least this share of it is n
 class SyntheticConfig:
     """What is drawn. Equal settings give equal pixels."""
 
-    num_train_people: int = 150
+    num_train_people: int = 80
     """Identities to train on."""
     num_test_people: int = 100
     """Other identities to test on."""
-    tracklets_per_camera: int = 2
+    tracklets_per_camera: int = 3
     """Tracklets of each training person in each of the two cameras; test people have one."""
     num_frames: int = 16
     """Frames of a tracklet."""
@@ -55,7 +55,7 @@ class SyntheticConfig:
     """Pixels."""
     width: int = 64
     """Pixels."""
-    num_outfits: int = 6
+    num_outfits: int = 4
     """Different clothes; people share them."""
     seen_frames: tuple[int, int] = (5, 9)
     """The thing is seen for so many frames at a stretch (least, most)..."""

@@ -1,0 +1,67 @@
+"""What a stable-baselines3 agent needs besides its parameters to go on training, without pickled objects.
+
+`BaseAlgorithm.save` pickles all this; here it is tensors and numbers, which `torch.load(weights_only=True)` reads.
+"""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+
+
+def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
+    """Return counters, variables outside of networks (SAC's entropy coefficient), random state and replay."""
+    return {
+        "counters": {name: getattr(agent, name) for name in COUNTERS},
+        "variables": {name: variable.detach() for name, variable in _variables(agent).items()},
+        # off-policy algorithms draw their first actions from the space
+        "action_space": agent.action_space.np_random.bit_generator.state,
+        "replay": None if (replay := _replay(agent)) is None else _replay_state(replay),
+    }
+
+
+def load_training_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Put back what `training_state` returned; the parameters are `set_parameters`'s."""
+    for name in COUNTERS:
+        setattr(agent, name, state["counters"][name])
+    for name, variable in _variables(agent).items():
+        variable.data.copy_(state["variables"][name])
+    agent.action_space.np_random.bit_generator.state = state["action_space"]
+    replay = _replay(agent)
+    if replay is not None:
+        replay.pos, replay.full = state["replay"]["pos"], state["replay"]["full"]
+        for array, rows in zip(_arrays(replay), state["replay"]["arrays"], strict=True):
+            array[: len(rows)] = rows.numpy()
+
+
+def _variables(agent: BaseAlgorithm) -> dict[str, torch.Tensor]:
+    _, names = agent._get_torch_save_params()
+    return {name: operator.attrgetter(name)(agent) for name in names}
+
+
+def _replay(agent: BaseAlgorithm) -> DictReplayBuffer | None:
+    replay = agent.replay_buffer if isinstance(agent, OffPolicyAlgorithm) else None
+    return replay if isinstance(replay, DictReplayBuffer) else None
+
+
+def _replay_state(replay: DictReplayBuffer) -> dict[str, Any]:
+    used = replay.size()
+    return {
+        "pos": replay.pos,
+        "full": replay.full,
+        "arrays": [torch.from_numpy(array[:used]).clone() for array in _arrays(replay)],
+    }
+
+
+def _arrays(replay: DictReplayBuffer) -> Iterator[np.ndarray]:
+    for key in sorted(replay.observations):
+        yield replay.observations[key]
+        yield replay.next_observations[key]
+    yield from (replay.actions, replay.rewards, replay.dones, replay.timeouts)
