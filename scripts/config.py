@@ -78,10 +78,10 @@ def demo() -> TrainConfig:
     """
     return TrainConfig(
         preset="demo",
-        steps=1000,
+        steps=1200,
         load=LoadConfig(num_people=8, clips_per_person=2, augment=AugmentConfig(erase_probability=0.0)),
-        joint=JointConfig(learning_rate=1e-3, halve_every=400, triplet_weight=0.02),
-        policy=PolicyConfig(learning_rate=1e-3, variance=0.2, normalize_advantage=True),
+        joint=JointConfig(learning_rate=1e-3, halve_every=500, episodes_per_clip=8, triplet_weight=0.02),
+        policy=PolicyConfig(learning_rate=2e-3, variance=0.3, normalize_advantage=True),
         attention=AttentionConfig(reward="log_prob"),
     )
 
