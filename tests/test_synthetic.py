@@ -11,7 +11,9 @@ from backbone.data.camera import Camera
 from backbone.data.drawing import Look
 from backbone.data.synthetic import NUM_CAMERAS, SyntheticConfig, draw_tracklet, read_synthetic
 
-SMALL = SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=8, height=64, width=32)
+SMALL = SyntheticConfig(
+    num_train_people=3, num_test_people=2, tracklets_per_camera=2, num_frames=8, height=64, width=32
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_people_are_disjoint_and_numbered_through(shared):
 def test_looks_are_unique_and_clothes_are_shared():
     config = SyntheticConfig()
     people = module._people(config)
-    assert len({(one.top, one.bottom, one.place, one.shape, one.colour) for one in people}) == 250
+    assert len({(one.top, one.bottom, one.place, one.shape, one.colour) for one in people}) == 180
     outfits = [(one.top, one.bottom) for one in people]
     assert len(set(outfits)) == config.num_outfits
     assert min(map(outfits.count, outfits)) > 20
@@ -201,7 +203,7 @@ def test_small_frames(size, tmp_path):
     [
         ({"num_outfits": 21}, "num_outfits must be 1 to 20, got 21"),
         ({"num_train_people": 1}, "2 or more train and test people"),
-        ({"num_test_people": 1_200}, "at most 1152 with 6 outfits, got 3 and 1200"),
+        ({"num_test_people": 1_200}, "at most 768 with 4 outfits, got 3 and 1200"),
         ({"num_frames": 0}, "at least 1 frame"),
         ({"height": 31}, "32 x 16 pixels or more, got 31 x 32"),
         ({"seen_frames": (0, 0)}, "seen_frames must be"),

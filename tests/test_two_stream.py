@@ -96,7 +96,7 @@ def test_both_streams_learn():
 
 
 def test_small_is_small():
-    assert sum(parameter.numel() for parameter in small().parameters()) == pytest.approx(0.33e6, rel=0.02)
+    assert sum(parameter.numel() for parameter in small().parameters()) == pytest.approx(0.13e6, rel=0.02)
     assert small().feature_size(6, 128, 64) == (6, 16, 8)
 
 
