@@ -1,6 +1,7 @@
 # Two commands on a fresh machine with Python 3.11 or later: make train, make test.
 PYTHON ?= python3
 VENV := .venv
+CODE := a3d_env agents backbone scripts tests
 INSTALLED := $(VENV)/.installed
 
 .PHONY: train test clean
@@ -9,8 +10,8 @@ train: $(INSTALLED)
 	$(VENV)/bin/a3d train --preset demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -n 2
 

@@ -15,7 +15,7 @@ from backbone.glimpse import GlimpseNetwork
 
 
 class Attention3DEnv(gymnasium.Env):
-    """Look at four 3D bins of a clip, one after another, to identify the person (sections III-B and 3).
+    """Look at four 3D bins of a clip, one after another, to identify the person (section III-B).
 
     ## Observation
     A dictionary of float32 arrays. The hidden state already includes the current bin.

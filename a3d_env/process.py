@@ -1,4 +1,4 @@
-"""The Markov decision process itself, for a batch of episodes, in torch (section 3 of the method).
+"""The Markov decision process itself, for a batch of episodes, in torch (section III-B, Algorithm 1).
 
 Environments wrap it for Gymnasium and stable-baselines3; evaluation runs it directly.
 """
@@ -75,7 +75,7 @@ class AttentionProcess:
         reward: a name of `a3d_env.rewards.REWARDS`.
 
     Raises:
-        ValueError: unknown reward, or a bank whose features do not fit the glimpse network.
+        ValueError: unknown reward, or a bank whose features or identities do not fit the glimpse network.
     """
 
     def __init__(self, bank: FeatureBank, glimpse: GlimpseNetwork, reward: str = "identity"):
@@ -83,6 +83,11 @@ class AttentionProcess:
             raise ValueError(
                 f"the bank's features have {bank.num_channels} numbers, "
                 f"the glimpse network takes {glimpse.num_channels}"
+            )
+        if bank.identity.min() < 0 or bank.identity.max() >= glimpse.num_identities:
+            raise ValueError(
+                f"the bank's identities run from {int(bank.identity.min())} to {int(bank.identity.max())}, "
+                f"the glimpse network's from 0 to {glimpse.num_identities - 1}"
             )
         self.bank = bank
         self.glimpse = glimpse

@@ -131,7 +131,7 @@ def _draw_legend(width: int, num_glimpses: int, *, has_truth: bool) -> np.ndarra
             name, colour = f"glimpse {entry + 1}", COLOURS[entry % len(COLOURS)]
             _draw_tag(legend, tag, entry)
         else:
-            name, colour = "truth", TRUTH_COLOUR
+            name, colour = "thing to find", TRUTH_COLOUR
             cv2.rectangle(legend, tag[:2], (tag[2] - 1, tag[3] - 1), colour, 1)
         origin = (tag[2] + 5, tag[3] - 3)
         cv2.putText(legend, name, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)

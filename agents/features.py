@@ -1,4 +1,4 @@
-"""SharedFeatureCallback: any stable-baselines3 agent and the representation, trained jointly (section 4)."""
+"""SharedFeatureCallback: any stable-baselines3 agent and the representation, trained jointly (section III-C)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ class JointConfig:
     """How the representation is trained."""
 
     learning_rate: float = 2e-4
-    """Of Adam, for the backbone, F_o, F_h and F_c."""
+    """Adam's, for the backbone, F_o, F_h and F_c."""
     weight_decay: float = 0.0
-    """Of Adam."""
+    """Adam's."""
     halve_every: int | None = None
     """Batches after which all learning rates are halved, again and again."""
     episodes_per_clip: int = 4
     """M, the episodes that look at each clip of a batch."""
     margin: float = 0.3
-    """Of the triplet loss (equation 14)."""
+    """Margin of the triplet loss (equation 14)."""
     mining: Literal["batch_hard", "batch_all"] = "batch_hard"
-    """Which triplets."""
+    """Which triplets the loss takes: the hardest of each clip, or all."""
     triplet_weight: float = 1.0
-    """Of the triplet loss beside the cross entropy."""
+    """Weight of the triplet loss beside the cross entropy."""
     label_smoothing: float = 0.0
-    """Of the cross entropy (equation 15)."""
+    """Smoothing of the labels in the cross entropy (equation 15)."""
 
     def __post_init__(self) -> None:
         if self.episodes_per_clip < 1:
@@ -50,11 +50,17 @@ class JointConfig:
 class SharedFeatureCallback(BaseCallback):
     """Gives the environment features of the current representation, and trains that on what was looked at.
 
-    Before a rollout it draws a batch of clips, runs the backbone and hands the environment every bin's feature.
-    When all episodes on these clips are over it computes cross entropy and triplet loss over the bins that were
-    visited, back through F_c, F_h, F_o and the backbone. The gradients wait until the agent has had its own
-    update: a `REINFORCE` agent adds the policy gradient of F_o and F_h to them. Then, before the next batch, the
-    representation takes its step. So a batch changes the parameters as one loss in one graph would.
+    What happens to one batch, in order:
+
+    1. `_on_rollout_start`: draw the batch, run the backbone, hand the environment every bin's feature.
+    2. The agent plays M episodes on each clip.
+    3. `_on_rollout_end`: cross entropy and triplet loss over the bins that were visited, back through F_c, F_h,
+       F_o and the backbone. The gradients wait.
+    4. The agent's own `train()`: `REINFORCE` adds the policy gradient of F_o and F_h to those that wait, and steps
+       F_a and V.
+    5. `_on_rollout_start` of the next batch: the representation takes its step.
+
+    So a batch changes the parameters as one loss in one graph would.
 
     On-policy and off-policy algorithms both work, as finished episodes are counted rather than rollouts. What an
     off-policy algorithm has in its replay are features of earlier representations; they get stale, so the replay

@@ -1,4 +1,4 @@
-"""REINFORCE with a value baseline (equations 9 to 13), a stable-baselines3 algorithm."""
+"""REINFORCE with a value baseline (equation 13, derived in 9 to 12), a stable-baselines3 algorithm."""
 
 from typing import Any, TypeVar
 

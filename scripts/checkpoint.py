@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint at {path}: give a run's folder or its {CHECKPOINT}")
+        raise ValueError(f"there is no checkpoint at {path}: name a run's folder, or its {CHECKPOINT}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for damaged files; its advice is to run the code in them

@@ -32,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"a3d: unknown command {arguments[0]!r}\n\n{usage}", file=sys.stderr)
         return 2
     # Imported when asked for: `a3d --help` need not wait for torch.
-    return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+    try:
+        return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -35,13 +35,14 @@ class TrainConfig:
     """All settings of a training run."""
 
     preset: str = "demo"
-    """Where the other settings start from: demo, tiny, small, prid, ilids or mars."""
+    """Where the other settings start from. demo: built-in data, minutes on a CPU; tiny: seconds, learns nothing;
+    small: your own tracklets on a CPU; prid, ilids, mars: the paper's settings."""
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
     agent: str = "reinforce"
-    """Who looks: reinforce, a2c, ppo or sac."""
+    """The algorithm that learns where to look: reinforce, a2c, ppo or sac."""
     seed: int = 0
-    """Of weights, batches and exploration."""
+    """Seed of weights, batches and exploration."""
     steps: int = 600
     """Batches to train on."""
     out: Path | None = None

@@ -1,7 +1,7 @@
 """Score a checkpoint on a data set: `a3d evaluate`.
 
 Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent
-chooses, averaged over clips, and compared by Euclidean distance (section 5).
+chooses, averaged over clips, and compared by Euclidean distance (section III-D).
 
 On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/demo --controls`
 

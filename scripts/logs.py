@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scripts.checkpoint import replacing
 
 HISTORY = "history.jsonl"
 CURVES = "curves.png"
+SHOWN_BATCHES = 50
 
 
 class ProgressCallback(BaseCallback):
@@ -35,7 +36,8 @@ class ProgressCallback(BaseCallback):
         self.steps = steps
         self.path = folder / HISTORY
         self.every = every
-        self._values: dict[str, list[float]] = defaultdict(list)
+        # what the progress bar averages, or a line of the history if that is more
+        self._values: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=max(SHOWN_BATCHES, every)))
         self._noted = 0
         self._bar: tqdm | None = None
 
@@ -74,11 +76,14 @@ class ProgressCallback(BaseCallback):
         metrics = self.shared.metrics
         for name, value in metrics.items():
             self._values[name].append(value)
-        shown = {name.replace("_", " "): f"{np.mean(values[-50:]):.3g}" for name, values in self._values.items()}
+        shown = {
+            name.replace("_", " "): f"{np.mean(list(values)[-SHOWN_BATCHES:]):.3g}"
+            for name, values in self._values.items()
+        }
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(self._noted - self._bar.n)
         if self._noted % self.every == 0 or self._noted == self.steps:
-            means = {name: float(np.mean(values[-self.every :])) for name, values in self._values.items()}
+            means = {name: float(np.mean(list(values)[-self.every :])) for name, values in self._values.items()}
             with self.path.open("a") as file:
                 file.write(json.dumps({"step": self._noted, **means}) + "\n")
 
@@ -122,11 +127,12 @@ def draw_curves(folder: Path) -> None:
     """Draw a run's history as `curves.png`: losses, reward, accuracy and hit rate by step."""
     history = read_history(folder / HISTORY)
     panels = {
-        "loss": ("identity_loss", "triplet_loss"),
-        "reward of an episode": ("reward",),
-        "share": ("accuracy", "hit_rate"),
+        "cross entropy": ("identity_loss",),
+        "triplet loss": ("triplet_loss",),
+        "mean reward of an episode": ("reward",),
+        "share of episodes, of bins": ("accuracy", "hit_rate"),
     }
-    figure = matplotlib.figure.Figure(figsize=(12, 3.4), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(15, 3.4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for name in names:
             points = [(entry["step"], entry[name]) for entry in history if name in entry]

@@ -18,6 +18,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 from a3d_env.bins import BinGrid
@@ -50,8 +52,23 @@ ENDLESS = sys.maxsize
 CHANGEABLE = ("steps", "data", "device", "cache", "checkpoint_every", "log_every", "out", "resume")
 
 
-def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Train by a configuration into a folder, from a checkpoint's state if there is one; return the metrics."""
+def train(
+    config: TrainConfig,
+    folder: Path,
+    state: dict[str, Any] | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> dict[str, Any]:
+    """Train by a configuration into a folder.
+
+    Args:
+        config: all settings.
+        folder: where everything goes.
+        state: of a checkpoint to go on from.
+        callbacks: your own, which come after the ones of the training.
+
+    Returns:
+        What metrics.json holds.
+    """
     started = time.monotonic() - (state["seconds"] if state else 0)
 
     cache = build_cache(config)
@@ -103,6 +120,7 @@ def train(config: TrainConfig, folder: Path, state: dict[str, Any] | None = None
             CheckpointCallback(shared, config.checkpoint_every, save),
             shared,
             ProgressCallback(shared, config.steps, folder, config.log_every),
+            *callbacks,
         ],
         log_interval=config.log_every,
         reset_num_timesteps=state is None,
@@ -248,6 +266,8 @@ def main(argv: list[str] | None = None) -> int:
             assert config.out is not None
             folder = config.out
             say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
+            if state["shared"]["step"] == config.steps:
+                say("its training is finished, so that it is only scored again; a larger --steps trains further")
         else:
             folder = choose_folder(config)
         metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)

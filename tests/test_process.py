@@ -136,3 +136,9 @@ def test_parts_that_do_not_fit_are_errors(random_case):
         AttentionProcess(bank, glimpse)
     with pytest.raises(ValueError, match="unknown reward 'luck'"):
         AttentionProcess(bank, random_case(5)[1], "luck")
+
+
+def test_identities_outside_the_heads_are_an_error(random_case):
+    bank, _ = random_case(5, num_identities=4)
+    with pytest.raises(ValueError, match=r"identities run from 0 to 3, the glimpse network's from 0 to 2"):
+        AttentionProcess(bank, random_case(5, num_identities=3)[1])

@@ -142,7 +142,7 @@ def test_rollouts_that_cut_episodes_are_refused(n_steps):
 def test_another_environment_whose_episodes_would_be_cut_is_refused():
     agent = REINFORCE(AttentionPolicy, make_env())
     bank, _ = playground()
-    longer = GlimpseNetwork(bank.num_channels, num_glimpses=6, num_identities=4)
+    longer = GlimpseNetwork(bank.num_channels, num_glimpses=6, num_identities=8)
     with pytest.raises(ValueError, match="would cut episodes of 5 steps"):
         agent.set_env(Attention3DVecEnv(Attention3DVectorEnv(16, bank, longer)))
 

@@ -105,3 +105,10 @@ def test_frame_array_reads_its_row(tmp_path):
     assert len(frames) == 3
     np.testing.assert_array_equal(list(frames.read()), data[1])
     assert frames.key != FrameArray(tmp_path / "clips.npy", 0).key
+
+
+def test_a_text_file_is_no_video(tmp_path):
+    path = tmp_path / "gt.txt"
+    path.write_text("1,9,312.00,98.56,19.39,46.98,1\n" * 100)
+    with pytest.raises(ValueError, match=f"{path} is a text file, no video"):
+        next(read_video(path))

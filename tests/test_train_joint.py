@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.features import JointConfig, SharedFeatureCallback
 from scripts.build import build_agent, build_environment, build_grid, build_representation
@@ -15,6 +16,7 @@ from scripts.checkpoint import read_checkpoint
 from scripts.cli import main
 from scripts.config import get_preset
 from scripts.logs import read_history
+from scripts.train_joint import train as train_by_config
 
 COLUMNS = ["R1", "R5", "R10", "mAP", "hit_rate"]
 
@@ -245,3 +247,19 @@ def test_the_demonstration_switches_everything_on():
     assert config.joint.triplet_weight > 0
     assert config.agent == "reinforce"
     assert config.data == "synthetic"
+
+
+def test_own_callbacks_join_the_training(tmp_path):
+    class Counter(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+    counter = Counter()
+    train_by_config(dataclasses.replace(get_preset("tiny"), steps=2), tmp_path / "run", callbacks=[counter])
+    assert counter.n_calls == 2 * 3  # two batches of three decisions
+
+
+def test_a_finished_run_says_so(finished_run, tmp_path, capsys):
+    shutil.copytree(finished_run, tmp_path / "run")
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    assert "training is finished" in capsys.readouterr().err

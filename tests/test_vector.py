@@ -110,7 +110,7 @@ def test_what_it_returns_is_the_callers(played):
 
 
 def test_set_bank_asks_for_a_reset(played, random_case):
-    bank, glimpse = random_case(num_channels=19, num_clips=2)
+    bank, glimpse = random_case(num_channels=19, num_clips=2, num_identities=8)
     env = Attention3DVectorEnv(2, bank, glimpse, "margin")
     env.reset(seed=0)
     env.set_bank(played[0])

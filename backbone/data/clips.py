@@ -12,7 +12,7 @@ from backbone.data.tracklet import Tracklet
 
 
 def consecutive_clips(tracklet_length: int, num_frames: int) -> list[np.ndarray]:
-    """Cut a tracklet into clips without gaps (section 5), each int64 (num_frames,); the last one is padded."""
+    """Cut a tracklet into clips without gaps (section IV-A), each int64 (num_frames,); the last one is padded."""
     return [_padded(start, num_frames, tracklet_length) for start in range(0, tracklet_length, num_frames)]
 
 

@@ -52,9 +52,9 @@ class SyntheticConfig:
     num_frames: int = 16
     """Frames of a tracklet."""
     height: int = 128
-    """Pixels."""
+    """Of a frame, in pixels."""
     width: int = 64
-    """Pixels."""
+    """Of a frame, in pixels."""
     num_outfits: int = 4
     """Different clothes; people share them."""
     seen_frames: tuple[int, int] = (5, 9)

@@ -171,6 +171,11 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     """
     if not path.is_file():
         raise ValueError(f"there is no video at {path}")
+    # FFmpeg draws a text file as a film of its letters; people swap --video and --tracks.
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        raise ValueError(f"{path} is a text file, no video")
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
