@@ -1,4 +1,4 @@
-"""Callbacks of a run: progress and learning curves, and checkpoints; and the pictures made of them."""
+"""Callbacks of a run: progress, the history of losses and reward, and checkpoints."""
 
 import json
 import sys
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
@@ -16,7 +15,6 @@ from agents.features import SharedFeatureCallback
 from scripts.checkpoint import replacing
 
 HISTORY = "history.jsonl"
-CURVES = "curves.png"
 SHOWN_BATCHES = 50
 
 
@@ -121,26 +119,3 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return []
     # The last line may be half-written where a run was killed.
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def draw_curves(folder: Path) -> None:
-    """Draw a run's history as `curves.png`: losses, reward, accuracy and hit rate by step."""
-    history = read_history(folder / HISTORY)
-    panels = {
-        "cross entropy": ("identity_loss",),
-        "triplet loss": ("triplet_loss",),
-        "mean reward of an episode": ("reward",),
-        "share of episodes, of bins": ("accuracy", "hit_rate"),
-    }
-    figure = matplotlib.figure.Figure(figsize=(15, 3.4), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for name in names:
-            points = [(entry["step"], entry[name]) for entry in history if name in entry]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
-        axes.set(title=title, xlabel="batch")
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-    with replacing(folder / CURVES) as partial:
-        figure.savefig(partial, dpi=120)

@@ -22,29 +22,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
 import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 from a3d_env.bins import BinGrid
-from a3d_env.process import AttentionProcess
-from a3d_env.render import draw_glimpses
 from agents.features import SharedFeatureCallback
-from agents.rollout import Agent, follow
+from agents.rollout import Agent
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
-from backbone.data.loader import TestBatches, TrainingBatches, load_ahead
+from backbone.data.loader import TrainingBatches, load_ahead
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.checkpoint import CHECKPOINT, fingerprint, read_checkpoint, replacing, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
-from scripts.evaluate import Scores, clip_bank, controls, evaluate, table
-from scripts.logs import CheckpointCallback, ProgressCallback, draw_curves
+from scripts.evaluate import Scores, controls, evaluate, table
+from scripts.logs import CheckpointCallback, ProgressCallback
+from scripts.pictures import draw_bins, draw_curves
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
@@ -73,11 +69,8 @@ def train(
 
     cache = build_cache(config)
     data = load_data(config.data, config.data_options, cache.folder)
-    if state and state.get("training_data", "") not in ("", fingerprint(data)):
-        raise ValueError(
-            f"{config.data} holds other tracklets to train on than when the run began, so that F_c's outputs "
-            "would stand for other people: go on with the data as it was, or begin a new run"
-        )
+    if state:
+        check_same_data(config, data, state)
     people = data.train_people
     sampler = IdentitySampler(
         data.train, config.load.num_people, config.load.clips_per_person, config.load.num_frames, config.seed
@@ -102,8 +95,7 @@ def train(
         config.joint,
     )
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
-    with replacing(folder / "config.json") as partial:
-        partial.write_text(config_to_json(config))
+    write_text(folder / "config.json", config_to_json(config))
     scores_before = state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
     if state:
         restore(shared, agent, state, folder)
@@ -134,8 +126,7 @@ def train(
         "steps": shared.step,
         "seconds": round(time.monotonic() - started, 1),
     }
-    with replacing(folder / "metrics.json") as partial:
-        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     draw_curves(folder)
     draw_bins(folder / "bins.png", representation, agent, data, cache, config, grid)
     return metrics
@@ -159,30 +150,6 @@ def score(
 def pick(scores: Scores) -> Scores:
     """Return the columns of the table, rounded to two digits."""
     return {column: None if (value := scores[column]) is None else round(float(value), 2) for column in COLUMNS}
-
-
-@torch.no_grad()
-def draw_bins(
-    path: Path,
-    representation: Representation,
-    agent: BaseAlgorithm,
-    data: ReidData,
-    cache: FrameCache,
-    config: TrainConfig,
-    grid: BinGrid,
-    num_clips: int = 4,
-) -> None:
-    """Draw the first clips of the first query tracklets with the bins that the agent chose."""
-    representation.eval()
-    pictures = []
-    for tracklet in data.query[:num_clips]:
-        first_clip = TestBatches([tracklet], cache, config.load.num_frames, clips_per_batch=1)[0]
-        bank = clip_bank(representation, first_clip, grid, with_frames=True)
-        process = AttentionProcess(bank, representation.glimpse)
-        episodes = follow(agent, process, torch.zeros(1, dtype=torch.long, device=bank.device))
-        pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
-    with replacing(path) as partial:
-        cv2.imwrite(str(partial), np.concatenate(pictures)[:, :, ::-1])
 
 
 def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] | None]:
@@ -215,6 +182,19 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     if state:
         check_resumed(config, default, state["shared"]["step"])
     return config, state
+
+
+def check_same_data(config: TrainConfig, data: ReidData, state: dict[str, Any]) -> None:
+    """Refuse to go on with other people than F_c's outputs stand for.
+
+    Raises:
+        ValueError: the training tracklets are not those of the checkpoint.
+    """
+    if state.get("training_data", "") not in ("", fingerprint(data)):
+        raise ValueError(
+            f"{config.data} holds other tracklets to train on than when the run began, so that F_c's outputs "
+            "would stand for other people: go on with the data as it was, or begin a new run"
+        )
 
 
 def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
@@ -250,6 +230,12 @@ def choose_folder(config: TrainConfig) -> Path:
         raise ValueError(f"{folder} already holds a run: go on with it (--resume), or take another folder (--out)")
     numbered = (Path(f"{default}-{number}") for number in range(2, 10_000))
     return next(folder for folder in numbered if not (folder / CHECKPOINT).exists())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, all or nothing."""
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def say(text: str) -> None:

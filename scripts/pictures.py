@@ -1,0 +1,69 @@
+"""The pictures that a run leaves: learning curves, and test clips with the bins that the agent chose."""
+
+from pathlib import Path
+
+import cv2
+import matplotlib.figure
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from a3d_env.render import draw_glimpses
+from agents.rollout import follow
+from backbone.data import ReidData
+from backbone.data.cache import FrameCache
+from backbone.data.loader import TestBatches
+from backbone.representation import Representation
+from scripts.checkpoint import replacing
+from scripts.config import TrainConfig
+from scripts.evaluate import clip_bank
+from scripts.logs import HISTORY, read_history
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw a run's history as `curves.png`: losses, reward, accuracy and hit rate by step."""
+    history = read_history(folder / HISTORY)
+    panels = {
+        "cross entropy": ("identity_loss",),
+        "triplet loss": ("triplet_loss",),
+        "mean reward of an episode": ("reward",),
+        "share of episodes, of bins": ("accuracy", "hit_rate"),
+    }
+    figure = matplotlib.figure.Figure(figsize=(15, 3.4), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for name in names:
+            points = [(entry["step"], entry[name]) for entry in history if name in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+        axes.set(title=title, xlabel="batch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    with replacing(folder / "curves.png") as partial:
+        figure.savefig(partial, dpi=120)
+
+
+@torch.no_grad()
+def draw_bins(
+    path: Path,
+    representation: Representation,
+    agent: BaseAlgorithm,
+    data: ReidData,
+    cache: FrameCache,
+    config: TrainConfig,
+    grid: BinGrid,
+    num_clips: int = 4,
+) -> None:
+    """Draw the first clips of the first query tracklets with the bins that the agent chose."""
+    representation.eval()
+    pictures = []
+    for tracklet in data.query[:num_clips]:
+        first_clip = TestBatches([tracklet], cache, config.load.num_frames, clips_per_batch=1)[0]
+        bank = clip_bank(representation, first_clip, grid, with_frames=True)
+        process = AttentionProcess(bank, representation.glimpse)
+        episodes = follow(agent, process, torch.zeros(1, dtype=torch.long, device=bank.device))
+        pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
+    with replacing(path) as partial:
+        cv2.imwrite(str(partial), np.concatenate(pictures)[:, :, ::-1])
