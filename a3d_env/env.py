@@ -1,5 +1,6 @@
 """Attention3DEnv: the Gymnasium environment in which an agent looks at a tracklet."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from a3d_env.bank import FeatureBank
+from a3d_env.bank_file import open_playable_bank
 from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
 from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess, Episodes, Judgement
@@ -43,8 +45,9 @@ class Attention3DEnv(gymnasium.Env):
     `true_identity`, `is_success`: see `a3d_env.interface.glimpse_info`.
 
     Args:
-        bank: the clips to look at; by default a small made-up bank (`a3d_env.playground`).
-        glimpse: F_o, F_h and F_c; needed if `bank` is given.
+        bank: the clips to look at, or a bank's folder (`a3d bank`); by default a small made-up bank
+            (`a3d_env.playground`).
+        glimpse: F_o, F_h and F_c; needed if `bank` is given, and in the folder if that is one.
         reward: the reward's name.
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
 
@@ -56,7 +59,7 @@ class Attention3DEnv(gymnasium.Env):
 
     def __init__(
         self,
-        bank: FeatureBank | None = None,
+        bank: FeatureBank | Path | str | None = None,
         glimpse: GlimpseNetwork | None = None,
         reward: str = "identity",
         render_mode: str | None = None,
@@ -128,12 +131,18 @@ class Attention3DEnv(gymnasium.Env):
         return {name: value[0] for name, value in glimpse_info(self.process, self.episodes, judgement).items()}
 
 
-def make_process(bank: FeatureBank | None, glimpse: GlimpseNetwork | None, reward: str) -> AttentionProcess:
-    """Return the process over a bank, or over the playground where none is given.
+def make_process(
+    bank: FeatureBank | Path | str | None, glimpse: GlimpseNetwork | None, reward: str
+) -> AttentionProcess:
+    """Return the process over a bank or a bank's folder, or over the playground where none is given.
 
     Raises:
         ValueError: only one of the two is given, they do not fit, or nothing is left to decide.
     """
+    if isinstance(bank, Path | str):
+        if glimpse is not None:
+            raise ValueError(f"the folder {bank} has its own glimpse network: give no other one")
+        bank, glimpse = open_playable_bank(bank)
     if (bank is None) != (glimpse is None):
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
@@ -145,7 +154,7 @@ def make_process(bank: FeatureBank | None, glimpse: GlimpseNetwork | None, rewar
     return AttentionProcess(bank, glimpse, reward)
 
 
-def check_clips(clip: Any, count: int) -> np.ndarray:
+def check_clips(clip: Any, count: int, name: str = 'options["clip"]') -> np.ndarray:
     """Return clip numbers as int64, each known to be in the bank.
 
     Raises:
@@ -153,7 +162,7 @@ def check_clips(clip: Any, count: int) -> np.ndarray:
     """
     clips = np.asarray(clip)
     if not np.issubdtype(clips.dtype, np.integer) or clips.size == 0 or clips.min() < 0 or clips.max() >= count:
-        raise ValueError(f'options["clip"] must be whole numbers from 0 to {count - 1}, got {clip!r}')
+        raise ValueError(f"{name} must be whole numbers from 0 to {count - 1}, got {clip!r}")
     return clips.astype(np.int64)
 
 

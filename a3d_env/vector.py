@@ -1,5 +1,6 @@
 """Attention3DVectorEnv: many episodes at once, batched in torch."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -30,6 +31,7 @@ class Attention3DVectorEnv(VectorEnv):
         glimpse: as in `Attention3DEnv`.
         reward: as in `Attention3DEnv`.
         render_mode: as in `Attention3DEnv`; `render` draws every episode.
+        clips: which clips of the bank episodes begin on; by default all. `options` can still choose others.
 
     Attributes:
         finished: the episodes that ended last, all of them, with their T bins; None before.
@@ -44,10 +46,11 @@ class Attention3DVectorEnv(VectorEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        bank: FeatureBank | None = None,
+        bank: FeatureBank | Path | str | None = None,
         glimpse: GlimpseNetwork | None = None,
         reward: str = "identity",
         render_mode: str | None = None,
+        clips: np.ndarray | None = None,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
@@ -55,6 +58,8 @@ class Attention3DVectorEnv(VectorEnv):
         self.reward = reward
         self.process = make_process(bank, glimpse, reward)
         self.render_mode = check_render_mode(render_mode)
+        count = len(self.process.bank)
+        self._clips = np.arange(count) if clips is None else check_clips(clips, count, "clips")
         self.single_observation_space = observation_space(self.process.bank.num_channels)
         self.single_action_space = action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -74,8 +79,9 @@ class Attention3DVectorEnv(VectorEnv):
         return self.process.num_decisions
 
     def set_bank(self, bank: FeatureBank) -> None:
-        """Look at other clips from the next `reset` on, which must follow."""
+        """Look at other clips, all of them, from the next `reset` on, which must follow."""
         self.process = AttentionProcess(bank, self.glimpse, self.reward)
+        self._clips = np.arange(len(bank))
         self.episodes = None
 
     def reset(
@@ -157,7 +163,8 @@ class Attention3DVectorEnv(VectorEnv):
     def _start(self, clips: np.ndarray | None) -> Episodes:
         bank = self.process.bank
         if clips is None:
-            clips = np.array([generator.integers(len(bank)) for generator in self._generators])
+            drawn = [generator.integers(len(self._clips)) for generator in self._generators]
+            clips = self._clips[drawn]
         return self.process.start(torch.as_tensor(clips, device=bank.device))
 
     def _observation(self, episodes: Episodes) -> dict[str, np.ndarray]:

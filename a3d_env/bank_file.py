@@ -1,0 +1,258 @@
+"""Banks as folders: written batch by batch, opened without being read, so that they may be larger than memory.
+
+A folder holds `bins.npy`, `global_feature.npy`, `identity.npy` and, where the bank has them, `frames.npy` and
+`truth_boxes.npy` (shapes as in `FeatureBank`), `meta.json` (`BankMeta`) and `glimpse.pt`, the weights of F_o, F_h
+and F_c.
+"""
+
+import dataclasses
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a3d_env.bank import FeatureBank
+from a3d_env.bank_format import (
+    DTYPES,
+    GLIMPSE,
+    META,
+    VERSION,
+    BankMeta,
+    check_finite,
+    check_identities,
+    open_array,
+    read_meta,
+)
+from backbone.glimpse import GlimpseNetwork
+
+
+class BankWriter:
+    """Writes a bank's folder, a batch of clips at a time: `with BankWriter(...) as writer: writer.append(bank)`.
+
+    The folder appears, complete, when the block ends; until then it is beside its place, with `.partial` to its
+    name, and it vanishes if the block fails.
+
+    Args:
+        folder: where to write; nothing may be there.
+        num_clips: N, the clips that will have been appended at the end.
+        glimpse: F_o, F_h and F_c, which are saved with the features.
+        new_people: F_c knows none of the clips' people; their numbers then have to go on after F_c's.
+
+    Raises:
+        ValueError: there is something at `folder`, there is no room on the disk, batches do not fit each other or
+            the glimpse network, a feature is NaN or infinite, or not `num_clips` were appended.
+    """
+
+    def __init__(self, folder: Path | str, num_clips: int, glimpse: GlimpseNetwork, *, new_people: bool = False):
+        if num_clips < 1:
+            raise ValueError(f"a bank holds 1 clip or more, got num_clips = {num_clips}")
+        self.folder = Path(folder)
+        self.partial = self.folder.with_name(f"{self.folder.name}.partial")
+        self.num_clips = num_clips
+        self.glimpse = glimpse
+        self.new_people = new_people
+        self._meta: BankMeta | None = None
+        self._files: dict[str, BinaryIO] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "BankWriter":
+        check_nothing_there(self.folder)
+        _discard(self.partial)  # of a process that was killed
+        self.partial.mkdir(parents=True)
+        return self
+
+    def append(self, bank: FeatureBank, person: list[int] | None = None, camera: list[int] | None = None) -> None:
+        """Write the clips of a bank, from any device, after those before.
+
+        Args:
+            bank: the next clips.
+            person: each clip's person id in the data set.
+            camera: each clip's camera id in the data set.
+        """
+        rows = _rows(bank)
+        meta = BankMeta(
+            version=VERSION,
+            grid=bank.grid,
+            tracklet=list(bank.tracklet),
+            num_channels=bank.num_channels,
+            num_glimpses=self.glimpse.num_glimpses,
+            num_identities=self.glimpse.num_identities,
+            new_people=self.new_people,
+            has_frames=bank.frames is not None,
+            has_truth_boxes=bank.truth_boxes is not None,
+            person=None if person is None else [int(number) for number in person],
+            camera=None if camera is None else [int(number) for number in camera],
+        )
+        _check_rows(rows, meta, self.glimpse)
+        if self._meta is None:
+            self._begin(rows)
+        self._meta = meta if self._meta is None else _joined(self._meta, meta)
+        if len(self._meta.tracklet) > self.num_clips:
+            raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got more")
+        for name, array in rows.items():
+            self._files[name].write(np.ascontiguousarray(array).data)
+
+    def __exit__(self, error_type: Any, *_: object) -> None:
+        try:
+            self._stack.close()
+            if error_type is None:
+                self._finish()
+        finally:
+            _discard(self.partial)
+
+    def _begin(self, rows: dict[str, np.ndarray]) -> None:
+        needed = sum(array[:1].nbytes for array in rows.values()) * self.num_clips
+        if needed > (free := shutil.disk_usage(self.partial).free):
+            raise ValueError(f"{self.folder} needs {needed / 2**30:.1f} GiB, its disk has {free / 2**30:.1f} free")
+        for name, array in rows.items():
+            self._files[name] = file = self._stack.enter_context((self.partial / f"{name}.npy").open("wb"))
+            shape = (self.num_clips, *array.shape[1:])
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+
+    def _finish(self) -> None:
+        count = len(self._meta.tracklet) if self._meta else 0
+        if self._meta is None or count != self.num_clips:
+            raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got {count}")
+        weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
+        torch.save(weights, self.partial / GLIMPSE)
+        (self.partial / META).write_text(json.dumps(dataclasses.asdict(self._meta)) + "\n")
+        check_nothing_there(self.folder)
+        self.partial.rename(self.folder)
+
+
+def save_bank(folder: Path | str, bank: FeatureBank, glimpse: GlimpseNetwork) -> None:
+    """Write a bank and the glimpse network that looks at it into a folder that is not there yet, all or nothing.
+
+    Raises:
+        ValueError: as `BankWriter`.
+    """
+    with BankWriter(folder, len(bank), glimpse) as writer:
+        writer.append(bank)
+
+
+def open_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
+    """Open a bank's folder, on the CPU.
+
+    Features and frames are mapped into memory: what is looked at is read, and the rest stays on the disk. Writing
+    to them changes no file. NaN is looked for in all features, or in clips spread over a bank beyond 1 GiB.
+
+    Returns:
+        The bank and its glimpse network, frozen (no parameter asks for a gradient).
+
+    Raises:
+        ValueError: a file is missing, damaged, of another shape or version, or holds NaN; the message names it.
+    """
+    folder = Path(folder)
+    meta = read_meta(folder)
+    shapes = meta.shapes.items()
+    arrays = {name: open_array(folder / f"{name}.npy", DTYPES[name], shape) for name, shape in shapes}
+    for name in ("bins", "global_feature"):
+        check_finite(arrays[name], str(folder / f"{name}.npy"))
+    check_identities(arrays["identity"], meta, str(folder / "identity.npy"))
+    bank = FeatureBank(
+        grid=meta.grid,
+        bins=torch.from_numpy(arrays["bins"]),
+        global_feature=torch.from_numpy(arrays["global_feature"]),
+        identity=torch.from_numpy(arrays["identity"]),
+        tracklet=meta.tracklet,
+        frames=arrays.get("frames"),
+        truth_boxes=arrays.get("truth_boxes"),
+    )
+    return bank, _open_glimpse(folder / GLIMPSE, meta)
+
+
+def open_playable_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
+    """Open a bank's folder for an environment, whose reward needs people that F_c knows.
+
+    Raises:
+        ValueError: F_c does not know them, or as `open_bank`.
+    """
+    meta = read_meta(Path(folder))
+    if meta.new_people:
+        raise ValueError(
+            f"{folder} shows people whom its F_c was not trained on, as a test half does: F_c can't name them, so "
+            "that no reward can be paid. Play on a bank of the training half (a3d bank --split train)"
+        )
+    return open_bank(folder)
+
+
+def check_nothing_there(folder: Path) -> None:
+    """Refuse to write a bank over something.
+
+    Raises:
+        ValueError: there is something.
+    """
+    if folder.exists():
+        raise ValueError(f"there is something at {folder} already: remove it, or write to another place")
+
+
+def _rows(bank: FeatureBank) -> dict[str, np.ndarray]:
+    """Return the bank's arrays by name, with the format's dtypes."""
+    rows = {}
+    for name, dtype in DTYPES.items():
+        part = getattr(bank, name)
+        if part is not None:
+            rows[name] = np.asarray(part.detach().cpu().numpy() if isinstance(part, Tensor) else part, dtype)
+    return rows
+
+
+def _check_rows(rows: dict[str, np.ndarray], meta: BankMeta, glimpse: GlimpseNetwork) -> None:
+    if meta.num_channels != glimpse.num_channels:
+        raise ValueError(
+            f"the bank's features have {meta.num_channels} numbers, "
+            f"the glimpse network takes {glimpse.num_channels}"
+        )
+    for name, numbers in (("person", meta.person), ("camera", meta.camera)):
+        if numbers is not None and len(numbers) != len(meta.tracklet):
+            raise ValueError(f"{len(meta.tracklet)} clips need as many numbers of {name}, got {len(numbers)}")
+    for name in ("bins", "global_feature"):
+        check_finite(rows[name], f"FeatureBank.{name}")
+    check_identities(rows["identity"], meta, "FeatureBank.identity")
+
+
+def _joined(before: BankMeta, after: BankMeta) -> BankMeta:
+    """Return the meta of clips and those after them."""
+    lists: dict[str, Any] = {}
+    for name in ("tracklet", "person", "camera"):
+        parts = getattr(before, name), getattr(after, name)
+        if (parts[0] is None) != (parts[1] is None):
+            raise ValueError(f"some batches have {name} and some have not")
+        lists[name] = None if parts[0] is None else parts[0] + parts[1]
+    joined = dataclasses.replace(after, **lists)
+    if dataclasses.replace(before, **lists) != joined:
+        raise ValueError(f"a batch is unlike those before: {_short(after)}, before {_short(before)}")
+    return joined
+
+
+def _short(meta: BankMeta) -> str:
+    return f"{meta.grid}, frames {meta.has_frames}, truth boxes {meta.has_truth_boxes}"
+
+
+def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+            glimpse = GlimpseNetwork(meta.num_channels, meta.num_glimpses, meta.num_identities)
+        glimpse.load_state_dict(state)
+    except Exception as error:  # torch raises many types for damaged files
+        reason = " ".join(str(error).split())[:300] if isinstance(error, RuntimeError) else type(error).__name__
+        raise ValueError(f"{path} does not hold the bank's glimpse network: {reason}") from error
+    if broken := [name for name, value in state.items() if not bool(torch.isfinite(value).all())]:
+        raise ValueError(f"{path} holds NaN or infinity, in {broken[0]}")
+    return glimpse.requires_grad_(False).eval()
+
+
+def _discard(partial: Path) -> None:
+    """Remove what a writer leaves, and nothing else that may be there."""
+    if partial.is_dir():
+        for name in (META, GLIMPSE, *(f"{array}.npy" for array in DTYPES)):
+            (partial / name).unlink(missing_ok=True)
+        partial.rmdir()

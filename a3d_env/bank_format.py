@@ -1,0 +1,156 @@
+"""The format of a bank's folder: what its files are called and hold, and how one of them is checked and opened."""
+
+import json
+import mmap
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dacite
+import numpy as np
+
+from a3d_env.bins import BinGrid
+
+VERSION = 1
+META, GLIMPSE = "meta.json", "glimpse.pt"
+DTYPES: dict[str, type[np.generic]] = {
+    "bins": np.float32,
+    "global_feature": np.float32,
+    "identity": np.int64,
+    "truth_boxes": np.float64,
+    "frames": np.uint8,
+}
+# `check_finite` looks at no more of the features: reading all of a large bank takes minutes.
+MAX_CHECKED_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class BankMeta:
+    """What `meta.json` says of a bank's folder.
+
+    Attributes:
+        version: of the folder's format.
+        grid: which bins there are.
+        tracklet: each clip's source, N names.
+        num_channels: C_g.
+        num_glimpses: T, for which the glimpse network is made.
+        num_identities: how many identities F_c tells apart.
+        new_people: whether F_c knows none of the clips' people; their numbers then go on after F_c's.
+        has_frames: whether the clips' frames are kept.
+        has_truth_boxes: whether the truth is known.
+        person: each clip's person id in the data set (N), if given.
+        camera: each clip's camera id in the data set (N), if given.
+    """
+
+    version: int
+    grid: BinGrid
+    tracklet: list[str]
+    num_channels: int
+    num_glimpses: int
+    num_identities: int
+    new_people: bool
+    has_frames: bool
+    has_truth_boxes: bool
+    person: list[int] | None = None
+    camera: list[int] | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array in the folder."""
+        count, num_frames = len(self.tracklet), self.grid.clip_size[0]
+        shapes: dict[str, tuple[int, ...]] = {
+            "bins": (count, self.grid.num_bins, self.num_channels),
+            "global_feature": (count, self.num_channels),
+            "identity": (count,),
+        }
+        if self.has_truth_boxes:
+            shapes["truth_boxes"] = (count, num_frames, 4)
+        if self.has_frames:
+            shapes["frames"] = (count, *self.grid.clip_size, 3)
+        return shapes
+
+
+def read_meta(folder: Path | str) -> BankMeta:
+    """Read what a bank's folder says of itself.
+
+    Raises:
+        ValueError: there is no bank, or one that this version can't read.
+    """
+    path = Path(folder) / META
+    if not path.is_file():
+        raise ValueError(f"there is no bank at {folder}: it has no {META}")
+    try:
+        data = json.loads(path.read_text())
+        version = data["version"]
+        # the fields of another version may be others
+        meta = _meta_from(data) if version == VERSION else None
+    except (ValueError, dacite.DaciteError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, or no bank's: {error!r}") from error
+    if meta is None:
+        raise ValueError(f"{path} is of version {version}, this program reads {VERSION}: make the bank again")
+    if not meta.tracklet:
+        raise ValueError(f"{path} is damaged: a bank has a clip or more")
+    for name in ("person", "camera"):
+        if (numbers := getattr(meta, name)) is not None and len(numbers) != len(meta.tracklet):
+            raise ValueError(f"{path} is damaged: {len(numbers)} numbers of {name} for {len(meta.tracklet)} clips")
+    return meta
+
+
+def _meta_from(data: dict[str, Any]) -> BankMeta:
+    return dacite.from_dict(BankMeta, data, dacite.Config(cast=[tuple], strict=True))
+
+
+def open_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+    """Map an array file into memory: reading reads the file, writing stays in memory.
+
+    Raises:
+        ValueError: the file is missing, truncated, or of another shape or dtype.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    try:
+        found = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} can't be read, is it truncated? {error}") from error
+    if found.shape != shape or found.dtype != dtype or not found.flags.c_contiguous:
+        raise ValueError(f"{path} holds {found.dtype} {found.shape}, expected {np.dtype(dtype)} {shape}")
+    if sys.platform != "linux":
+        return np.load(path, mmap_mode="c")
+    # A copy-on-write map counts as memory that may be needed, so that Linux refuses one that is larger than all
+    # memory (which NumPy's mode "c" then is), unless none is reserved. 0x4000: Python names it from 3.13 on.
+    no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(mapped, dtype, found.size, found.offset).reshape(shape)
+
+
+def check_finite(features: np.ndarray, where: str) -> None:
+    """Look for NaN and infinity, a few clips at a time; beyond `MAX_CHECKED_BYTES` in clips spread over all.
+
+    Raises:
+        ValueError: there is one.
+    """
+    every = -(-features.nbytes // MAX_CHECKED_BYTES)
+    clips_at_once = max(1, 2**24 // features[0].nbytes)
+    for start in range(0, len(features), every * clips_at_once):
+        part = features[start : start + every * clips_at_once : every]
+        finite = np.isfinite(part).reshape(len(part), -1).all(1)
+        if not finite.all():
+            clip = start + every * int(np.argmin(finite))
+            raise ValueError(f"{where} holds NaN or infinity, in clip {clip}: has the training diverged?")
+
+
+def check_identities(identity: np.ndarray, meta: BankMeta, where: str) -> None:
+    """Compare identities with those that F_c knows.
+
+    Raises:
+        ValueError: one is none of F_c's, or one of F_c's where all people are new.
+    """
+    known = (identity >= 0) & (identity < meta.num_identities)
+    if not np.all((identity >= meta.num_identities) if meta.new_people else known):
+        allowed = f"be {meta.num_identities} or more" if meta.new_people else f"run to {meta.num_identities - 1}"
+        raise ValueError(
+            f"{where} runs from {identity.min()} to {identity.max()}; numbers of "
+            f"{'new' if meta.new_people else 'known'} people have to {allowed}"
+        )
