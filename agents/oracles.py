@@ -1,0 +1,242 @@
+"""Exact values from the table of bins: what each next bin would earn, and the best bins that there are.
+
+An episode's clip is a small table of bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried: the
+Gaussian policy's expected reward needs no sampling, and a search says what could have been earned.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from a3d_env.bins import BinGrid
+from a3d_env.interface import as_numpy
+from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.rewards import get_reward
+from agents.rollout import Agent
+from backbone.glimpse import HIDDEN_SIZE
+
+# Takes N episodes under way, returns where each looks next: bins, int64 (N,), or actions, float (N, 3).
+Choice = Callable[[Episodes], Tensor]
+
+# Glimpses computed at once: what bounds the memory, to about 200 MB with 2048 channels.
+CHUNK_ROWS = 8192
+
+
+def agent_choice(agent: Agent, process: AttentionProcess) -> Choice:
+    """Return what an agent does without exploring: the policy's mean, as an action."""
+
+    def choose(episodes: Episodes) -> Tensor:
+        action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=True)
+        return torch.as_tensor(action, device=episodes.clip.device)
+
+    return choose
+
+
+def take(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
+    """Take one glimpse in each episode where `choose` says."""
+    chosen = choose(episodes)
+    return process.step(episodes, chosen) if chosen.is_floating_point() else process.look(episodes, chosen)
+
+
+def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
+    """Go on to the end where `choose` says."""
+    while not process.is_over(episodes):
+        episodes = take(process, episodes, choose)
+    return episodes
+
+
+@torch.no_grad()
+def next_values(
+    process: AttentionProcess, episodes: Episodes, follow: Choice | None = None, reward: str | None = None
+) -> Tensor:
+    """Return what each episode would earn for every bin that could be chosen next.
+
+    Args:
+        process: the decision process.
+        episodes: N episodes under way.
+        follow: where the rest of the episode looks; not needed for the last decision.
+        reward: a reward's name; by default the process's own.
+
+    Returns:
+        float32 (N, num_bins).
+
+    Raises:
+        ValueError: the episodes are over, the rest of them is open and `follow` is not given, or unknown reward.
+    """
+    if process.is_over(episodes):
+        raise ValueError("the episodes are over: there is no next bin")
+    if follow is None and episodes.num_glimpses + 1 < process.glimpse.num_glimpses:
+        raise ValueError("this is not the last decision: say how the episodes go on (follow)")
+    pay = process.reward if reward is None else get_reward(reward)
+    num_bins = process.bank.grid.num_bins
+    values = []
+    for part in torch.arange(len(episodes)).split(max(1, CHUNK_ROWS // num_bins)):
+        rows = part.to(episodes.clip.device).repeat_interleave(num_bins)
+        tried = replace(episodes, clip=episodes.clip[rows], bins=episodes.bins[rows], hidden=episodes.hidden[rows])
+        tried = process.look(tried, torch.arange(num_bins, device=rows.device).repeat(len(part)))
+        if follow is not None:
+            tried = finish(process, tried, follow)
+        logits = process.glimpse.identify(process.descriptor(tried))
+        values.append(pay(logits, process.bank.identity[tried.clip]).view(len(part), num_bins))
+    return torch.cat(values)
+
+
+def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid) -> Tensor:
+    """Return how often a Gaussian action's nearest bin is each of the bins; differentiable.
+
+    `BinGrid.nearest` rounds each coordinate to a position: between the midpoints of neighbouring positions lies a
+    share of the normal distribution, and beyond the first and last midpoint its tails.
+
+    Args:
+        mean: float (N, 3), order time, height, width, in [-1, 1] coordinates.
+        variance: of each coordinate: a number, (3,) or (N, 3).
+        grid: the bins.
+
+    Returns:
+        (N, num_bins), of `mean`'s dtype; rows sum to 1.
+
+    Raises:
+        ValueError: wrong shape, or a variance that is not above 0.
+    """
+    if mean.ndim != 2 or mean.shape[1] != 3:
+        raise ValueError(f"means are (N, 3): time, height, width; got {tuple(mean.shape)}")
+    spread = torch.as_tensor(variance, dtype=torch.float64, device=mean.device).expand(mean.shape).sqrt()
+    if not bool((spread > 0).all()):
+        raise ValueError(f"the variance must be above 0, got {variance}")
+    shares = []
+    for axis, count in enumerate(grid.positions):
+        corner = torch.arange(count - 1, dtype=torch.float64, device=mean.device)
+        midpoint = 2 * (corner + 0.5) / max(count - 1, 1) - 1  # none where there is one position
+        below = torch.special.ndtr((midpoint - mean[:, axis, None]) / spread[:, axis, None])
+        below = functional.pad(functional.pad(below, (1, 0), value=0.0), (0, 1), value=1.0)
+        shares.append(below.diff(dim=1))
+    time, height, width = shares
+    product = time[:, :, None, None] * height[:, None, :, None] * width[:, None, None, :]
+    return product.flatten(1).to(mean.dtype)
+
+
+def expected_reward(values: Tensor, mean: Tensor, variance: float | Tensor, grid: BinGrid) -> Tensor:
+    """Return what the Gaussian policy's next choice earns on average, exactly: differentiable in `mean`.
+
+    Args:
+        values: what each bin earns, (N, num_bins), as `next_values` returns them.
+        mean: float (N, 3).
+        variance: as in `bin_probabilities`.
+        grid: the bins.
+
+    Returns:
+        (N,).
+    """
+    return (bin_probabilities(mean, variance, grid) * values).sum(1)
+
+
+def best_bins(
+    process: AttentionProcess, clip: Tensor, follow: Choice, reward: str | None = "log_prob"
+) -> Episodes:
+    """Take at each glimpse the bin that earns most if the rest of the episode follows a policy.
+
+    Args:
+        process: the decision process.
+        clip: clip numbers, int64 (N,).
+        follow: the policy.
+        reward: what counts; by default the true identity's log-probability, None for the process's own reward.
+
+    Returns:
+        The finished episodes.
+    """
+    return finish(process, process.start(clip), lambda now: next_values(process, now, follow, reward).argmax(1))
+
+
+@torch.no_grad()
+def beam_search(process: AttentionProcess, clip: Tensor, width: int = 4) -> Episodes:
+    """Search for the bins that make the true identity most probable, over whole episodes.
+
+    After each glimpse the best `width` episodes of a clip are kept. An episode under way is scored as if it stayed
+    at its last bin to the end, which it can, so that the score never falls from glimpse to glimpse. (F_c on zeros
+    for the glimpses to come, which it was not trained on, finds worse bins on the playground, even with 64 times
+    the width.) With T = 2, or a width of num_bins^(T - 2) and more, nothing better exists.
+
+    Args:
+        process: the decision process.
+        clip: clip numbers, int64 (N,).
+        width: episodes kept.
+
+    Returns:
+        The best finished episode of each clip.
+
+    Raises:
+        ValueError: `width` is below 1.
+    """
+    if width < 1:
+        raise ValueError(f"width must be 1 or more, got {width}")
+    if process.glimpse.num_glimpses < 2:  # nothing is decided
+        return finish(process, process.start(clip), lambda now: torch.zeros_like(now.clip))
+    parts = clip.split(max(1, CHUNK_ROWS // (width * process.bank.grid.num_bins)))
+    plan = torch.cat([_search(process, part, width) for part in parts])
+    decisions = iter(plan.unbind(1))
+    return finish(process, process.start(clip), lambda _: next(decisions))
+
+
+def truth_bins(process: AttentionProcess, generator: torch.Generator | None = None) -> Choice:
+    """Return a choice of bins that cover the identifying thing, any of them; any bin where it is out of sight.
+
+    Args:
+        process: the decision process.
+        generator: on the CPU, draws the bins; by default PyTorch's own.
+
+    Raises:
+        ValueError: the bank does not know where the thing is.
+    """
+    hits = process.bank.hits
+    if hits is None:
+        raise ValueError("the bank has no truth_boxes: where the identifying thing is, is unknown")
+
+    def choose(episodes: Episodes) -> Tensor:
+        wanted = hits[episodes.clip.cpu().numpy()]
+        wanted = wanted | ~wanted.any(axis=1, keepdims=True)
+        bins = torch.multinomial(torch.from_numpy(wanted.astype(np.float32)), 1, generator=generator)
+        return bins.squeeze(1).to(episodes.clip.device)
+
+    return choose
+
+
+def _search(process: AttentionProcess, clip: Tensor, width: int) -> Tensor:
+    """Return the best decisions found, int64 (N, T - 1).
+
+    F_c is linear in the hidden states and F_h in the bin's embedding, before its tanh, so that both are added up
+    from parts that are computed once. Shapes: N clips, W episodes kept, I identities.
+    """
+    bank, glimpse = process.bank, process.glimpse
+    h2h, identify = glimpse.embed_hidden.h2h, glimpse.identify
+    num_bins, rows = bank.grid.num_bins, torch.arange(len(clip), device=clip.device)[:, None]
+    # F_c's weights for h_1..h_T, (T, I, 256)
+    weight = identify.weight[:, glimpse.num_channels :].unflatten(1, (-1, HIDDEN_SIZE)).transpose(0, 1)
+    truth = bank.identity[clip, None, None, None]
+
+    embedded = glimpse.embed_observation(bank.bins[clip].flatten(0, 1), process.locations.repeat(len(clip), 1))
+    drive = glimpse.embed_hidden.i2h(embedded).view(len(clip), 1, num_bins, HIDDEN_SIZE)
+
+    start = process.start(clip)
+    hidden = start.hidden  # (N, W = 1, 256), of the last glimpse
+    logits = functional.linear(
+        bank.global_feature[clip], identify.weight[:, : glimpse.num_channels], identify.bias
+    )
+    logits = (logits + hidden[:, 0] @ weight[0].T)[:, None]  # (N, W, I), of the glimpses so far
+    plan = clip.new_empty(len(clip), 1, 0)  # (N, W, decisions so far)
+    for glimpse_number in range(1, glimpse.num_glimpses):
+        next_hidden = torch.tanh(drive + functional.linear(hidden, h2h.weight, h2h.bias)[:, :, None])
+        next_logits = logits[:, :, None] + next_hidden @ weight[glimpse_number].T  # (N, W, num_bins, I)
+        staying, final_logits = next_hidden, next_logits
+        for later in range(glimpse_number + 1, glimpse.num_glimpses):
+            staying = torch.tanh(drive + functional.linear(staying, h2h.weight, h2h.bias))
+            final_logits = final_logits + staying @ weight[later].T
+        score = final_logits.log_softmax(-1).gather(-1, truth.expand(*final_logits.shape[:3], 1)).flatten(1)
+        best = score.topk(min(width, score.shape[1])).indices  # (N, W)
+        beam, bins = best // num_bins, best % num_bins
+        hidden, logits = next_hidden[rows, beam, bins], next_logits[rows, beam, bins]
+        plan = torch.cat([plan[rows, beam], bins[:, :, None]], dim=2)
+    return plan[:, 0]
