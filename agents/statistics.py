@@ -1,0 +1,138 @@
+"""Intervals for what is measured: over people by bootstrap, over seeds by Student's t."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Takes values (N,) and weights (R, N), returns the statistic of the values under each row of weights, (R,).
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Numbers in the table of weights that is made at once: 128 MB.
+MAX_WEIGHTS = 2**24
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it lies, at the level of confidence that was asked for."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return the value with its interval, to three digits."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean of values (N,) under each row of weights (R, N): every clip counts alike."""
+    return weights @ values / weights.sum(axis=1)
+
+
+def bootstrap_interval(
+    values_by_person: Sequence[np.ndarray | Sequence[float]],
+    statistic: Statistic = weighted_mean,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic over clips with its percentile interval, by drawing people with replacement.
+
+    Clips of one person are alike, so that a person's clips are drawn, or not, together. Few people give an
+    interval that is too narrow: with 10 by about a fifth.
+
+    Args:
+        values_by_person: each person's values, one for each clip.
+        statistic: of values (N,) under weights (R, N), the number of times that each was drawn.
+        confidence: between 0 and 1.
+        resamples: sets of people drawn.
+        seed: of the draws.
+
+    Returns:
+        The statistic of the values as they are, and the interval.
+
+    Raises:
+        ValueError: fewer than two people, a person without values, values that are not finite, or a confidence
+            that is not between 0 and 1.
+    """
+    _check_confidence(confidence)
+    groups = [np.asarray(values, dtype=np.float64).reshape(-1) for values in values_by_person]
+    if len(groups) < 2 or not all(len(group) for group in groups):
+        raise ValueError(
+            f"people are drawn: 2 or more are needed, each with a value, got {len(groups)} with "
+            f"{min(map(len, groups), default=0)} values at the least"
+        )
+    values = _finite(np.concatenate(groups))
+    person = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for count in _parts(resamples, max(1, MAX_WEIGHTS // len(values))):
+        times = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=count)
+        drawn.append(statistic(values, times[:, person].astype(np.float64)))
+    low, high = np.quantile(np.concatenate(drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(statistic(values, np.ones((1, len(values))))[0]), float(low), float(high))
+
+
+def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: float = 0.95) -> Interval:
+    """Return the mean of differences, one a seed, with Student's t interval.
+
+    Args:
+        differences: of two methods under the same seed, as far apart as the seeds make them.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: fewer than two differences, or not finite, or a confidence that is not between 0 and 1.
+    """
+    _check_confidence(confidence)
+    values = _finite(np.asarray(differences, dtype=np.float64).reshape(-1))
+    if len(values) < 2:
+        raise ValueError(f"an interval needs the differences of 2 seeds or more, got {len(values)}")
+    mean = float(values.mean())
+    margin = t_quantile((1 + confidence) / 2, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Interval(mean, mean - margin, mean + margin)
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Return what Student's t is below with that probability, 0.5 or more, by bisection.
+
+    Args:
+        probability: from 0.5 up to, but not including, 1.
+        freedom: degrees of freedom, 1 or more.
+    """
+    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(freedom)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_cdf(middle, freedom) < probability else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _t_cdf(angle: float, freedom: int) -> float:
+    """Return the probability that t is below sqrt(freedom) tan(angle): Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    sine, square = math.sin(angle), math.cos(angle) ** 2
+    is_odd = freedom % 2
+    # 1 + 2/3 c^2 + (2 4)/(3 5) c^4 + ... for odd degrees, 1 + 1/2 c^2 + (1 3)/(2 4) c^4 + ... for even ones
+    term, total = 1.0, 0.0
+    for power in range(freedom // 2):
+        total += term
+        term *= square * (2 * power + 1 + is_odd) / (2 * power + 2 + is_odd)
+    between = (angle + sine * math.cos(angle) * total) * 2 / math.pi if is_odd else sine * total
+    return (1 + between) / 2
+
+
+def _parts(total: int, most: int) -> list[int]:
+    """Split a number into parts of at most `most`."""
+    return [min(most, total - start) for start in range(0, total, most)]
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("a value is NaN or infinite: no interval holds it")
+    return values
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
