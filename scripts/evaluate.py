@@ -8,7 +8,6 @@ On the data of its training, beside random and centre bins: `a3d evaluate --chec
 On other data: `a3d evaluate --checkpoint runs/demo --data folder:my_tracklets --json scores.json`
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Mapping
@@ -25,13 +24,14 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
 from agents.rollout import Agent, follow
-from backbone.data import ReidData, load_data
+from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
+from backbone.data.tracklet import Tracklet
 from backbone.metrics import evaluate_retrieval
 from backbone.representation import Representation
-from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
-from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, replacing
+from scripts.checkpoint import replacing
+from scripts.run import load_run
 
 COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "hit_rate")
 
@@ -58,7 +58,7 @@ def evaluate(
         unknown): the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is seen.
     """
     representation.eval()
-    tracklets = list({id(tracklet): tracklet for tracklet in [*data.query, *data.gallery]}.values())
+    tracklets = searched_tracklets(data)
     batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
     sums = {name: _Sums(len(tracklets)) for name in agents}
     loaded = load_ahead(batches, range(len(batches)), load.workers)
@@ -86,6 +86,11 @@ def evaluate(
         )
         scores[name] = {**retrieval.as_dict(), "hit_rate": total.hit_rate()}
     return scores
+
+
+def searched_tracklets(data: ReidData) -> list[Tracklet]:
+    """Return the queries and the gallery, each tracklet once."""
+    return list({id(tracklet): tracklet for tracklet in [*data.query, *data.gallery]}.values())
 
 
 def clip_bank(
@@ -171,35 +176,14 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
     Raises:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
-    state = read_checkpoint(arguments.checkpoint)
-    config = dataclasses.replace(
-        state["config"],
-        device=arguments.device,
-        cache=arguments.cache or state["config"].cache,
-        data=arguments.data or state["config"].data,
-        # what the file holds is not fetched again
-        backbone=dataclasses.replace(state["config"].backbone, weights=None),
-    )
-    cache = build_cache(config)
-    data = load_data(config.data, config.data_options, cache.folder)
-    if config.data == state["config"].data and state.get("training_data", "") not in ("", fingerprint(data)):
-        raise ValueError(
-            f"{config.data} holds other tracklets than when {arguments.checkpoint} was trained on it, so people "
-            "of its training may now be in the test half: evaluate on the data as it was, or on other people's"
-        )
+    run = load_run(arguments.checkpoint, data=arguments.data, device=arguments.device, cache=arguments.cache)
     print(
-        f"{data.name}: {len(data.query)} queries and {len(data.gallery)} gallery tracklets of "
-        f"{len({tracklet.person for tracklet in data.gallery})} people",
+        f"{run.data.name}: {len(run.data.query)} queries and {len(run.data.gallery)} gallery tracklets of "
+        f"{len({tracklet.person for tracklet in run.data.gallery})} people",
         file=sys.stderr,
     )
-    representation = build_representation(config, len(state["people"]))
-    grid = build_grid(config, representation)
-    agent = build_agent(config, build_environment(config, representation, grid))
-    with explaining_misfits(arguments.checkpoint):
-        representation.load_state_dict(state["shared"]["representation"])
-        agent.set_parameters(state["agent"])
-    candidates: dict[str, Agent] = {config.agent: agent, **(controls() if arguments.controls else {})}
-    return evaluate(representation, candidates, data, cache, config.load, grid)
+    candidates: dict[str, Agent] = {run.config.agent: run.agent, **(controls() if arguments.controls else {})}
+    return evaluate(run.representation, candidates, run.data, run.cache, run.config.load, run.grid)
 
 
 def main(argv: list[str] | None = None) -> int:
