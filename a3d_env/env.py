@@ -38,7 +38,8 @@ class Attention3DEnv(gymnasium.Env):
 
     ## Start and end
     `reset` draws a clip (or takes `options={"clip": number}`) and looks at its centre. The episode is
-    `terminated` after T - 1 actions; it is never truncated.
+    `terminated` after T - 1 actions; it is never truncated. With T of 0 or 1 there is nothing to decide: it ends
+    after one action, which changes nothing; with T = 0 the observation shows the centre, and zeros for `hidden`.
 
     ## Info
     `bin`, `frames`, `box`, `tracklet`, `clip`, `hit` (where known), and at the end `identity`, `probability`,
@@ -52,7 +53,7 @@ class Attention3DEnv(gymnasium.Env):
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
 
     Raises:
-        ValueError: an unknown reward or render mode, a bank without its glimpse network, or one glimpse only.
+        ValueError: an unknown reward or render mode, or a bank without its glimpse network.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's own form)
@@ -77,7 +78,7 @@ class Attention3DEnv(gymnasium.Env):
 
     @property
     def num_decisions(self) -> int:
-        """T - 1, the steps of an episode."""
+        """The steps of an episode: T - 1, but at least 1."""
         return self.process.num_decisions
 
     def reset(
@@ -137,7 +138,7 @@ def make_process(
     """Return the process over a bank or a bank's folder, or over the playground where none is given.
 
     Raises:
-        ValueError: only one of the two is given, they do not fit, or nothing is left to decide.
+        ValueError: only one of the two is given, or they do not fit.
     """
     if isinstance(bank, Path | str):
         if glimpse is not None:
@@ -147,10 +148,6 @@ def make_process(
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
-    if glimpse.num_glimpses < 2:
-        raise ValueError(
-            "with num_glimpses=1, the centre, nothing is left to decide: an environment needs 2 or more"
-        )
     return AttentionProcess(bank, glimpse, reward)
 
 

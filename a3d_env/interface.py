@@ -39,6 +39,8 @@ def glimpse_info(
 ) -> dict[str, np.ndarray]:
     """Say where N episodes look and, given the judgement, how they ended. The arrays are the caller's.
 
+    Where no bin has been looked at (T = 0) it is the centre that is shown.
+
     Returns:
         `bin`: the bin's corner in cells (N, 3); `frames`: start, stop (N, 2); `box`: x0, y0, x1, y1 in pixels
         (N, 4); `tracklet`: names (N,), objects; `clip`: its number in the bank (N,). Where the truth is known,
@@ -46,7 +48,7 @@ def glimpse_info(
         that F_c names (N,), its `probability` (N,), the `true_identity` (N,) and `is_success` (N,).
     """
     bank = process.bank
-    clip, bins = episodes.clip.cpu().numpy().copy(), episodes.bins[:, -1].cpu().numpy()
+    clip, bins = episodes.clip.cpu().numpy().copy(), process.current_bin(episodes).cpu().numpy()
     info: dict[str, Any] = {
         "bin": bank.grid.corners.numpy()[bins],
         "frames": bank.grid.frame_ranges[bins],

@@ -3,7 +3,7 @@
 Environments wrap it for Gymnasium and stable-baselines3; evaluation runs it directly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ class AttentionConfig:
     bin_size: tuple[int, int, int] = (4, 6, 3)
     """Cells of a bin: time, height, width."""
     num_glimpses: int = 4
-    """T, the bins of an episode; the first is the centre."""
+    """T, the bins of an episode; the first is the centre. 1: the centre alone ("w/o RNN" in Table VII), 0: no bin
+    at all ("w/o attention")."""
     reward: str = "identity"
     """identity (equation 7), log_prob, margin or rank."""
 
@@ -33,11 +34,13 @@ class Episodes:
         clip: which clip of the bank each episode looks at, int64 (N,).
         bins: the bins seen so far, int64 (N, K).
         hidden: h_1..h_K, float32 (N, K, 256).
+        asked: where nothing is to be decided (T of 0 or 1), whether the step that asks for the judgement is taken.
     """
 
     clip: Tensor
     bins: Tensor
     hidden: Tensor
+    asked: bool = False
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -69,6 +72,9 @@ class Judgement:
 class AttentionProcess:
     """Episodes over the clips of a bank: start at the centre, move from bin to bin, be judged at the end.
 
+    With T = 1 (only the centre is seen) or T = 0 (no bin is) there is nothing to decide. Such an episode has one
+    step, whose action changes nothing: it only asks for the judgement, so that every agent runs over it unchanged.
+
     Args:
         bank: the clips.
         glimpse: F_o, F_h and F_c, on the bank's device.
@@ -96,46 +102,66 @@ class AttentionProcess:
 
     @property
     def num_decisions(self) -> int:
-        """T - 1: the first of the T bins is the centre."""
-        return self.glimpse.num_glimpses - 1
+        """The steps of an episode: T - 1, as the first of the T bins is the centre, and 1 where T is 0 or 1."""
+        return max(self.glimpse.num_glimpses - 1, 1)
 
     def start(self, clip: Tensor) -> Episodes:
-        """Begin an episode on each of the clips, int64 (N,): the first glimpse, at the centre, is taken."""
+        """Begin an episode on each of the clips, int64 (N,): with T > 0 the centre has been looked at."""
         count = len(clip)
         empty = Episodes(
             clip=clip,
             bins=clip.new_zeros(count, 0),
             hidden=self.glimpse.first_hidden(count)[:, None][:, :0],
         )
-        return self.look(empty, torch.full_like(clip, self.bank.grid.centre))
+        return self._glimpse(empty, self.current_bin(empty)) if self.glimpse.num_glimpses else empty
 
     def step(self, episodes: Episodes, action: Tensor) -> Episodes:
         """Move each episode to the bin nearest to its action, float (N, 3), and look."""
         return self.look(episodes, self.bank.grid.nearest(action))
 
-    @torch.no_grad()
     def look(self, episodes: Episodes, bins: Tensor) -> Episodes:
+        """Take the step to the bins, int64 (N,), and look there; with T of 0 or 1 the bins change nothing."""
+        if self.glimpse.num_glimpses < 2:
+            return replace(episodes, asked=True)
+        return self._glimpse(episodes, bins)
+
+    @torch.no_grad()
+    def _glimpse(self, episodes: Episodes, bins: Tensor) -> Episodes:
         """Take one glimpse: h_{t+1} = F_h(F_o(g, a_t), h_t) at the bins (N,), by look-up in the table."""
-        hidden = episodes.hidden[:, -1] if episodes.num_glimpses else self.glimpse.first_hidden(len(episodes))
+        hidden = self._hidden(episodes)
         hidden = self.glimpse.glimpse(self.bank.bins[episodes.clip, bins], self.locations[bins], hidden)
-        return Episodes(
-            clip=episodes.clip,
+        return replace(
+            episodes,
             bins=torch.cat([episodes.bins, bins[:, None]], dim=1),
             hidden=torch.cat([episodes.hidden, hidden[:, None]], dim=1),
         )
 
+    def current_bin(self, episodes: Episodes) -> Tensor:
+        """Return the bin that was looked at last, int64 (N,), or the centre where none was."""
+        if episodes.num_glimpses:
+            return episodes.bins[:, -1]
+        return torch.full_like(episodes.clip, self.bank.grid.centre)
+
     def observe(self, episodes: Episodes) -> dict[str, Tensor]:
-        """Return the observation: `bin` (N, C_g), `hidden` (N, 256) and `location` (N, 3), float32."""
-        bins = episodes.bins[:, -1]
+        """Return the observation: `bin` (N, C_g), `hidden` (N, 256) and `location` (N, 3), float32.
+
+        Where no glimpse was taken (T = 0) it shows the centre, and h_0 = 0.
+        """
+        bins = self.current_bin(episodes)
         return {
             "bin": self.bank.bins[episodes.clip, bins],
-            "hidden": episodes.hidden[:, -1],
+            "hidden": self._hidden(episodes),
             "location": self.locations[bins],
         }
 
     def is_over(self, episodes: Episodes) -> bool:
-        """Tell whether all T glimpses are taken."""
-        return episodes.num_glimpses == self.glimpse.num_glimpses
+        """Tell whether all T glimpses are taken; with T of 0 or 1, whether the step is."""
+        num_glimpses = self.glimpse.num_glimpses
+        return episodes.asked if num_glimpses < 2 else episodes.num_glimpses == num_glimpses
+
+    def _hidden(self, episodes: Episodes) -> Tensor:
+        """Return the last hidden state, (N, 256)."""
+        return episodes.hidden[:, -1] if episodes.num_glimpses else self.glimpse.first_hidden(len(episodes))
 
     def descriptor(self, episodes: Episodes) -> Tensor:
         """Return [f_g, h_1..h_T] of finished episodes, float32 (N, C_g + 256 T)."""

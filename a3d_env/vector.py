@@ -75,7 +75,7 @@ class Attention3DVectorEnv(VectorEnv):
 
     @property
     def num_decisions(self) -> int:
-        """T - 1, the steps of an episode."""
+        """The steps of an episode: T - 1, but at least 1."""
         return self.process.num_decisions
 
     def set_bank(self, bank: FeatureBank) -> None:

@@ -230,7 +230,7 @@ class SharedFeatureCallback(BaseCallback):
             accuracy=(logits.argmax(1) == identity).float().mean(),
             reward=self.env.vector_env.process.reward(logits.detach(), identity).mean(),
         )
-        if bank.hits is not None:
+        if bank.hits is not None and visited.shape[1] > 1:  # the first bin is nobody's choice
             seen = bank.hits[clip.cpu().numpy()].any(axis=1)
             hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
             if np.any(seen):

@@ -27,6 +27,8 @@ class REINFORCE(OnPolicyAlgorithm):
     and stops at the bins' features. This class steps F_a and V alone; whoever trains the glimpse network steps
     it. On a frozen glimpse network the hidden states of the observations are used as they are.
 
+    An action that no glimpse used is never scored: with T of 0 or 1 only V learns.
+
     Args:
         policy: `AttentionPolicy`.
         env: an A3D environment, single or batched.
@@ -35,6 +37,8 @@ class REINFORCE(OnPolicyAlgorithm):
         normalize_advantage: divide the advantages of a rollout by their deviation, after centring them.
         vf_coef: weight of the value network's own squared error.
         max_grad_norm: clip the gradient of F_a and V to this norm; None for no clipping.
+        policy_weight: weight of equation 13. With 0 there is no RL objective (Table VII): F_a stays as it was
+            made, its samples are what is looked at, and F_h and F_o learn from the supervised losses alone.
         kwargs: `policy_kwargs`, `tensorboard_log`, `verbose`, `seed`, `device`, ... as in stable-baselines3;
             not `gamma`, `gae_lambda` and `ent_coef`, which equation 13 fixes.
 
@@ -54,6 +58,7 @@ class REINFORCE(OnPolicyAlgorithm):
         normalize_advantage: bool = False,
         vf_coef: float = 0.5,
         max_grad_norm: float | None = None,
+        policy_weight: float = 1.0,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ):
@@ -74,6 +79,7 @@ class REINFORCE(OnPolicyAlgorithm):
             **kwargs,
         )
         self.normalize_advantage = normalize_advantage
+        self.policy_weight = policy_weight
         if _init_setup_model:
             self._setup_model()
 
@@ -101,7 +107,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
     @property
     def episode_length(self) -> int:
-        """T - 1, the steps of every episode.
+        """The steps of every episode: T - 1, but at least 1.
 
         Raises:
             ValueError: the environment does not say.
@@ -127,8 +133,11 @@ class REINFORCE(OnPolicyAlgorithm):
         policy_loss = -(advantages * log_prob).sum(1).mean()  # equation 13, to be minimised
         value_loss = functional.mse_loss(values, returns.flatten())
 
+        loss = self.vf_coef * value_loss
+        if self._scores_actions:
+            loss = self.policy_weight * policy_loss + loss
         self.policy.optimizer.zero_grad()
-        (policy_loss + self.vf_coef * value_loss).backward()
+        loss.backward()
         parameters = list(self.policy.parameters())
         self.logger.record("train/locator_gradient_norm", gradient_norm(self.policy.action_net))
         if self.max_grad_norm is not None:
@@ -155,12 +164,21 @@ class REINFORCE(OnPolicyAlgorithm):
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
 
+    @property
+    def _glimpse(self) -> GlimpseNetwork:
+        assert self.env is not None
+        return self.env.get_attr("glimpse")[0]
+
+    @property
+    def _scores_actions(self) -> bool:
+        return self.policy_weight != 0 and self._glimpse.num_glimpses > 1
+
     def _hidden_states(self) -> Tensor:
         """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient if it is asked for."""
         assert self.env is not None
-        glimpse: GlimpseNetwork = self.env.get_attr("glimpse")[0]
-        observations = self.rollout_buffer.observations
-        if not any(parameter.requires_grad for parameter in glimpse.parameters()):
+        glimpse, observations = self._glimpse, self.rollout_buffer.observations
+        is_learning = any(parameter.requires_grad for parameter in glimpse.parameters())
+        if not (is_learning and self._scores_actions):
             return self._by_episode(observations["hidden"])
         if len(set(map(id, self.env.get_attr("glimpse")))) > 1:
             raise ValueError("the environments do not share one glimpse network: use the batched environment")

@@ -65,19 +65,19 @@ class GlimpseNetwork(nn.Module):
         embed_observation: F_o.
         embed_hidden: F_h.
         identify: F_c (equation 6), one layer from [f_g, h_1..h_T] to the training identities.
-        num_glimpses: T.
+        num_glimpses: T; with 0, F_c judges by f_g alone.
         num_identities: how many identities F_c tells apart.
 
     Raises:
-        ValueError: a size is below 1.
+        ValueError: a size is below 1, or the number of glimpses below 0.
     """
 
     def __init__(self, num_channels: int, num_glimpses: int, num_identities: int):
         super().__init__()
-        if min(num_channels, num_glimpses, num_identities) < 1:
+        if min(num_channels, num_glimpses + 1, num_identities) < 1:
             raise ValueError(
-                f"num_channels, num_glimpses and num_identities must be 1 or more, "
-                f"got {num_channels}, {num_glimpses} and {num_identities}"
+                f"num_channels and num_identities must be 1 or more and num_glimpses 0 or more, "
+                f"got {num_channels}, {num_identities} and {num_glimpses}"
             )
         self.num_channels = num_channels
         self.num_glimpses = num_glimpses
@@ -101,7 +101,7 @@ class GlimpseNetwork(nn.Module):
         for bin_feature, location in zip(bin_features.unbind(1), locations.unbind(1), strict=True):
             hidden = self.glimpse(bin_feature, location, hidden)
             steps.append(hidden)
-        return torch.stack(steps, dim=1)
+        return torch.stack(steps, dim=1) if steps else hidden[:, None][:, :0]
 
 
 def describe(global_feature: Tensor, hidden: Tensor) -> Tensor:

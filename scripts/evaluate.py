@@ -54,8 +54,9 @@ def evaluate(
     Only one batch of clips and each tracklet's descriptor are in memory at a time.
 
     Returns:
-        For each agent's name: R1, R5, R10, R20, mAP and hit_rate, percentages (hit_rate None where the truth is
-        unknown): the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is seen.
+        For each agent's name: R1, R5, R10, R20, mAP and hit_rate, percentages. hit_rate is the share of
+        chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is seen; None where the truth is
+        unknown, or nothing is chosen (T of 0 or 1).
     """
     representation.eval()
     tracklets = searched_tracklets(data)

@@ -9,6 +9,7 @@ from gymnasium.wrappers import FlattenObservation, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as check_env_of_stable_baselines3
 
 from a3d_env.env import Attention3DEnv
+from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess
 
 ENV_ID = "a3d_env:A3D/Attention3D-v0"
@@ -19,9 +20,24 @@ def env(played):
     return Attention3DEnv(*played, render_mode="rgb_array")
 
 
+@pytest.mark.parametrize("num_glimpses", [0, 1, 4])
 @pytest.mark.parametrize("check", [check_env, check_env_of_stable_baselines3])
-def test_checkers_find_nothing(check):
-    check(gymnasium.make(ENV_ID, render_mode="rgb_array").unwrapped)  # a warning would be an error here
+def test_checkers_find_nothing(check, num_glimpses):
+    bank, glimpse = playground(num_glimpses=num_glimpses)
+    env = gymnasium.make(ENV_ID, bank=bank, glimpse=glimpse, render_mode="rgb_array")
+    check(env.unwrapped)  # a warning would be an error here
+
+
+@pytest.mark.parametrize("num_glimpses", [0, 1])
+def test_an_episode_without_decisions_can_be_drawn_and_ends_once(num_glimpses):
+    env = Attention3DEnv(*playground(num_glimpses=num_glimpses), render_mode="rgb_array")
+    _, info = env.reset(seed=0)
+    assert info["bin"].tolist() == [1, 5, 3]
+    before = env.render()
+    assert env.step(np.ones(3, dtype=np.float32))[2]
+    np.testing.assert_array_equal(env.render(), before)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(3))
 
 
 def test_spaces(random_case):
@@ -43,30 +59,31 @@ def test_make_takes_a_bank_and_a_network(random_case):
     assert env.step(env.action_space.sample())[0] in env.observation_space
 
 
-@pytest.mark.parametrize("num_glimpses", [2, 4, 5])
+@pytest.mark.parametrize("num_glimpses", [0, 1, 2, 4, 5])
 def test_an_episode_is_the_processs(random_case, num_glimpses):
     bank, glimpse = random_case(num_glimpses=num_glimpses)
     env, process = Attention3DEnv(bank, glimpse, "log_prob"), AttentionProcess(bank, glimpse, "log_prob")
-    assert env.num_decisions == num_glimpses - 1
+    last = max(num_glimpses - 1, 1)
+    assert env.num_decisions == last
     observation, info = env.reset(options={"clip": 2})
     episodes = process.start(torch.tensor([2]))
     rng = np.random.default_rng(0)
-    for step in range(num_glimpses):
+    for step in range(last + 1):
         for name, value in process.observe(episodes).items():
             np.testing.assert_array_equal(observation[name], value[0].numpy())
-        bin_number = episodes.bins[0, -1].item()
+        bin_number = episodes.bins[0, -1].item() if num_glimpses else bank.grid.centre
         assert info["bin"].tolist() == bank.grid.corners[bin_number].tolist()
         assert info["frames"].tolist() == bank.grid.frame_ranges[bin_number].tolist()
         assert info["box"].tolist() == bank.grid.boxes[bin_number].tolist()
         assert (info["tracklet"], info["clip"]) == ("clip 2", 2)
         assert "hit" not in info
-        assert ("identity" in info) == (step == num_glimpses - 1)
-        if step == num_glimpses - 1:
+        assert ("identity" in info) == (step == last)
+        if step == last:
             break
         action = rng.uniform(-1, 1, 3).astype(np.float32)
         observation, reward, terminated, truncated, info = env.step(action)
         episodes = process.step(episodes, torch.from_numpy(action)[None])
-        assert (terminated, truncated) == (step == num_glimpses - 2, False)
+        assert (terminated, truncated) == (step == last - 1, False)
         assert type(reward) is float
         assert terminated or reward == 0
     judgement = process.judge(episodes)
@@ -150,8 +167,6 @@ def test_wrong_parts_are_errors(random_case):
         Attention3DEnv(bank, glimpse, reward="luck")
     with pytest.raises(ValueError, match="unknown render_mode 'human'"):
         Attention3DEnv(bank, glimpse, render_mode="human")
-    with pytest.raises(ValueError, match="needs 2 or more"):
-        Attention3DEnv(*random_case(num_glimpses=1))
 
 
 def test_gymnasiums_wrappers(env):

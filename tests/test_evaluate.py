@@ -6,7 +6,7 @@ import torch
 
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
-from agents.controls import centre_agent
+from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
 from backbone.data import DataConfig, load_data
 from backbone.data.cache import FrameCache
@@ -71,6 +71,17 @@ def test_the_batch_size_changes_nothing(parts):
         for n in (5, 36)
     )
     assert one == pytest.approx(other)
+
+
+@pytest.mark.parametrize("num_glimpses", [0, 1])
+def test_without_choices_there_is_no_hit_rate_and_every_agent_scores_alike(parts, num_glimpses):
+    _, data, cache = parts
+    representation = Representation(BackboneConfig(precision="float32"), num_glimpses, num_identities=2)
+    agents = {"centre": centre_agent(), "random": random_agent()}
+    scores = evaluate(representation, agents, data, cache, LOAD, GRID)
+    assert scores["centre"] == scores["random"]
+    assert scores["centre"]["hit_rate"] is None
+    assert 0 < scores["centre"]["mAP"] <= 100
 
 
 def test_the_table_is_aligned_and_shows_what_is_unknown():

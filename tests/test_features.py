@@ -39,9 +39,9 @@ def make_batch(seed: int) -> ClipBatch:
     )
 
 
-def make_parts(name: str = "reinforce", episodes_per_clip: int = 2, **overrides):
+def make_parts(name: str = "reinforce", episodes_per_clip: int = 2, num_glimpses: int = 4, **overrides):
     torch.manual_seed(0)
-    representation = Representation(BackboneConfig(precision="float32"), num_glimpses=4, num_identities=2)
+    representation = Representation(BackboneConfig(precision="float32"), num_glimpses, num_identities=2)
     bank = FeatureBank.blank(GRID, representation.backbone.num_channels)
     vector_env = Attention3DVectorEnv(4 * episodes_per_clip, bank, representation.glimpse)
     env = VecMonitor(Attention3DVecEnv(vector_env))
@@ -118,6 +118,41 @@ def test_every_algorithm_trains_jointly_and_counts_finished_episodes(name):
         "glimpse.embed_observation", "glimpse.embed_hidden", "glimpse.identify",
     }  # fmt: skip
     assert set(shared.metrics) == {"identity_loss", "triplet_loss", "accuracy", "reward", "hit_rate"}
+
+
+@pytest.mark.parametrize("name", ["reinforce", "ppo", "sac"])
+@pytest.mark.parametrize("num_glimpses", [0, 1, 2])
+def test_few_glimpses_train_jointly_and_only_choices_have_a_hit_rate(name, num_glimpses):
+    overrides = {"learning_starts": 8, "batch_size": 16} if name == "sac" else {}
+    representation, env, agent, shared = make_parts(name, num_glimpses=num_glimpses, **overrides)
+    before = copy.deepcopy(representation.state_dict())
+    agent.learn(env.num_envs * 2, callback=shared)
+    assert shared.step == 2
+    assert ("hit_rate" in shared.metrics) == (num_glimpses > 1)
+    for key, value in representation.named_parameters():
+        is_idle = num_glimpses == 0 and key.startswith("glimpse.embed")  # F_o and F_h see nothing
+        assert torch.equal(value, before[key]) == is_idle or key == "glimpse.embed_hidden.h2h.weight", key
+
+
+@pytest.mark.parametrize("num_glimpses", [0, 1])
+def test_a_joint_step_without_decisions_is_that_of_the_supervised_losses(num_glimpses):
+    representation, env, agent, shared = make_parts(num_glimpses=num_glimpses)
+    use_sgd(agent, shared)
+    reference = copy.deepcopy(representation).train()
+    agent.learn(env.num_envs, callback=shared)
+
+    batch, clip = make_batch(0), torch.arange(8) // 2
+    feature_map = reference.feature_map(batch.clip, batch.flow)
+    centre = torch.full((8,), GRID.centre)
+    hidden = [reference.glimpse.glimpse(GRID.pool(feature_map)[clip, centre], GRID.locations[centre],
+                                        torch.zeros(8, 256))] * num_glimpses  # fmt: skip
+    descriptor = torch.cat([feature_map.mean((2, 3, 4))[clip], *hidden], dim=1)
+    identity = torch.tensor([0, 0, 1, 1])[clip]
+    loss = identity_loss(reference.glimpse.identify(descriptor), identity) + triplet_loss(descriptor, identity)
+    loss.backward()
+    torch.optim.SGD(reference.parameters(), lr=0.01).step()
+    for (key, value), other in zip(representation.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
 
 
 def test_a_rollout_of_several_episodes_is_learned_from_as_a_whole():

@@ -39,7 +39,7 @@ def test_a_glimpse_is_equations_3_and_4(with_gradient):
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("num_steps", [1, 4])
+@pytest.mark.parametrize("num_steps", [0, 1, 4])
 def test_unroll_starts_from_zeros_and_goes_glimpse_by_glimpse(num_steps):
     torch.manual_seed(0)
     network = GlimpseNetwork(6, 4, 3)
@@ -81,7 +81,13 @@ def test_rows_do_not_depend_on_their_batch(inputs, outputs):
     torch.testing.assert_close(layer(rows), alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [(0, 4, 3), (6, 0, 3), (6, 4, 0)])
+def test_without_glimpses_the_descriptor_is_the_global_feature():
+    network, global_feature = GlimpseNetwork(6, 0, 3), torch.randn(2, 6)
+    assert torch.equal(describe(global_feature, torch.zeros(2, 0, 256)), global_feature)
+    assert network.identify(global_feature).shape == (2, 3)
+
+
+@pytest.mark.parametrize("sizes", [(0, 4, 3), (6, -1, 3), (6, 4, 0)])
 def test_sizes_are_positive(sizes):
-    with pytest.raises(ValueError, match="must be 1 or more"):
+    with pytest.raises(ValueError, match=r"must be 1 or more and num_glimpses 0 or more"):
         GlimpseNetwork(*sizes)

@@ -10,7 +10,10 @@ from a3d_env.rewards import REWARDS
 
 
 def algorithm_1(feature_map, actions, glimpse, grid):
-    """One episode on one feature map (C_g, L_g, H_g, W_g), actions (T - 1, 3): corners, h_1..h_T and logits."""
+    """One episode on one feature map (C_g, L_g, H_g, W_g), actions (T - 1, 3): corners, h_1..h_T and logits.
+
+    With T = 1 there are no actions, with T = 0 not even a first glimpse.
+    """
     weights = glimpse.state_dict()
 
     def fc(name, value):
@@ -19,7 +22,7 @@ def algorithm_1(feature_map, actions, glimpse, grid):
     sizes = list(zip(grid.feature_size, grid.bin_size, strict=True))
     corner = [-(-(cells - size) // 2) for cells, size in sizes]  # the centre, rounded up
     hidden, corners, states = torch.zeros(256), [], []
-    for step in range(len(actions) + 1):
+    for step in range(glimpse.num_glimpses):
         if step > 0:
             corner = [
                 round((min(max(value, -1), 1) + 1) / 2 * (cells - size))
@@ -36,10 +39,10 @@ def algorithm_1(feature_map, actions, glimpse, grid):
         corners.append(corner)
         states.append(hidden)
     logits = fc("identify", torch.cat([feature_map.mean((1, 2, 3)), *states]))
-    return corners, torch.stack(states), logits
+    return corners, torch.stack(states) if states else torch.zeros(0, 256), logits
 
 
-@pytest.mark.parametrize("num_glimpses", [2, 4, 6])
+@pytest.mark.parametrize("num_glimpses", [0, 1, 2, 4, 6])
 @pytest.mark.parametrize("grid", [BinGrid(), BinGrid((3, 7, 5), (2, 3, 2), (8, 50, 33))])
 def test_an_episode_is_algorithm_1(random_case, num_glimpses, grid):
     bank, glimpse = random_case(num_clips=3, num_glimpses=num_glimpses, grid=grid)
@@ -47,14 +50,17 @@ def test_an_episode_is_algorithm_1(random_case, num_glimpses, grid):
     bank = bank.from_feature_map(feature_map, grid, bank.identity, bank.tracklet)
     clip = torch.tensor([2, 0, 1, 2, 2])  # several episodes a clip
     generator = torch.Generator().manual_seed(4)
-    actions = 3 * torch.rand(num_glimpses - 1, len(clip), 3, generator=generator) - 1.5
+    actions = 3 * torch.rand(max(num_glimpses - 1, 1), len(clip), 3, generator=generator) - 1.5
 
     process = AttentionProcess(bank, glimpse, "log_prob")
+    assert process.num_decisions == len(actions)
     episodes = process.start(clip)
     for action in actions:
         assert not process.is_over(episodes)
         episodes = process.step(episodes, action)
     assert process.is_over(episodes)
+    assert (episodes.bins.shape, episodes.bins.dtype) == ((5, num_glimpses), torch.int64)
+    assert process.descriptor(episodes).shape == (5, 5 + 256 * num_glimpses)
     judgement = process.judge(episodes)
 
     for number in range(len(clip)):
@@ -80,14 +86,40 @@ def test_observation_is_of_the_current_bin(random_case):
     assert (len(episodes), episodes.num_glimpses) == (2, 2)
 
 
+def test_without_glimpses_the_centre_is_shown_and_only_the_global_feature_is_judged(random_case):
+    bank, glimpse = random_case(num_glimpses=0)
+    process = AttentionProcess(bank, glimpse, "log_prob")
+    episodes = process.start(torch.tensor([1, 3]))
+    first, centre = process.observe(episodes), bank.grid.centre
+    assert torch.equal(first["bin"], bank.bins[[1, 3], centre])
+    assert torch.equal(first["location"], bank.grid.locations[[centre, centre]])
+    assert torch.equal(first["hidden"], torch.zeros(2, 256))
+    over = process.step(episodes, torch.ones(2, 3))
+    for name, value in process.observe(over).items():
+        assert torch.equal(value, first[name])
+    logits = bank.global_feature[[1, 3]] @ glimpse.identify.weight.T + glimpse.identify.bias
+    expected = logits.log_softmax(1)[[0, 1], bank.identity[[1, 3]]]
+    torch.testing.assert_close(process.judge(over).reward, expected)
+
+
+def test_with_one_glimpse_the_step_changes_nothing(random_case):
+    process = AttentionProcess(*random_case(num_glimpses=1))
+    episodes = process.start(torch.tensor([1, 3]))
+    over = process.step(episodes, torch.ones(2, 3))
+    assert over.bins.tolist() == [[process.bank.grid.centre]] * 2
+    assert torch.equal(over.hidden, episodes.hidden)
+    assert (process.is_over(episodes), process.is_over(over)) == (False, True)
+
+
+@pytest.mark.parametrize("num_glimpses", [0, 1, 4])
 @pytest.mark.parametrize("num_channels", [5, 19, 2048])
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
-def test_batched_is_single_bit_for_bit(random_case, num_channels, count):
-    bank, glimpse = random_case(num_channels, num_clips=3, num_identities=151)
+def test_batched_is_single_bit_for_bit(random_case, num_channels, count, num_glimpses):
+    bank, glimpse = random_case(num_channels, num_clips=3, num_glimpses=num_glimpses, num_identities=151)
     process = AttentionProcess(bank, glimpse, "log_prob")
     generator = torch.Generator().manual_seed(count)
     clip = torch.randint(3, (count,), generator=generator)
-    actions = 2 * torch.rand(3, count, 3, generator=generator) - 1
+    actions = 2 * torch.rand(max(num_glimpses - 1, 1), count, 3, generator=generator) - 1
 
     def play(rows):
         episodes = process.start(clip[rows])

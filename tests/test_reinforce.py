@@ -19,8 +19,8 @@ from agents.rollout import follow
 from backbone.glimpse import GlimpseNetwork
 
 
-def make_env(num_envs: int = 16, *, glimpse_learns: bool = False) -> Attention3DVecEnv:
-    bank, glimpse = playground()
+def make_env(num_envs: int = 16, *, glimpse_learns: bool = False, num_glimpses: int = 4) -> Attention3DVecEnv:
+    bank, glimpse = playground(num_glimpses=num_glimpses)
     glimpse.requires_grad_(glimpse_learns)
     return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse))
 
@@ -190,3 +190,22 @@ def test_normalised_advantages_scale_the_gradient_only():
     scaled = scaled["action_net.0.weight"].flatten()
     assert not torch.allclose(plain, scaled)
     assert torch.isfinite(scaled).all()
+
+
+@pytest.mark.parametrize(("num_glimpses", "policy_weight"), [(0, 1.0), (1, 1.0), (4, 0.0)])
+def test_without_decisions_or_rl_objective_only_the_value_network_learns(num_glimpses, policy_weight):
+    env = make_env(glimpse_learns=True, num_glimpses=num_glimpses)
+    agent = REINFORCE(AttentionPolicy, env, seed=0, policy_weight=policy_weight)
+    before = {name: value.clone() for name, value in agent.policy.state_dict().items()}
+    agent.learn(3 * env.num_envs * agent.n_steps)
+    changed = {name for name, value in agent.policy.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith(("value_net", "mlp_extractor.value_net")) for name in changed)
+    assert all(parameter.grad is None for parameter in env.vector_env.glimpse.parameters())
+
+
+def test_the_policy_weight_scales_the_policy_gradient_only():
+    plain, scaled = (gradients(agent_after_one_rollout(make_env(), policy_weight=w).policy) for w in (1.0, 0.25))
+    for name, gradient in plain.items():
+        factor = 0.25 if name.startswith("action_net") else 1
+        torch.testing.assert_close(scaled[name], factor * gradient)

@@ -195,6 +195,20 @@ def test_the_same_seed_gives_the_same_run_and_workers_change_nothing(finished_ru
     assert read_history(tmp_path / "run" / "history.jsonl") == read_history(finished_run / "history.jsonl")
 
 
+@pytest.mark.parametrize("num_glimpses", [0, 1])
+def test_runs_without_attention_or_without_rnn(num_glimpses, tmp_path):
+    run, flags = tmp_path / "run", ("--steps", "2", "--attention.num-glimpses", str(num_glimpses))
+    assert train(run, *flags) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    rows = [metrics["after"], *metrics["controls"].values()]
+    assert all(row == rows[0] for row in rows)  # no agent can make a difference
+    assert rows[0]["hit_rate"] is None
+    assert cv2.imread(str(run / "bins.png")) is not None
+    shape = read_checkpoint(run)["shared"]["representation"]["glimpse.identify.weight"].shape
+    assert shape == (6, 128 + 256 * num_glimpses)
+    assert main(["evaluate", "--checkpoint", str(run)]) == 0
+
+
 def test_without_flow_there_is_no_flow_stream(tmp_path):
     assert train(tmp_path / "run", "--backbone.flow", "None", "--steps", "1") == 0
     weights = read_checkpoint(tmp_path / "run")["shared"]["representation"]
