@@ -17,7 +17,7 @@ class FeatureBank:
     Attributes:
         grid: which bins there are.
         bins: every bin's mean feature, float32 (N, num_bins, C_g).
-        global_feature: f_g, the mean over the whole map, float32 (N, C_g).
+        global_feature: f_g, pooled from the whole map (its mean, in the paper), float32 (N, C_g).
         identity: the true identity's number in F_c, int64 (N,).
         tracklet: the source of each clip, a name for people.
         frames: the clips' frames for rendering, uint8 (N, L, H, W, 3), or None.
@@ -80,12 +80,26 @@ class FeatureBank:
         tracklet: list[str],
         frames: np.ndarray | None = None,
         truth_boxes: np.ndarray | None = None,
+        global_feature: Tensor | None = None,
     ) -> "FeatureBank":
-        """Pool every bin of feature maps (N, C_g, L_g, H_g, W_g)."""
+        """Pool every bin of feature maps (N, C_g, L_g, H_g, W_g).
+
+        Args:
+            feature_map: g of each clip.
+            grid: the bins.
+            identity: as in the bank, like `tracklet`, `frames` and `truth_boxes`.
+            tracklet: one name a clip.
+            frames: may be missing.
+            truth_boxes: may be missing.
+            global_feature: f_g, (N, C_g), from a `backbone.pooling`; by default the mean of g.
+
+        Raises:
+            ValueError: the parts do not fit each other.
+        """
         return cls(
             grid=grid,
             bins=grid.pool(feature_map),
-            global_feature=feature_map.mean((2, 3, 4)),
+            global_feature=feature_map.mean((2, 3, 4)) if global_feature is None else global_feature,
             identity=identity,
             tracklet=tracklet,
             frames=frames,

@@ -48,16 +48,15 @@ def _make_bank(codes: Tensor, num_clips: int, generator: torch.Generator) -> Fea
     hint_map = 2 * (2 * corner / free - 1)[:, :, None, None, None].expand(-1, -1, *GRID.feature_size)
     noise = 0.1 * torch.randn(num_clips, CODE_SIZE + 3, *GRID.feature_size, generator=generator)
     truth_boxes, frames = _picture(corner, identity, len(codes))
-    bank = FeatureBank.from_feature_map(
+    return FeatureBank.from_feature_map(
         torch.cat([code_map, hint_map], dim=1) + noise,
         GRID,
         identity,
         [f"playground/{number}" for number in range(num_clips)],
         frames,
         truth_boxes,
+        global_feature=torch.zeros(num_clips, CODE_SIZE + 3),
     )
-    bank.global_feature = torch.zeros_like(bank.global_feature)
-    return bank
 
 
 def _fitted_glimpse(

@@ -187,6 +187,7 @@ class SharedFeatureCallback(BaseCallback):
             identity.to(feature_map.device),
             batch.source,
             truth_boxes=batch.truth_boxes,
+            global_feature=self.representation.pool(feature_map),
         )
         env, per_clip = self.env, self.config.episodes_per_clip
         if env.num_envs != len(bank) * per_clip:

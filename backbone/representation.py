@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from backbone.glimpse import GlimpseNetwork
+from backbone.pooling import build_pooling
 from backbone.two_stream import BackboneConfig, TwoStream, build_backbone
 
 # ImageNet's mean and standard deviation, of RGB in [0, 1].
@@ -12,18 +13,24 @@ RGB_STD = (0.229, 0.224, 0.225)
 
 
 class Representation(nn.Module):
-    """Everything that is trained by the supervised losses: F_img, F_flow, F_g, F_o, F_h and F_c.
+    """Everything that is trained by the supervised losses: F_img, F_flow, F_g, the pooling, F_o, F_h and F_c.
 
     Attributes:
         backbone: the two-stream network.
         glimpse: F_o, F_h and F_c.
+        pool: the feature map g (B, C_g, L_g, H_g, W_g) to the global feature f_g (B, C_g).
         precision: of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 where the hardware has it).
+
+    Raises:
+        ValueError: unknown backbone or pooling, a size below 1, or weights that can't be had.
     """
 
     def __init__(self, config: BackboneConfig, num_glimpses: int, num_identities: int):
         super().__init__()
         self.backbone: TwoStream = build_backbone(config)
         self.glimpse = GlimpseNetwork(self.backbone.num_channels, num_glimpses, num_identities)
+        # The last to be made, so that the others start alike whatever it is.
+        self.pool = build_pooling(config.pooling, self.backbone.num_channels)
         self.precision = config.precision
 
     @property

@@ -13,7 +13,7 @@ from backbone.weights import load_weights
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Which network turns pixels into a feature map."""
+    """Which network turns pixels into a feature map, and that into the global feature."""
 
     name: str = "small"
     """resnet50 (the paper's), resnet18, or small (for the CPU)."""
@@ -23,6 +23,9 @@ class BackboneConfig:
     """The optical-flow method; None leaves the flow stream out (--backbone.flow None)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast where the hardware has it, else float32."""
+    pooling: str = "mean"
+    """How the feature map becomes f_g: mean (the paper's), quality (QAN) or separate (spatial attention in each
+    frame, then QAN)."""
 
 
 class TwoStream(nn.Module):

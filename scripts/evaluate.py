@@ -98,13 +98,15 @@ def clip_bank(
     representation: Representation, batch: ClipBatch, grid: BinGrid, *, with_frames: bool = False
 ) -> FeatureBank:
     """Run the backbone on test clips. Their identities are not F_c's, so all are numbered 0."""
+    feature_map = representation.feature_map(batch.clip, batch.flow)
     return FeatureBank.from_feature_map(
-        representation.feature_map(batch.clip, batch.flow),
+        feature_map,
         grid,
         torch.zeros(len(batch.clip), dtype=torch.long, device=representation.device),
         batch.source,
         frames=batch.clip.numpy() if with_frames else None,
         truth_boxes=batch.truth_boxes,
+        global_feature=representation.pool(feature_map),
     )
 
 

@@ -40,6 +40,15 @@ def test_from_feature_map_pools_and_forgets_gradients():
     assert bank.hits is None
 
 
+def test_a_pooled_global_feature_takes_the_place_of_the_mean(parts):
+    feature_map, pooled = torch.randn(3, 5, 2, 3, 2), torch.randn(3, 5)
+    identity, tracklet = parts["identity"], parts["tracklet"]
+    bank = FeatureBank.from_feature_map(feature_map, GRID, identity, tracklet, global_feature=pooled)
+    assert bank.global_feature is pooled
+    with pytest.raises(ValueError, match=r"FeatureBank\.global_feature has shape \(2, 5\)"):
+        FeatureBank.from_feature_map(feature_map, GRID, identity, tracklet, global_feature=pooled[:2])
+
+
 def test_hits_are_the_grids(parts):
     parts["truth_boxes"][1, 0] = [2, 0, 4, 4]  # frame 0, right column, upper two cells
     hits = FeatureBank(**parts).hits

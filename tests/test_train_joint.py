@@ -209,6 +209,21 @@ def test_runs_without_attention_or_without_rnn(num_glimpses, tmp_path):
     assert main(["evaluate", "--checkpoint", str(run)]) == 0
 
 
+@pytest.mark.parametrize("pooling", ["quality", "separate"])
+def test_other_poolings_are_trained_saved_and_resumed(pooling, tmp_path, interrupt_at):
+    flags = ("--backbone.pooling", pooling, "--attention.num-glimpses", "0", "--steps", "4")
+    assert train(tmp_path / "whole", *flags) == 0
+    interrupt_at(3)
+    assert train(tmp_path / "run", *flags) == 130
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    own, other = (read_checkpoint(tmp_path / name)["shared"]["representation"] for name in ("run", "whole"))
+    assert all(torch.equal(value, other[name]) for name, value in own.items())
+    weights = {name: value for name, value in own.items() if name.startswith("pool.") and "weight" in name}
+    assert len(weights) == {"quality": 1, "separate": 2}[pooling]
+    assert all(value.any() for value in weights.values())  # they start at 0
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "run")]) == 0
+
+
 def test_without_flow_there_is_no_flow_stream(tmp_path):
     assert train(tmp_path / "run", "--backbone.flow", "None", "--steps", "1") == 0
     weights = read_checkpoint(tmp_path / "run")["shared"]["representation"]
@@ -222,6 +237,10 @@ def test_without_flow_there_is_no_flow_stream(tmp_path):
         (["--preset", "tiny", "--data", "nothing"], "unknown data 'nothing'; known: synthetic, folder"),
         (["--preset", "tiny", "--agent", "nothing"], "unknown agent 'nothing'; known: reinforce"),
         (["--preset", "tiny", "--backbone.name", "nothing"], "unknown backbone 'nothing'; known: resnet50"),
+        (
+            ["--preset", "tiny", "--backbone.pooling", "max"],
+            "unknown pooling 'max'; known: mean, quality, separate",
+        ),
         (["--preset", "tiny", "--device", "nothing"], "the device 'nothing' can't be used here"),
         (["--preset", "tiny", "--load.num-people", "7"], "a batch of 7 people needs as many"),
         (["--preset", "tiny", "--attention.bin-size", "4", "6", "3"], "does not fit into a feature map"),
