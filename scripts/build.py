@@ -15,7 +15,7 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.policy import AttentionPolicy
 from backbone.data.cache import FrameCache, default_cache
 from backbone.representation import Representation
-from scripts.config import TrainConfig
+from scripts.config import PolicyConfig, TrainConfig
 
 
 def build_cache(config: TrainConfig) -> FrameCache:
@@ -59,18 +59,21 @@ def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
         batch = max(math.ceil((1 - progress_remaining) * config.steps - 1e-6) - 1, 0)
         return initial_rate * 0.5 ** (batch // halve_every) if halve_every else initial_rate
 
-    settings: dict[str, Any] = {}
-    if config.agent in agents.ALGORITHMS and agents.ALGORITHMS[config.agent].policy is AttentionPolicy:
-        settings["normalize_advantage"] = config.policy.normalize_advantage
-        settings["policy_kwargs"] = {"variance": config.policy.variance}
     return agents.make(
         config.agent,
         env,
         learning_rate=learning_rate,
         seed=config.seed,
         device=pick_device(config.device),
-        **settings,
+        **policy_settings(config.agent, config.policy),
     )
+
+
+def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
+    """Return those of the policy's settings, besides the learning rate, that the agent of that name has."""
+    if agent not in agents.ALGORITHMS or agents.ALGORITHMS[agent].policy is not AttentionPolicy:
+        return {}
+    return {"normalize_advantage": policy.normalize_advantage, "policy_kwargs": {"variance": policy.variance}}
 
 
 def pick_device(name: str) -> torch.device:

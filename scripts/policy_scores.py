@@ -1,0 +1,76 @@
+"""What a policy's episodes earn, beside agents that learned nothing and agents that know the truth."""
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.rewards import get_reward
+from agents.oracles import agent_choice, best_bins, finish, truth_bins
+from agents.statistics import bootstrap_interval
+from scripts.evaluate import controls
+
+COLUMNS = {"reward": 3, "log_prob": 3, "hit_rate": 1}  # and the digits shown
+
+# A mean and its 95% interval, which one person's clips don't have.
+Measure = tuple[float, float | None, float | None]
+# For each agent and column; None where the truth is unknown.
+Table = dict[str, dict[str, Measure | None]]
+
+
+def score(process: AttentionProcess, agent: BaseAlgorithm, clip: torch.Tensor, seed: int = 0) -> Table:
+    """Score the policy's mean on clips, beside agents that learned nothing and those that know the truth.
+
+    Returns:
+        Of each the reward, the true identity's log_prob, and hit_rate, the percentage of glimpses 2 to T that
+        cover the thing, over clips in which it is seen; with intervals over the people in the clips.
+    """
+    follow = agent_choice(agent, process)
+    choices = {"policy": follow} | {name: agent_choice(control, process) for name, control in controls().items()}
+    if process.bank.hits is not None:
+        choices["truth bins"] = truth_bins(process, torch.Generator().manual_seed(seed))
+    finished = {name: finish(process, process.start(clip), choose) for name, choose in choices.items()}
+    finished["best bins"] = best_bins(process, clip, follow)
+    return {name: _measure(process, episodes) for name, episodes in finished.items()}
+
+
+def text_table(table: Table) -> str:
+    """Lay scores out, one row an agent, means with their intervals."""
+    width = max(map(len, table))
+    lines = [" " * width + "".join(f"{name:>28}" for name in COLUMNS)]
+    for name, row in table.items():
+        lines.append(f"{name:<{width}}" + "".join(f"{_shown(row[key], COLUMNS[key]):>28}" for key in COLUMNS))
+    return "\n".join(lines)
+
+
+def _shown(measure: Measure | None, digits: int) -> str:
+    if measure is None:
+        return "-"
+    value, low, high = measure
+    mean = f"{value:.{digits}f}"
+    return mean if low is None else f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Measure | None]:
+    bank, clip = process.bank, episodes.clip.numpy()
+    truth = bank.identity[episodes.clip]
+    with torch.no_grad():
+        logits = process.glimpse.identify(process.descriptor(episodes))
+    values: dict[str, np.ndarray] = {
+        "reward": process.reward(logits, truth).numpy(),
+        "log_prob": get_reward("log_prob")(logits, truth).numpy(),
+    }
+    row: dict[str, Measure | None] = {name: _interval(value, truth.numpy()) for name, value in values.items()}
+    row["hit_rate"] = None
+    if bank.hits is not None and (seen := bank.hits[clip].any(axis=1)).any():
+        hits = np.take_along_axis(bank.hits[clip], episodes.bins[:, 1:].numpy(), axis=1).mean(axis=1)
+        row["hit_rate"] = _interval(100 * hits[seen], truth.numpy()[seen])
+    return row
+
+
+def _interval(values: np.ndarray, person: np.ndarray) -> Measure:
+    people = np.unique(person)
+    if len(people) < 2:
+        return float(values.mean()), None, None
+    interval = bootstrap_interval([values[person == number] for number in people])
+    return interval.value, interval.low, interval.high

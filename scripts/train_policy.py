@@ -1,0 +1,195 @@
+"""Train one agent on a bank's folder, the representation fixed: `a3d policy`.
+
+Where agents are compared, on the same features: minutes instead of a joint training. Leaves policy.pt, which
+`load_policy` reads, and scores.json in the output folder.
+
+A bank first: `a3d bank --checkpoint runs/demo --out runs/bank`
+
+Then an agent: `a3d policy --bank runs/bank --out runs/policy`
+
+Another algorithm and seed: `a3d policy --bank runs/bank --agent ppo --seed 1 --out runs/ppo`
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecMonitor
+from tqdm import tqdm
+
+import agents
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from scripts.build import policy_settings
+from scripts.checkpoint import explaining_misfits, replacing
+from scripts.config import PolicyConfig, demo
+from scripts.policy_scores import Table, score, text_table
+
+POLICY, SCORES = "policy.pt", "scores.json"
+
+
+@dataclass(frozen=True)
+class PolicyRunConfig:
+    """Who is trained on what; the policy's settings are the demonstration's."""
+
+    bank: Path
+    """A bank's folder, as `a3d bank` writes it."""
+    out: Path
+    """Where the policy and its scores go."""
+    agent: str = "reinforce"
+    """The algorithm that learns where to look: reinforce, a2c, ppo, sac."""
+    timesteps: int = 200_000
+    """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
+    num_envs: int = 256
+    """Episodes at once."""
+    seed: int = 0
+    """Of weights, episodes and exploration; which clips are held out does not depend on it."""
+    reward: str = "log_prob"
+    """identity (equation 7), log_prob, margin or rank."""
+    held_out: float = 0.25
+    """Share of the tracklets whose clips are not trained on, and scored."""
+    device: str = "cpu"
+    """The agent's; the bank stays on the CPU."""
+    policy: PolicyConfig = field(default_factory=lambda: demo().policy)
+
+    def __post_init__(self) -> None:
+        if self.timesteps < 1:
+            raise ValueError(f"timesteps must be 1 or more, got {self.timesteps}")
+
+
+def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
+    """Train an agent on the training clips, save it, and score it on the others.
+
+    Returns:
+        The scores, and the environment steps taken per second.
+
+    Raises:
+        ValueError: the bank can't be used, nothing can be decided or held out, or unknown agent or reward.
+    """
+    if (config.out / POLICY).exists():
+        raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
+    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward)
+    process = probe.process
+    if process.glimpse.num_glimpses < 2:
+        raise ValueError(
+            f"the episodes of {config.bank} have {process.glimpse.num_glimpses} glimpses: none is chosen"
+        )
+    training, held_out = split_clips(process.bank.tracklet, config.held_out)
+    env = Attention3DVectorEnv(config.num_envs, process.bank, process.glimpse, config.reward, clips=training)
+    agent = agents.make(
+        config.agent,
+        VecMonitor(Attention3DVecEnv(env)),
+        learning_rate=config.policy.learning_rate,
+        seed=config.seed,
+        device=config.device,
+        **policy_settings(config.agent, config.policy),
+    )
+    started = time.monotonic()
+    agent.learn(config.timesteps, callback=StepProgress(config.timesteps))
+    steps_per_second = agent.num_timesteps / (time.monotonic() - started)
+
+    with replacing(config.out / POLICY) as partial:
+        settings = json.dumps(dataclasses.asdict(config), default=str)
+        torch.save({"config": settings, "parameters": agent.get_parameters()}, partial)
+    scores = score(process, agent, torch.from_numpy(held_out))
+    with replacing(config.out / SCORES) as partial:
+        partial.write_text(json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n")
+    return scores, steps_per_second
+
+
+def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split clips by tracklet, always the same way: clips of one tracklet are too alike to be on both sides.
+
+    Returns:
+        The numbers of the training clips and of those held out, int64.
+
+    Raises:
+        ValueError: a side would have no tracklet.
+    """
+    names, number = np.unique(np.array(tracklet), return_inverse=True)
+    count = round(share * len(names))
+    if not 0 < count < len(names):
+        raise ValueError(
+            f"held_out = {share} of {len(names)} tracklets is {count}: train on 1 or more, and hold out 1 or more"
+        )
+    is_held_out = np.isin(number, np.random.default_rng(0).permutation(len(names))[:count])
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
+    """Return the agent that a folder holds, for an environment with the bank's kind of features.
+
+    Raises:
+        ValueError: there is none, or it does not fit.
+    """
+    path = folder / POLICY
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        config = json.loads(state["config"])
+    except Exception as error:  # torch raises many types for damaged files
+        raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
+    agent = agents.make(config["agent"], env, **policy_settings(config["agent"], PolicyConfig(**config["policy"])))
+    with explaining_misfits(path):
+        agent.set_parameters(state["parameters"])
+    return agent
+
+
+class StepProgress(BaseCallback):
+    """Shows the steps taken, of how many, and the mean reward of late episodes."""
+
+    def __init__(self, total: int):
+        super().__init__()
+        self.total = total
+        self._bar: tqdm | None = None
+
+    def _on_training_start(self) -> None:
+        interval = 0.2 if sys.stderr.isatty() else 15
+        self._bar = tqdm(
+            total=self.total, desc="training", unit="step", leave=False, file=sys.stderr, mininterval=interval
+        )
+
+    def _on_step(self) -> bool:
+        assert self._bar is not None
+        self._bar.update(min(self.num_timesteps, self.total) - self._bar.n)
+        if self.model.ep_info_buffer:
+            mean = np.mean([episode["r"] for episode in self.model.ep_info_buffer])
+            self._bar.set_postfix(reward=f"{mean:.3f}", refresh=False)
+        return True
+
+    def _on_training_end(self) -> None:
+        assert self._bar is not None
+        self._bar.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        config = tyro.cli(
+            PolicyRunConfig,
+            args=argv,
+            prog="a3d policy",
+            description=__doc__,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+        table, steps_per_second = train_policy(config)
+    except (ValueError, OSError) as error:
+        print(f"a3d policy: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\na3d policy: stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
+    print(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

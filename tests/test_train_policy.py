@@ -1,0 +1,168 @@
+"""Policies trained on a bank: that they learn, are scored on other tracklets, and come back from their file."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env import VecMonitor
+
+from a3d_env.bank_file import save_bank
+from a3d_env.playground import playground
+from a3d_env.process import AttentionProcess
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents import ALGORITHMS
+from agents.controls import centre_agent
+from agents.rollout import follow
+from scripts.cli import main
+from scripts.policy_scores import score, text_table
+from scripts.train_policy import PolicyRunConfig, load_policy, split_clips, train_policy
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("banks") / "playground"
+    save_bank(folder, *playground(num_clips=48))
+    return folder
+
+
+def vec_env(bank):
+    return VecMonitor(Attention3DVecEnv(Attention3DVectorEnv(4, bank)))
+
+
+def test_reinforce_learns_where_to_look(bank, tmp_path):
+    table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=60_000))
+    mean = {name: row["reward"][0] for name, row in table.items()}
+    assert mean["policy"] > mean["random bins"] + 0.5
+    assert mean["best bins"] >= mean["policy"]
+    assert mean["best bins"] > -0.05
+    assert table["truth bins"]["hit_rate"] == (100, 100, 100)
+    for row in table.values():
+        assert all(low <= value <= high for value, low, high in row.values())
+        assert row["reward"] == row["log_prob"]  # the reward by default
+    assert steps_per_second > 0
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["scores"]["policy"]["reward"] == list(table["policy"]["reward"])
+
+
+@pytest.mark.parametrize("agent", ALGORITHMS)
+def test_every_agent_runs_and_comes_back_from_its_file(bank, tmp_path, agent, capsys):
+    flags = ["--agent", agent, "--timesteps", "400", "--num-envs", "8", "--reward", "identity"]
+    assert main(["policy", "--bank", str(bank), "--out", str(tmp_path), *flags]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].split() == ["reward", "log_prob", "hit_rate"]
+    assert [line[:12].strip() for line in printed[2:-1]] == [
+        "policy", "random bins", "centre bins", "truth bins", "best bins"
+    ]  # fmt: skip
+    assert "environment steps a second" in printed[-1]
+
+    own = load_policy(tmp_path, vec_env(bank))
+    state = torch.load(tmp_path / "policy.pt", weights_only=True)
+    for name, value in own.get_parameters()["policy"].items():
+        assert torch.equal(value, state["parameters"]["policy"][name])
+    config = PolicyRunConfig(bank, tmp_path / "again", agent, 400, num_envs=8, reward="identity")
+    train_policy(config)
+    again = torch.load(tmp_path / "again" / "policy.pt", weights_only=True)["parameters"]["policy"]
+    assert all(torch.equal(value, again[name]) for name, value in state["parameters"]["policy"].items())
+
+
+def test_clips_held_out_are_never_trained_on(bank, tmp_path, monkeypatch):
+    seen = set()
+    step = Attention3DVectorEnv.step
+
+    def watched(self, actions):
+        result = step(self, actions)
+        seen.update(self.episodes.clip.tolist())
+        return result
+
+    monkeypatch.setattr(Attention3DVectorEnv, "step", watched)
+    train_policy(PolicyRunConfig(bank, tmp_path, timesteps=3000, num_envs=32))
+    names = [f"playground/{number}" for number in range(48)]
+    training, held_out = split_clips(names, 0.25)
+    assert len(held_out) == 12
+    assert seen == set(training.tolist())
+
+
+def test_a_tracklets_clips_stay_together():
+    tracklet = ["a"] * 5 + ["b"] * 3 + ["c"] + ["d"] * 7
+    training, held_out = split_clips(tracklet, 0.5)
+    sides = [{tracklet[clip] for clip in side} for side in (training, held_out)]
+    assert sides[0] | sides[1] == set("abcd")
+    assert not sides[0] & sides[1]
+    assert len(sides[0]) == 2
+    assert sorted([*training, *held_out]) == list(range(16))
+    for share in (0.0, 1.0, 0.1):
+        with pytest.raises(ValueError, match="train on 1 or more, and hold out 1 or more"):
+            split_clips(tracklet, share)
+
+
+def test_scores_by_hand(played):
+    process = AttentionProcess(*played, "identity")
+    clip = torch.tensor([0, 1, 8, 9])  # of the people 0 and 1
+    episodes = follow(centre_agent(), process, clip)
+    row = score(process, centre_agent(), clip)["policy"]
+    judgement = process.judge(episodes)
+    assert row["reward"][0] == pytest.approx(judgement.is_right.float().mean().item())
+    bank = played[0]
+    hits = [bank.hits[c, b] for c, bins in zip(clip, episodes.bins[:, 1:], strict=True) for b in bins]
+    assert row["hit_rate"][0] == pytest.approx(100 * np.mean(hits))
+    log_prob = process.glimpse.identify(process.descriptor(episodes)).log_softmax(1)
+    expected = log_prob[torch.arange(4), bank.identity[clip]].mean().item()
+    assert row["log_prob"][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_person_has_no_interval_and_unknown_truth_no_hit_rate(random_case):
+    process = AttentionProcess(*random_case())
+    table = score(process, centre_agent(), torch.tensor([2]))
+    assert "truth bins" not in table
+    assert table["policy"]["log_prob"][1:] == (None, None)
+    assert table["policy"]["hit_rate"] is None
+    assert text_table({"a": {"reward": (0.5, 0.25, 0.75), "log_prob": (-1.0, None, None), "hit_rate": None}}) == (
+        "                       reward                    log_prob                    hit_rate\n"
+        "a        0.500 [0.250, 0.750]                      -1.000                           -"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bank", "nowhere"], "there is no bank at nowhere"),
+        (["--agent", "nobody"], "unknown agent 'nobody'; known: reinforce"),
+        (["--reward", "praise"], "unknown reward 'praise'"),
+        (["--held-out", "0"], "hold out 1 or more"),
+        (["--num-envs", "0"], "num_envs must be 1 or more"),
+        (["--policy.variance", "0"], "variance must be above 0"),
+    ],
+)
+def test_mistakes_are_explained(bank, tmp_path, capsys, flags, message):
+    assert main(["policy", "--bank", str(bank), "--out", str(tmp_path / "out"), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_out_of_range_are_errors(bank, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["policy", "--bank", str(bank), "--out", str(tmp_path), "--timesteps", "0"])
+    assert "timesteps must be 1 or more, got 0" in capsys.readouterr().err
+
+
+def test_what_is_there_is_kept_and_what_is_damaged_is_named(bank, tmp_path, capsys, random_case, monkeypatch):
+    (tmp_path / "policy.pt").write_text("weights")
+    assert main(["policy", "--bank", str(bank), "--out", str(tmp_path)]) == 2
+    assert "already holds a policy" in capsys.readouterr().err
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=r"policy\.pt is no policy that can be read"):
+            load_policy(folder, vec_env(bank))
+
+    save_bank(tmp_path / "short", *random_case(num_glimpses=1))
+    assert main(["policy", "--bank", str(tmp_path / "short"), "--out", str(tmp_path / "out")]) == 2
+    assert "1 glimpses: none is chosen" in capsys.readouterr().err
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.train_policy.StepProgress._on_step", interrupt)
+    assert main(["policy", "--bank", str(bank), "--out", str(tmp_path / "out")]) == 130
+    assert "stopped; nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
