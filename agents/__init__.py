@@ -6,8 +6,10 @@ from typing import Any
 
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.control_algorithm import ControlAlgorithm, ControlPolicy
 from agents.policy import AttentionPolicy, HiddenState
 from agents.reinforce import REINFORCE
 
@@ -25,7 +27,7 @@ class Algorithm:
     """
 
     build: Callable[..., BaseAlgorithm]
-    policy: type[AttentionPolicy] | str = AttentionPolicy
+    policy: type[BasePolicy] | str = AttentionPolicy
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     whole_episodes: bool = True
@@ -46,6 +48,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         {"gamma": 1.0, "buffer_size": 10_000, "learning_starts": 300, "batch_size": 256},
         whole_episodes=False,
     ),
+    # Those that do not learn where to look: the policy at its initialisation, and controls.
+    "untrained": Algorithm(REINFORCE, defaults={"policy_weight": 0.0}),
+    "random": Algorithm(ControlAlgorithm, ControlPolicy, {"control": "random"}),
+    "centre": Algorithm(ControlAlgorithm, ControlPolicy, {"control": "centre"}),
+    "truth": Algorithm(ControlAlgorithm, ControlPolicy, {"control": "truth"}),
 }
 
 

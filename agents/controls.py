@@ -1,18 +1,76 @@
-"""Agents without learning, to be compared with: random and centre bins."""
+"""Agents without learning, to be compared with: random bins, the centre, and bins set on the truth.
+
+`ControlAgent` is one by itself; `agents.control_algorithm` makes it an algorithm that joint training takes.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from torch import Tensor
 
-# Takes the number of actions, returns them, float32 (N, 3).
-Choice = Callable[[int], np.ndarray]
+from a3d_env.process import AttentionProcess, Episodes
+from agents.oracles import truth_bins
+
+# The process, and N episodes of it under way.
+Scene = tuple[AttentionProcess, Episodes]
+# Takes the number N of actions, the scene (None where only observations are known) and where to draw from; returns
+# actions, float32 (N, 3).
+Control = Callable[[int, Scene | None, np.random.Generator], np.ndarray]
+
+
+def random_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+    """Look anywhere, every place of [-1, 1]^3 alike."""
+    return generator.uniform(-1, 1, (count, 3)).astype(np.float32)
+
+
+def centre_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+    """Look at the centre again and again."""
+    return np.zeros((count, 3), dtype=np.float32)
+
+
+def truth_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+    """Look at any bin that hits the identifying thing, all alike; at any bin at all where none hits it.
+
+    Raises:
+        ValueError: it is not known where the thing is.
+    """
+    if scene is None:
+        raise ValueError("the truth is not in an observation: give the process and its episodes to choose()")
+    process, episodes = scene
+    draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    bins = truth_bins(process, draws)(episodes)
+    return process.locations[bins].cpu().numpy()
+
+
+CONTROLS: dict[str, Control] = {"random": random_actions, "centre": centre_actions, "truth": truth_actions}
+
+
+def get_control(name: str) -> Control:
+    """Return the control of that name.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in CONTROLS:
+        raise ValueError(f"unknown control {name!r}; known: {', '.join(CONTROLS)}")
+    return CONTROLS[name]
 
 
 class ControlAgent:
-    """An agent that chooses without looking, with the `predict` of a stable-baselines3 algorithm."""
+    """An agent without learning, with the `predict` of a stable-baselines3 algorithm, and `choose`.
 
-    def __init__(self, choose: Choice):
-        self.choose = choose
+    Args:
+        name: random, centre or truth.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: unknown name.
+    """
+
+    def __init__(self, name: str, seed: int = 0):
+        self.control = get_control(name)
+        self.generator = np.random.default_rng(seed)
 
     def predict(
         self,
@@ -21,17 +79,38 @@ class ControlAgent:
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, None]:
-        """Return actions, float32 (N, 3), one for each row of a batched observation."""
+        """Return actions, float32 (N, 3), one for each row of a batched observation.
+
+        Raises:
+            ValueError: the truth is asked for, which no observation shows.
+        """
         assert isinstance(observation, dict)
-        return self.choose(len(observation["location"])), None
+        return self.control(len(observation["location"]), None, self.generator), None
+
+    def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
+        """Return where each episode looks next, bins, int64 (N,).
+
+        Raises:
+            ValueError: the truth is asked for, and the bank does not know it.
+        """
+        return as_bins(self.control(len(episodes), (process, episodes), self.generator), process)
+
+
+def as_bins(actions: np.ndarray, process: AttentionProcess) -> Tensor:
+    """Return the bins nearest to actions (N, 3), int64 (N,), on the process's device."""
+    return process.bank.grid.nearest(torch.from_numpy(actions)).to(process.bank.device)
 
 
 def random_agent(seed: int = 0) -> ControlAgent:
-    """Return an agent that looks anywhere, every place of [-1, 1] alike."""
-    generator = np.random.default_rng(seed)
-    return ControlAgent(lambda count: generator.uniform(-1, 1, (count, 3)).astype(np.float32))
+    """Return an agent that looks anywhere, every place of [-1, 1]^3 alike."""
+    return ControlAgent("random", seed)
 
 
 def centre_agent() -> ControlAgent:
     """Return an agent that looks at the centre again and again."""
-    return ControlAgent(lambda count: np.zeros((count, 3), dtype=np.float32))
+    return ControlAgent("centre")
+
+
+def truth_agent(seed: int = 0) -> ControlAgent:
+    """Return an agent that looks at any bin on the identifying thing."""
+    return ControlAgent("truth", seed)

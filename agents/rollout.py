@@ -1,6 +1,6 @@
 """Follow an agent through episodes, without an environment around them."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,11 +24,34 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class Choosing(Protocol):
+    """What an agent has, besides `predict`, whose choice takes more than an observation, as the truth."""
+
+    def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
+        """Return where each of the episodes under way looks next, bins, int64 (N,)."""
+        ...
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """What an agent has that draws random numbers at test time, too."""
+
+    def at_test(self) -> Agent:
+        """Return the agent at the beginning of its random numbers, not touching those of its training."""
+        ...
+
+
+def at_test(agent: Agent) -> Agent:
+    """Return the agent as it is tested: what it draws depends on its seed, not on what was drawn before."""
+    return agent.at_test() if isinstance(agent, Drawing) else agent
+
+
 def follow(agent: Agent, process: AttentionProcess, clip: Tensor, *, deterministic: bool = True) -> Episodes:
     """Run one episode on each clip to its end.
 
     Args:
-        agent: who decides.
+        agent: who decides; its `choose`, if it has one, goes before its `predict`.
         process: the decision process.
         clip: clip numbers, int64 (N,).
         deterministic: take the policy's mean (as at test time) rather than a sample.
@@ -38,6 +61,9 @@ def follow(agent: Agent, process: AttentionProcess, clip: Tensor, *, determinist
     """
     episodes = process.start(clip)
     while not process.is_over(episodes):
-        action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=deterministic)
-        episodes = process.step(episodes, torch.as_tensor(action, device=clip.device))
+        if isinstance(agent, Choosing):
+            episodes = process.look(episodes, agent.choose(process, episodes))
+        else:
+            action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=deterministic)
+            episodes = process.step(episodes, torch.as_tensor(action, device=clip.device))
     return episodes

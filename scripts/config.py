@@ -40,7 +40,8 @@ class TrainConfig:
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
     agent: str = "reinforce"
-    """The algorithm that learns where to look: reinforce, a2c, ppo or sac."""
+    """Who decides where to look. Learning: reinforce, a2c, ppo or sac. Not learning: untrained (the policy as it
+    was initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known)."""
     seed: int = 0
     """Seed of weights, batches and exploration."""
     steps: int = 600

@@ -23,7 +23,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
-from agents.rollout import Agent, follow
+from agents.rollout import Agent, at_test, follow
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
@@ -59,6 +59,7 @@ def evaluate(
         unknown, or nothing is chosen (T of 0 or 1).
     """
     representation.eval()
+    agents = {name: at_test(agent) for name, agent in agents.items()}
     tracklets = searched_tracklets(data)
     batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
     sums = {name: _Sums(len(tracklets)) for name in agents}

@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from a3d_env.render import draw_glimpses
-from agents.rollout import follow
+from agents.rollout import at_test, follow
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import TestBatches
@@ -58,12 +58,13 @@ def draw_bins(
 ) -> None:
     """Draw the first clips of the first query tracklets with the bins that the agent chose."""
     representation.eval()
+    tested = at_test(agent)
     pictures = []
     for tracklet in data.query[:num_clips]:
         first_clip = TestBatches([tracklet], cache, config.load.num_frames, clips_per_batch=1)[0]
         bank = clip_bank(representation, first_clip, grid, with_frames=True)
         process = AttentionProcess(bank, representation.glimpse)
-        episodes = follow(agent, process, torch.zeros(1, dtype=torch.long, device=bank.device))
+        episodes = follow(tested, process, torch.zeros(1, dtype=torch.long, device=bank.device))
         pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
     with replacing(path) as partial:
         cv2.imwrite(str(partial), np.concatenate(pictures)[:, :, ::-1])

@@ -109,6 +109,35 @@ def test_other_algorithms_resume_exactly_too(agent, tmp_path, interrupt_at):
     assert variables[0] == variables[1]
 
 
+@pytest.mark.parametrize("agent", ["untrained", "random", "centre", "truth"])
+def test_agents_that_do_not_learn_train_and_resume_exactly_too(agent, tmp_path, interrupt_at):
+    flags = ("--agent", agent, "--steps", "4", "--checkpoint-every", "2", "--policy.variance", "0.3")
+    assert train(tmp_path / "whole", *flags) == 0
+    interrupt_at(3)
+    assert train(tmp_path / "run", *flags) == 130
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    own, other = (read_checkpoint(tmp_path / name) for name in ("run", "whole"))
+    for part in (lambda state: state["shared"]["representation"], lambda state: state["agent"]["policy"]):
+        assert part(own).keys() == part(other).keys()
+        assert all(torch.equal(value, part(other)[name]) for name, value in part(own).items())
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "whole")]
+    for row in ("before", "after", "controls"):
+        assert metrics[0][row] == metrics[1][row]
+    if agent != "untrained":
+        assert not own["agent"]["policy"]
+    if agent == "truth":
+        assert metrics[0]["before"]["hit_rate"] == metrics[0]["after"]["hit_rate"] == 100
+        hit_rates = [entry["hit_rate"] for entry in read_history(tmp_path / "run" / "history.jsonl")]
+        assert hit_rates == [1] * 4
+    if agent in ("random", "centre"):
+        assert metrics[0]["after"] == metrics[0]["controls"][f"{agent} bins"]  # the same seed
+
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "run"), "--json", str(tmp_path / "s.json")]) == 0
+    scores = json.loads((tmp_path / "s.json").read_text())[agent]
+    for name, value in metrics[0]["after"].items():
+        assert scores[name] == pytest.approx(value, abs=0.006)
+
+
 def test_learning_rates_of_agent_and_representation_are_halved_in_the_same_batches():
     config = dataclasses.replace(get_preset("tiny"), steps=1100, joint=JointConfig(halve_every=55))
     representation = build_representation(config, num_identities=2)

@@ -1,0 +1,131 @@
+"""Controls as stable-baselines3 algorithms: joint training, callbacks and checkpoints take them unchanged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from torch import Tensor
+
+from a3d_env.process import AttentionProcess, Episodes
+from agents.controls import ControlAgent, Scene, as_bins, get_control
+
+
+class ControlPolicy(BasePolicy):
+    """A policy without parameters, which draws from its action space's generator: the algorithm's seed sets that.
+
+    Args:
+        observation_space: an A3D environment's.
+        action_space: the same.
+        lr_schedule: not used.
+        use_sde: not used.
+        control: random, centre or truth.
+
+    Attributes:
+        scenes: in training, the processes and episodes behind the observations.
+
+    Raises:
+        ValueError: unknown control.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        use_sde: bool = False,
+        control: str = "random",
+    ):
+        super().__init__(observation_space, action_space)
+        self.control = get_control(control)
+        self.scenes: Callable[[], list[Scene]] | None = None
+
+    def forward(self, observation: dict[str, Tensor], deterministic: bool = False) -> tuple[Tensor, ...]:
+        """Return actions for training, (N, 3), and zeros for their values, (N, 1), and log-probabilities, (N,)."""
+        assert self.scenes is not None
+        actions = np.concatenate([self.act(len(scene[1]), scene) for scene in self.scenes()])
+        zeros = torch.zeros(len(actions))
+        return torch.from_numpy(actions), zeros[:, None], zeros
+
+    def predict_values(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return zeros, (N, 1)."""
+        return torch.zeros(len(observation["location"]), 1)
+
+    def act(self, count: int, scene: Scene | None = None) -> np.ndarray:
+        """Return actions, float32 (count, 3)."""
+        return self.control(count, scene, self.action_space.np_random)
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        return torch.from_numpy(self.act(len(observation["location"])))
+
+
+class ControlAlgorithm(OnPolicyAlgorithm):
+    """Plays and learns nothing: the representation is trained on the bins that a control looks at.
+
+    Args:
+        policy: `ControlPolicy`.
+        env: an A3D environment, single or batched.
+        learning_rate: not used.
+        n_steps: steps per environment and rollout.
+        kwargs: `policy_kwargs` (with `control`), `seed`, `verbose`, ... as in stable-baselines3.
+    """
+
+    policy: ControlPolicy  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: type[ControlPolicy],
+        env: GymEnv,
+        learning_rate: float | Schedule = 0.0,
+        n_steps: int = 1,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            policy,  # type: ignore[arg-type]
+            env,
+            learning_rate,
+            n_steps=n_steps,
+            gamma=1.0,
+            gae_lambda=1.0,
+            ent_coef=0.0,
+            vf_coef=0.0,
+            max_grad_norm=0.0,
+            use_sde=False,
+            sde_sample_freq=-1,
+            supported_action_spaces=(spaces.Box,),
+            _init_setup_model=_init_setup_model,
+            **kwargs,
+        )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.policy.scenes = self._scenes
+
+    def train(self) -> None:
+        """Learn nothing."""
+
+    def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
+        """Return where each episode looks next, bins, int64 (N,).
+
+        Raises:
+            ValueError: the truth is asked for, and the bank does not know it.
+        """
+        return as_bins(self.policy.act(len(episodes), (process, episodes)), process)
+
+    def at_test(self) -> ControlAgent:
+        """Return the control by itself, at the beginning of its own random numbers."""
+        return ControlAgent(self.policy_kwargs.get("control", "random"), self.seed or 0)
+
+    def _scenes(self) -> list[Scene]:
+        assert self.env is not None
+        pairs = zip(self.env.get_attr("process"), self.env.get_attr("episodes"), strict=True)
+        # A batched environment says the same for all of its episodes.
+        return list({id(episodes): (process, episodes) for process, episodes in pairs}.values())
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy"], []  # there is no optimiser
