@@ -16,7 +16,7 @@ from a3d_env.bins import BinGrid
 from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import get_reward
-from agents.rollout import Agent
+from agents.rollout import Agent, Choosing
 from backbone.glimpse import HIDDEN_SIZE
 
 # Takes N episodes under way, returns where each looks next: bins, int64 (N,), or actions, float (N, 3).
@@ -27,9 +27,11 @@ CHUNK_ROWS = 8192
 
 
 def agent_choice(agent: Agent, process: AttentionProcess) -> Choice:
-    """Return what an agent does without exploring: the policy's mean, as an action."""
+    """Return what an agent does without exploring: the policy's mean, or its own `choose` if it has one."""
 
     def choose(episodes: Episodes) -> Tensor:
+        if isinstance(agent, Choosing):
+            return agent.choose(process, episodes)
         action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=True)
         return torch.as_tensor(action, device=episodes.clip.device)
 

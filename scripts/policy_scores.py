@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import get_reward
 from agents.oracles import agent_choice, best_bins, finish, truth_bins
+from agents.rollout import Agent, at_test
 from agents.statistics import bootstrap_interval
 from scripts.evaluate import controls
 
@@ -18,17 +18,17 @@ Measure = tuple[float, float | None, float | None]
 Table = dict[str, dict[str, Measure | None]]
 
 
-def score(process: AttentionProcess, agent: BaseAlgorithm, clip: torch.Tensor, seed: int = 0) -> Table:
+def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
     """Score the policy's mean on clips, beside agents that learned nothing and those that know the truth.
 
     Returns:
         Of each the reward, the true identity's log_prob, and hit_rate, the percentage of glimpses 2 to T that
         cover the thing, over clips in which it is seen; with intervals over the people in the clips.
     """
-    follow = agent_choice(agent, process)
+    follow = agent_choice(at_test(agent), process)
     choices = {"policy": follow} | {name: agent_choice(control, process) for name, control in controls().items()}
     if process.bank.hits is not None:
-        choices["truth bins"] = truth_bins(process, torch.Generator().manual_seed(seed))
+        choices["truth bins"] = truth_bins(process, torch.Generator().manual_seed(0))
     finished = {name: finish(process, process.start(clip), choose) for name, choose in choices.items()}
     finished["best bins"] = best_bins(process, clip, follow)
     return {name: _measure(process, episodes) for name, episodes in finished.items()}

@@ -45,7 +45,7 @@ class PolicyRunConfig:
     out: Path
     """Where the policy and its scores go."""
     agent: str = "reinforce"
-    """The algorithm that learns where to look: reinforce, a2c, ppo, sac."""
+    """The algorithm that learns where to look: reinforce, a2c, ppo, sac; or one that does not, as in a3d train."""
     timesteps: int = 200_000
     """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
     num_envs: int = 256

@@ -11,7 +11,7 @@ import torch
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents import oracles
-from agents.controls import centre_agent
+from agents.controls import centre_agent, truth_agent
 from agents.oracles import (
     agent_choice,
     beam_search,
@@ -83,10 +83,12 @@ def test_values_need_a_decision_and_what_comes_after_it(random_case):
         next_values(process, finish(process, episodes, stay))
 
 
-def test_an_agents_choice_is_what_it_predicts(played):
+def test_an_agents_choice_is_what_it_predicts_or_knows(played):
     process = AttentionProcess(*played)
     episodes = finish(process, process.start(torch.tensor([4, 5])), agent_choice(centre_agent(), process))
     assert episodes.bins[:, 1:].unique().tolist() == [int(process.bank.grid.nearest(torch.zeros(3)))]
+    knowing = finish(process, process.start(torch.tensor([4, 5])), agent_choice(truth_agent(), process))
+    assert process.bank.hits[np.array([[4], [5]]), knowing.bins[:, 1:].numpy()].all()
 
 
 def test_probabilities_by_hand():
