@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from a3d_env.bank import FeatureBank
 from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
 
@@ -45,6 +46,21 @@ class Drawing(Protocol):
 def at_test(agent: Agent) -> Agent:
     """Return the agent as it is tested: what it draws depends on its seed, not on what was drawn before."""
     return agent.at_test() if isinstance(agent, Drawing) else agent
+
+
+def hit_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
+    """Return the share of each episode's chosen bins, glimpses 2 to T, that cover the identifying thing.
+
+    Returns:
+        float64 (N,), NaN where no bin covers it, its place is unknown, or nothing was chosen.
+    """
+    clip, chosen = episodes.clip.cpu().numpy(), episodes.bins[:, 1:].cpu().numpy()
+    shares = np.full(len(clip), np.nan)
+    if bank.hits is not None and chosen.shape[1]:
+        hits = bank.hits[clip]
+        seen = hits.any(axis=1)
+        shares[seen] = np.take_along_axis(hits, chosen, axis=1)[seen].mean(axis=1)
+    return shares
 
 
 def follow(agent: Agent, process: AttentionProcess, clip: Tensor, *, deterministic: bool = True) -> Episodes:

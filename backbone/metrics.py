@@ -1,7 +1,7 @@
 """CMC and mAP of retrieval across cameras, pessimistic about ties."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,12 +21,18 @@ class RetrievalScores:
         mean_average_precision: the mean over queries of the average precision, in percent.
         num_queries: the queries that were scored: those with a match in the gallery.
         num_queries_without_match: the queries that were left out.
+        queries: those that were scored, by their place among all queries, ascending, int64 (num_queries,).
+        first_ranks: the rank of the first match of each of them, from 1, int64 (num_queries,).
+        average_precisions: of each of them, float64 (num_queries,) in [0, 1].
     """
 
     cmc: dict[int, float]
     mean_average_precision: float
     num_queries: int
     num_queries_without_match: int
+    queries: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), compare=False, repr=False)
+    first_ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), compare=False, repr=False)
+    average_precisions: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
 
     def as_dict(self) -> dict[str, float]:
         """Return the percentages by their usual names: R1, R5, ..., mAP."""
@@ -93,12 +99,13 @@ def evaluate_retrieval(
     gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
     other_people, other_cameras = other_people[keep], other_cameras[keep]
 
-    first_ranks, precisions = [], []
+    queries, first_ranks, precisions = [], [], []
     for start, distances in _distances_in_chunks(query, gallery, chunk_size):
         chunk = slice(start, start + len(distances))
         same_person = people[chunk, None] == other_people
         match = same_person & (cameras[chunk, None] != other_cameras)
-        for match_ranks in _match_ranks(distances, match, ~same_person):
+        for row, match_ranks in _match_ranks(distances, match, ~same_person):
+            queries.append(start + row)
             first_ranks.append(match_ranks[0])
             precisions.append(AVERAGE_PRECISION[average_precision](match_ranks))
     if not first_ranks:
@@ -111,11 +118,14 @@ def evaluate_retrieval(
         mean_average_precision=100 * float(np.mean(precisions)),
         num_queries=len(first_ranks),
         num_queries_without_match=len(query) - len(first_ranks),
+        queries=np.array(queries),
+        first_ranks=np.array(first_ranks),
+        average_precisions=np.array(precisions),
     )
 
 
-def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, for each row with a match, the ranks of its matches, ascending, from 1.
+def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each row with a match and the ranks of its matches, ascending, from 1.
 
     A match ranks behind the matches before it and all misses at its distance or nearer. So only
     the misses need sorting, and only the matches a binary search among them.
@@ -128,7 +138,7 @@ def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> 
     misses = np.sort(np.where(miss, distances, np.inf), axis=1)
     for row in np.flatnonzero(match.any(axis=1)):
         matches = np.sort(distances[row, match[row]])
-        yield np.searchsorted(misses[row], matches, side="right") + np.arange(1, len(matches) + 1)
+        yield int(row), np.searchsorted(misses[row], matches, side="right") + np.arange(1, len(matches) + 1)
 
 
 def _distances_in_chunks(query: Tensor, gallery: Tensor, chunk_size: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -8,9 +8,10 @@ On the data of its training, beside random and centre bins: `a3d evaluate --chec
 On other data: `a3d evaluate --checkpoint runs/demo --data folder:my_tracklets --json scores.json`
 """
 
+import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,12 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
-from agents.rollout import Agent, at_test, follow
+from agents.rollout import Agent, at_test, follow, hit_shares
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
 from backbone.data.tracklet import Tracklet
-from backbone.metrics import evaluate_retrieval
+from backbone.metrics import RetrievalScores, evaluate_retrieval
 from backbone.representation import Representation
 from scripts.checkpoint import replacing
 from scripts.run import load_run
@@ -61,38 +62,77 @@ def evaluate(
     representation.eval()
     agents = {name: at_test(agent) for name, agent in agents.items()}
     tracklets = searched_tracklets(data)
-    batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
-    sums = {name: _Sums(len(tracklets)) for name in agents}
-    loaded = load_ahead(batches, range(len(batches)), load.workers)
-    for batch in tqdm(loaded, total=len(batches), desc="evaluating", unit="batch", leave=False, file=sys.stderr):
-        bank = clip_bank(representation, batch, grid)
+    descriptors = {name: TrackletMeans(len(tracklets)) for name in agents}
+    hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
+    batches = clip_batches(tracklets, cache, load, clips_per_batch=clips_per_batch)
+    for batch, bank in clip_banks(representation, batches, grid, load.workers, "evaluating"):
         process = AttentionProcess(bank, representation.glimpse)
         for name, agent in agents.items():
             episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-            sums[name].add(batch.tracklet, process.descriptor(episodes), bank, episodes.bins)
+            descriptors[name].add(batch.tracklet, process.descriptor(episodes))
+            hits[name].append(hit_shares(bank, episodes))
 
-    position = {id(tracklet): row for row, tracklet in enumerate(tracklets)}
-    query, gallery = ([position[id(tracklet)] for tracklet in part] for part in (data.query, data.gallery))
-    people = np.array([tracklet.person for tracklet in tracklets])
-    cameras = np.array([tracklet.camera for tracklet in tracklets])
     scores: dict[str, Scores] = {}
-    for name, total in sums.items():
-        descriptors = total.descriptors()
-        retrieval = evaluate_retrieval(
-            descriptors[query],
-            descriptors[gallery],
-            people[query],
-            people[gallery],
-            cameras[query],
-            cameras[gallery],
-        )
-        scores[name] = {**retrieval.as_dict(), "hit_rate": total.hit_rate()}
+    for name, means in descriptors.items():
+        shares = np.concatenate(hits[name])
+        hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
+        scores[name] = {**retrieve(data, means.values()).as_dict(), "hit_rate": hit_rate}
     return scores
 
 
 def searched_tracklets(data: ReidData) -> list[Tracklet]:
     """Return the queries and the gallery, each tracklet once."""
     return list({id(tracklet): tracklet for tracklet in [*data.query, *data.gallery]}.values())
+
+
+def retrieve(data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tensor | None = None) -> RetrievalScores:
+    """Search the gallery for each query.
+
+    Args:
+        data: queries and gallery.
+        descriptors: of `searched_tracklets(data)`, float32 (num_tracklets, D).
+        of_gallery: the gallery's, like them, where they differ from the queries'.
+
+    Raises:
+        ValueError: as `evaluate_retrieval`.
+    """
+    position = {id(tracklet): row for row, tracklet in enumerate(searched_tracklets(data))}
+    query, gallery = ([position[id(tracklet)] for tracklet in part] for part in (data.query, data.gallery))
+    return evaluate_retrieval(
+        descriptors[query],
+        (descriptors if of_gallery is None else of_gallery)[gallery],
+        *(np.array([tracklet.person for tracklet in part]) for part in (data.query, data.gallery)),
+        *(np.array([tracklet.camera for tracklet in part]) for part in (data.query, data.gallery)),
+    )
+
+
+def clip_batches(
+    tracklets: list[Tracklet],
+    cache: FrameCache,
+    load: LoadConfig,
+    *,
+    clips_per_batch: int = 32,
+    clips_per_tracklet: int | None = None,
+) -> TestBatches:
+    """Return the batches of all consecutive clips, or of a few of each tracklet, spread evenly over it."""
+    batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
+    if clips_per_tracklet is not None:
+        kept = []
+        for _, group in itertools.groupby(batches.all_clips, key=lambda clip: clip[0]):
+            clips = list(group)
+            number = min(clips_per_tracklet, len(clips))
+            kept += [clips[int((place + 0.5) * len(clips) / number)] for place in range(number)]
+        batches.all_clips = kept
+    return batches
+
+
+def clip_banks(
+    representation: Representation, batches: TestBatches, grid: BinGrid, workers: int, what: str
+) -> Iterator[tuple[ClipBatch, FeatureBank]]:
+    """Run the backbone on one batch after another, with progress on the standard error output."""
+    loaded = load_ahead(batches, range(len(batches)), workers)
+    for batch in tqdm(loaded, total=len(batches), desc=what, unit="batch", leave=False, file=sys.stderr):
+        yield batch, clip_bank(representation, batch, grid)
 
 
 def clip_bank(
@@ -126,34 +166,28 @@ def table(scores: Mapping[str, Scores], columns: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-class _Sums:
-    """Descriptors added up by tracklet, and hits, for one agent."""
+class TrackletMeans:
+    """Each tracklet's mean descriptor, summed up batch by batch.
+
+    Args:
+        num_tracklets: how many there are.
+    """
 
     def __init__(self, num_tracklets: int):
         self.total: torch.Tensor | None = None
         self.clips = torch.zeros(num_tracklets, 1)
-        self.hits = self.glimpses = 0
 
-    def add(
-        self, tracklet: torch.Tensor, descriptors: torch.Tensor, bank: FeatureBank, bins: torch.Tensor
-    ) -> None:
+    def add(self, tracklet: torch.Tensor, descriptors: torch.Tensor) -> None:
+        """Add clips: their tracklets' numbers, int64 (N,), and their descriptors (N, D), on any device."""
         if self.total is None:
             self.total = torch.zeros(len(self.clips), descriptors.shape[1])
         self.total.index_add_(0, tracklet, descriptors.cpu())
         self.clips.index_add_(0, tracklet, torch.ones(len(tracklet), 1))
-        if bank.hits is not None:
-            seen = bank.hits.any(axis=1)
-            chosen = np.take_along_axis(bank.hits, bins[:, 1:].cpu().numpy(), axis=1)[seen]
-            self.hits += int(chosen.sum())
-            self.glimpses += chosen.size
 
-    def descriptors(self) -> torch.Tensor:
-        """Return each tracklet's mean descriptor, float32 (num_tracklets, D)."""
+    def values(self) -> torch.Tensor:
+        """Return the means, float32 (num_tracklets, D)."""
         assert self.total is not None
         return self.total / self.clips
-
-    def hit_rate(self) -> float | None:
-        return 100 * self.hits / self.glimpses if self.glimpses else None
 
 
 @dataclass(frozen=True)

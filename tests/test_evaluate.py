@@ -18,7 +18,7 @@ from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.checkpoint import CHECKPOINT
 from scripts.cli import main
-from scripts.evaluate import clip_bank, evaluate, table
+from scripts.evaluate import clip_bank, clip_batches, evaluate, table
 
 GRID = BinGrid((3, 8, 4), (2, 3, 2), (3, 64, 32))
 LOAD = LoadConfig(height=64, width=32, num_frames=3, workers=0)
@@ -71,6 +71,19 @@ def test_the_batch_size_changes_nothing(parts):
         for n in (5, 36)
     )
     assert one == pytest.approx(other)
+
+
+def test_a_few_clips_of_each_tracklet_are_spread_over_it(parts):
+    _, data, cache = parts
+    few = clip_batches(
+        data.query[:2], cache, LOAD, clips_per_batch=3, clips_per_tracklet=2
+    )  # of 8 frames: 3 clips
+    assert [(tracklet, frames[0]) for tracklet, frames in few.all_clips] == [(0, 0), (0, 6), (1, 0), (1, 6)]
+    assert len(few) == 2
+    every = clip_batches(data.query[:2], cache, LOAD)
+    assert (
+        len(clip_batches(data.query[:2], cache, LOAD, clips_per_tracklet=9).all_clips) == len(every.all_clips) == 6
+    )
 
 
 @pytest.mark.parametrize("num_glimpses", [0, 1])

@@ -86,6 +86,14 @@ def test_by_hand() -> None:
         num_queries=1,
         num_queries_without_match=0,
     )
+    # The same behind a query without a match: what each query scored says which one it was.
+    descriptors, ids = np.zeros((2, 1), np.float32), ([5, 7], people, [1, 1], cameras)
+    each = evaluate_retrieval(descriptors, gallery, *ids)
+    assert (each.queries.tolist(), each.first_ranks.tolist(), each.average_precisions.tolist()) == (
+        [1],
+        [2],
+        [0.5],
+    )
     official = evaluate_retrieval(*arguments, average_precision="official")
     assert official.mean_average_precision == pytest.approx(100 * ((1 / 2 + 0) / 2 + (2 / 4 + 1 / 3) / 2) / 2)
     assert official.as_dict().keys() == {"R1", "R5", "R10", "R20", "mAP"}

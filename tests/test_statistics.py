@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import statistics
-from agents.statistics import bootstrap_interval, paired_interval, t_quantile, weighted_mean
+from agents.statistics import bootstrap_interval, mean_interval, paired_interval, t_quantile, weighted_mean
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,14 @@ def test_memory_is_bounded_and_the_seed_decides(monkeypatch):
 def test_what_has_no_interval(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_mean_by_sums_per_person_is_the_bootstrap_of_all_clips():
+    generator = np.random.default_rng(0)
+    person = generator.integers(0, 12, 300)
+    values = generator.normal(person, 1)
+    expected = bootstrap_interval([values[person == number] for number in np.unique(person)])
+    got = mean_interval(
+        np.append(values, np.nan), np.append(person, 99)
+    )  # what was not measured counts for nothing
+    assert [got.value, got.low, got.high] == pytest.approx([expected.value, expected.low, expected.high])
