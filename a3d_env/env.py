@@ -34,7 +34,7 @@ class Attention3DEnv(gymnasium.Env):
 
     ## Reward
     0 until the last glimpse, then by the reward's name: `identity` (1 if F_c names the right person, else 0),
-    `log_prob`, `margin` or `rank`.
+    `log_prob`, `margin`, `rank` or `glimpses` (`a3d_env.rewards`).
 
     ## Start and end
     `reset` draws a clip (or takes `options={"clip": number}`) and looks at its centre. The episode is
@@ -53,7 +53,7 @@ class Attention3DEnv(gymnasium.Env):
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
 
     Raises:
-        ValueError: an unknown reward or render mode, or a bank without its glimpse network.
+        ValueError: an unknown or impossible reward, an unknown render mode, or a bank without its glimpse network.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's own form)

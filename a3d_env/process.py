@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from a3d_env.bank import FeatureBank
-from a3d_env.rewards import get_reward
+from a3d_env.rewards import Verdict, get_reward
 from backbone.glimpse import GlimpseNetwork, describe
 
 
@@ -23,7 +23,8 @@ class AttentionConfig:
     """T, the bins of an episode; the first is the centre. 1: the centre alone ("w/o RNN" in Table VII), 0: no bin
     at all ("w/o attention")."""
     reward: str = "identity"
-    """identity (equation 7), log_prob, margin or rank."""
+    """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses, the
+    log_prob that each glimpse earns alone, averaged."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class AttentionProcess:
         reward: a name of `a3d_env.rewards.REWARDS`.
 
     Raises:
-        ValueError: unknown reward, or a bank whose features or identities do not fit the glimpse network.
+        ValueError: unknown reward, or one that T = 0 does not allow, or a bank whose features or identities do not
+            fit the glimpse network.
     """
 
     def __init__(self, bank: FeatureBank, glimpse: GlimpseNetwork, reward: str = "identity"):
@@ -97,7 +99,7 @@ class AttentionProcess:
             )
         self.bank = bank
         self.glimpse = glimpse
-        self.reward = get_reward(reward)
+        self.reward = get_reward(reward, glimpse.num_glimpses)
         self.locations = bank.grid.locations.to(bank.device)
 
     @property
@@ -168,11 +170,16 @@ class AttentionProcess:
         return describe(self.bank.global_feature[episodes.clip], episodes.hidden)
 
     @torch.no_grad()
+    def verdict(self, episodes: Episodes) -> Verdict:
+        """Return what F_c says of finished episodes, which a reward is computed from."""
+        logits = self.glimpse.identify(self.descriptor(episodes))
+        return Verdict(logits, self.bank.identity[episodes.clip], episodes.hidden, self.glimpse)
+
+    @torch.no_grad()
     def judge(self, episodes: Episodes) -> Judgement:
         """Let F_c name the identity of finished episodes, and pay the reward."""
-        logits = self.glimpse.identify(self.descriptor(episodes))
-        truth = self.bank.identity[episodes.clip]
+        verdict = self.verdict(episodes)
         # Of the logits, as the reward has it: the softmax can round two of them to one probability.
-        identity = logits.argmax(1)
-        probability = logits.softmax(1).gather(1, identity[:, None]).squeeze(1)
-        return Judgement(identity, probability, identity == truth, self.reward(logits, truth))
+        identity = verdict.logits.argmax(1)
+        probability = verdict.logits.softmax(1).gather(1, identity[:, None]).squeeze(1)
+        return Judgement(identity, probability, identity == verdict.truth, self.reward(verdict))

@@ -1,5 +1,6 @@
 """SharedFeatureCallback: any stable-baselines3 agent and the representation, trained jointly (section III-C)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import Episodes
+from a3d_env.rewards import Verdict
 from a3d_env.sb3 import Attention3DVecEnv
 from agents.reinforce import gradient_norm
 from backbone.data.loader import ClipBatch
@@ -39,8 +41,14 @@ class JointConfig:
     """Weight of the triplet loss beside the cross entropy."""
     label_smoothing: float = 0.0
     """Smoothing of the labels in the cross entropy (equation 15)."""
+    glimpse_weight: float = 0.0
+    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged alone, the mean
+    over the T glimpses. Every bin has to tell who the person is, so that one that shows nothing is known to be worth
+    nothing."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.glimpse_weight < math.inf:
+            raise ValueError(f"glimpse_weight must be 0 or more, and finite, got {self.glimpse_weight}")
         if self.episodes_per_clip < 1:
             raise ValueError(f"episodes_per_clip must be 1 or more, got {self.episodes_per_clip}")
         if self.halve_every is not None and self.halve_every < 1:
@@ -54,8 +62,8 @@ class SharedFeatureCallback(BaseCallback):
 
     1. `_on_rollout_start`: draw the batch, run the backbone, hand the environment every bin's feature.
     2. The agent plays M episodes on each clip.
-    3. `_on_rollout_end`: cross entropy and triplet loss over the bins that were visited, back through F_c, F_h,
-       F_o and the backbone. The gradients wait.
+    3. `_on_rollout_end`: cross entropy, triplet loss and, if asked for, glimpse loss over the bins that were visited,
+       back through F_c, F_h, F_o and the backbone. The gradients wait.
     4. The agent's own `train()`: `REINFORCE` adds the policy gradient of F_o and F_h to those that wait, and steps
        F_a and V.
     5. `_on_rollout_start` of the next batch: the representation takes its step.
@@ -80,7 +88,8 @@ class SharedFeatureCallback(BaseCallback):
     Raises:
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
         ValueError: the environment has another glimpse network than the representation, or its size is not the
-            batch's clips times the episodes per clip; or a loss is not finite.
+            batch's clips times the episodes per clip; there is a weight for the glimpse loss and no glimpse; or a
+            loss is not finite.
     """
 
     def __init__(
@@ -92,6 +101,8 @@ class SharedFeatureCallback(BaseCallback):
         config: JointConfig,
     ):
         super().__init__()
+        if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
+            raise ValueError("glimpse_weight has no glimpse to weigh: with num_glimpses = 0 it has to be 0")
         self.representation = representation
         self.batches = batches
         self.labels = labels
@@ -216,6 +227,11 @@ class SharedFeatureCallback(BaseCallback):
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
         triplet_part = triplet_loss(descriptor, identity, margin=self.config.margin, mining=self.config.mining)
         loss = identity_part + self.config.triplet_weight * triplet_part
+        if self.config.glimpse_weight:
+            by_glimpse = self._glimpse.identify_glimpses(hidden).flatten(0, 1)  # (N T, num_identities)
+            repeated = identity.repeat_interleave(hidden.shape[1])
+            glimpse_part = identity_loss(by_glimpse, repeated, label_smoothing=self.config.label_smoothing)
+            loss = loss + self.config.glimpse_weight * glimpse_part
         if not bool(torch.isfinite(loss)):
             raise ValueError(
                 f"the loss became {loss.item()} at step {self.step}: is the learning rate "
@@ -224,13 +240,16 @@ class SharedFeatureCallback(BaseCallback):
         self.optimizer.zero_grad()
         loss.backward()
         self._step_is_pending = True
+        verdict = Verdict(logits.detach(), identity, hidden.detach(), self._glimpse)
         self.metrics = {}
         self._note(
             identity_loss=identity_part,
             triplet_loss=triplet_part,
             accuracy=(logits.argmax(1) == identity).float().mean(),
-            reward=self.env.vector_env.process.reward(logits.detach(), identity).mean(),
+            reward=self.env.vector_env.process.reward(verdict).mean(),
         )
+        if self.config.glimpse_weight:
+            self._note(glimpse_loss=glimpse_part)
         if bank.hits is not None and visited.shape[1] > 1:  # the first bin is nobody's choice
             seen = bank.hits[clip.cpu().numpy()].any(axis=1)
             hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]

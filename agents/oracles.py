@@ -73,7 +73,7 @@ def next_values(
         raise ValueError("the episodes are over: there is no next bin")
     if follow is None and episodes.num_glimpses + 1 < process.glimpse.num_glimpses:
         raise ValueError("this is not the last decision: say how the episodes go on (follow)")
-    pay = process.reward if reward is None else get_reward(reward)
+    pay = process.reward if reward is None else get_reward(reward, process.glimpse.num_glimpses)
     num_bins = process.bank.grid.num_bins
     values = []
     for part in torch.arange(len(episodes)).split(max(1, CHUNK_ROWS // num_bins)):
@@ -82,8 +82,7 @@ def next_values(
         tried = process.look(tried, torch.arange(num_bins, device=rows.device).repeat(len(part)))
         if follow is not None:
             tried = finish(process, tried, follow)
-        logits = process.glimpse.identify(process.descriptor(tried))
-        values.append(pay(logits, process.bank.identity[tried.clip]).view(len(part), num_bins))
+        values.append(pay(process.verdict(tried)).view(len(part), num_bins))
     return torch.cat(values)
 
 
@@ -215,8 +214,7 @@ def _search(process: AttentionProcess, clip: Tensor, width: int) -> Tensor:
     bank, glimpse = process.bank, process.glimpse
     h2h, identify = glimpse.embed_hidden.h2h, glimpse.identify
     num_bins, rows = bank.grid.num_bins, torch.arange(len(clip), device=clip.device)[:, None]
-    # F_c's weights for h_1..h_T, (T, I, 256)
-    weight = identify.weight[:, glimpse.num_channels :].unflatten(1, (-1, HIDDEN_SIZE)).transpose(0, 1)
+    weight = glimpse.glimpse_weights  # (T, I, 256)
     truth = bank.identity[clip, None, None, None]
 
     embedded = glimpse.embed_observation(bank.bins[clip].flatten(0, 1), process.locations.repeat(len(clip), 1))

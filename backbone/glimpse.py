@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 HIDDEN_SIZE = 256
 EMBEDDING_SIZE = 128
@@ -17,12 +18,16 @@ class RowwiseLinear(nn.Linear):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(N, in_features) -> (N, out_features)."""
-        if torch.is_grad_enabled() or rows.device.type != "cpu":
-            return super().forward(rows)
-        count = len(rows)
-        weight = self.weight.t().expand(count, self.in_features, self.out_features)
-        bias = self.bias.expand(count, 1, self.out_features)
-        return torch.baddbmm(bias, rows.unsqueeze(1), weight).squeeze(1)
+        return rowwise_linear(rows, self.weight, self.bias)
+
+
+def rowwise_linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply a linear layer's weight (O, I) and bias (O,) to rows (N, I), as `RowwiseLinear` does: (N, O)."""
+    if torch.is_grad_enabled() or rows.device.type != "cpu":
+        return functional.linear(rows, weight, bias)
+    count, (num_outputs, num_inputs) = len(rows), weight.shape
+    expanded = weight.t().expand(count, num_inputs, num_outputs)
+    return torch.baddbmm(bias.expand(count, 1, num_outputs), rows.unsqueeze(1), expanded).squeeze(1)
 
 
 class ObservationEmbedding(nn.Module):
@@ -102,6 +107,27 @@ class GlimpseNetwork(nn.Module):
             hidden = self.glimpse(bin_feature, location, hidden)
             steps.append(hidden)
         return torch.stack(steps, dim=1) if steps else hidden[:, None][:, :0]
+
+    @property
+    def glimpse_weights(self) -> Tensor:
+        """F_c's weights for each of h_1..h_T, (T, num_identities, 256): views."""
+        weight = self.identify.weight[:, self.num_channels :]
+        return weight.unflatten(1, (self.num_glimpses, HIDDEN_SIZE)).transpose(0, 1)
+
+    def identify_glimpses(self, hidden: Tensor) -> Tensor:
+        """Let F_c judge each glimpse alone.
+
+        F_c is linear in [f_g, h_1..h_T], so that its logits are a sum of parts. Here the part of h_t, with the
+        bias, is all that it goes by: W_t h_t + b.
+
+        Args:
+            hidden: h_1..h_T, float (N, T, 256), with T of 1 or more.
+
+        Returns:
+            float (N, T, num_identities).
+        """
+        steps = zip(hidden.unbind(1), self.glimpse_weights.unbind(0), strict=True)
+        return torch.stack([rowwise_linear(row, weight, self.identify.bias) for row, weight in steps], dim=1)
 
 
 def describe(global_feature: Tensor, hidden: Tensor) -> Tensor:

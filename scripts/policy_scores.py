@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from a3d_env.process import AttentionProcess, Episodes
-from a3d_env.rewards import get_reward
+from a3d_env.rewards import log_prob
 from agents.oracles import agent_choice, best_bins, finish, truth_bins
 from agents.rollout import Agent, at_test
 from agents.statistics import bootstrap_interval
@@ -53,12 +53,11 @@ def _shown(measure: Measure | None, digits: int) -> str:
 
 def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Measure | None]:
     bank, clip = process.bank, episodes.clip.numpy()
-    truth = bank.identity[episodes.clip]
-    with torch.no_grad():
-        logits = process.glimpse.identify(process.descriptor(episodes))
+    verdict = process.verdict(episodes)
+    truth = verdict.truth
     values: dict[str, np.ndarray] = {
-        "reward": process.reward(logits, truth).numpy(),
-        "log_prob": get_reward("log_prob")(logits, truth).numpy(),
+        "reward": process.reward(verdict).numpy(),
+        "log_prob": log_prob(verdict).numpy(),
     }
     row: dict[str, Measure | None] = {name: _interval(value, truth.numpy()) for name, value in values.items()}
     row["hit_rate"] = None

@@ -53,7 +53,7 @@ class PolicyRunConfig:
     seed: int = 0
     """Of weights, episodes and exploration; which clips are held out does not depend on it."""
     reward: str = "log_prob"
-    """identity (equation 7), log_prob, margin or rank."""
+    """identity (equation 7), log_prob, margin, rank or glimpses."""
     held_out: float = 0.25
     """Share of the tracklets whose clips are not trained on, and scored."""
     device: str = "cpu"

@@ -39,7 +39,9 @@ def make_batch(seed: int) -> ClipBatch:
     )
 
 
-def make_parts(name: str = "reinforce", episodes_per_clip: int = 2, num_glimpses: int = 4, **overrides):
+def make_parts(
+    name: str = "reinforce", episodes_per_clip: int = 2, num_glimpses: int = 4, config=None, **overrides
+):
     torch.manual_seed(0)
     representation = Representation(BackboneConfig(precision="float32"), num_glimpses, num_identities=2)
     bank = FeatureBank.blank(GRID, representation.backbone.num_channels)
@@ -52,16 +54,17 @@ def make_parts(name: str = "reinforce", episodes_per_clip: int = 2, num_glimpses
         map(make_batch, itertools.count()),
         {7: 0, 9: 1},
         GRID,
-        JointConfig(episodes_per_clip=episodes_per_clip),
+        config or JointConfig(episodes_per_clip=episodes_per_clip),
     )
     return representation, env, agent, shared
 
 
-def use_sgd(agent, shared) -> None:
+def use_sgd(agent, shared, *, has_parameters: bool = True) -> None:
     """Plain gradient descent makes a step proportional to the gradient, so that steps compare as gradients do."""
     shared.optimizer = torch.optim.SGD(shared.representation.parameters(), lr=0.01)
     shared.scheduler = torch.optim.lr_scheduler.ConstantLR(shared.optimizer, factor=1.0)
-    agent.policy.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=0.5)
+    if has_parameters:
+        agent.policy.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=0.5)
 
 
 @pytest.mark.parametrize("name", ["reinforce", "a2c"])
@@ -153,6 +156,43 @@ def test_a_joint_step_without_decisions_is_that_of_the_supervised_losses(num_gli
     torch.optim.SGD(reference.parameters(), lr=0.01).step()
     for (key, value), other in zip(representation.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_the_glimpse_loss_is_the_cross_entropy_of_every_glimpse_alone():
+    config = JointConfig(triplet_weight=0.0, glimpse_weight=0.7, label_smoothing=0.1, episodes_per_clip=2)
+    representation, env, agent, shared = make_parts("random", config=config)
+    use_sgd(agent, shared, has_parameters=False)
+    reference = copy.deepcopy(representation).train()
+    agent.learn(env.num_envs * 3, callback=shared)
+
+    finished, batch = env.unwrapped.vector_env.finished, make_batch(0)
+    feature_map = reference.feature_map(batch.clip, batch.flow)
+    features = GRID.pool(feature_map)[finished.clip[:, None], finished.bins]
+    hidden = reference.glimpse.unroll(features, GRID.locations[finished.bins])
+    global_feature = feature_map.mean((2, 3, 4))[finished.clip]
+    identity = torch.tensor([0, 0, 1, 1])[finished.clip]
+    loss = identity_loss(
+        reference.glimpse.identify(describe(global_feature, hidden)), identity, label_smoothing=0.1
+    )
+    glimpse_loss = torch.zeros(())
+    for step in range(4):
+        only = torch.zeros_like(hidden)
+        only[:, step] = hidden[:, step]
+        logits = reference.glimpse.identify(describe(torch.zeros_like(global_feature), only))
+        glimpse_loss = glimpse_loss + identity_loss(logits, identity, label_smoothing=0.1) / 4
+    (loss + 0.7 * glimpse_loss).backward()
+    torch.optim.SGD(reference.parameters(), lr=0.01).step()
+    assert shared.metrics["glimpse_loss"] == pytest.approx(glimpse_loss.item())
+    for (key, value), other in zip(representation.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_a_glimpse_loss_needs_glimpses_and_a_weight():
+    with pytest.raises(ValueError, match="no glimpse to weigh"):
+        make_parts(num_glimpses=0, config=JointConfig(glimpse_weight=1.0))
+    for weight in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="glimpse_weight must be 0 or more"):
+            JointConfig(glimpse_weight=weight)
 
 
 def test_a_rollout_of_several_episodes_is_learned_from_as_a_whole():

@@ -87,6 +87,23 @@ def test_without_glimpses_the_descriptor_is_the_global_feature():
     assert network.identify(global_feature).shape == (2, 3)
 
 
+def test_a_glimpse_alone_is_judged_by_its_part_of_the_logits():
+    torch.manual_seed(0)
+    network = GlimpseNetwork(6, 4, 3)
+    hidden = torch.randn(5, 4, 256, requires_grad=True)
+    alone = network.identify_glimpses(hidden)
+    for step in range(4):
+        only = torch.zeros(5, 4, 256)
+        only[:, step] = hidden[:, step]
+        torch.testing.assert_close(alone[:, step], network.identify(describe(torch.zeros(5, 6), only)))
+    alone[:, 1].sum().backward()
+    assert hidden.grad.abs().sum((0, 2)).gt(0).tolist() == [False, True, False, False]
+    # All parts together, f_g's too, are the logits of all that was seen.
+    features, bias = torch.randn(5, 6), network.identify.bias
+    parts = (alone - bias).sum(1) + network.identify(describe(features, torch.zeros(5, 4, 256)))
+    torch.testing.assert_close(parts, network.identify(describe(features, hidden)))
+
+
 @pytest.mark.parametrize("sizes", [(0, 4, 3), (6, -1, 3), (6, 4, 0)])
 def test_sizes_are_positive(sizes):
     with pytest.raises(ValueError, match=r"must be 1 or more and num_glimpses 0 or more"):

@@ -10,6 +10,7 @@ import torch
 
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
+from a3d_env.rewards import REWARDS
 from agents import oracles
 from agents.controls import centre_agent, truth_agent
 from agents.oracles import (
@@ -45,7 +46,7 @@ def small_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("reward", ["log_prob", "margin", "rank", "identity"])
+@pytest.mark.parametrize("reward", REWARDS)
 def test_next_values_are_those_of_episodes_played_one_by_one(random_case, case, reward, small_chunks):
     process = AttentionProcess(*random_case(**CASES[case]), reward)
     num_bins, clips = process.bank.grid.num_bins, torch.tensor([2, 0, 2])

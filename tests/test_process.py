@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
-from a3d_env.rewards import REWARDS
+from a3d_env.rewards import REWARDS, Verdict
 
 
 def algorithm_1(feature_map, actions, glimpse, grid):
@@ -116,7 +116,7 @@ def test_with_one_glimpse_the_step_changes_nothing(random_case):
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 def test_batched_is_single_bit_for_bit(random_case, num_channels, count, num_glimpses):
     bank, glimpse = random_case(num_channels, num_clips=3, num_glimpses=num_glimpses, num_identities=151)
-    process = AttentionProcess(bank, glimpse, "log_prob")
+    process = AttentionProcess(bank, glimpse, "glimpses" if num_glimpses else "log_prob")
     generator = torch.Generator().manual_seed(count)
     clip = torch.randint(3, (count,), generator=generator)
     actions = 2 * torch.rand(max(num_glimpses - 1, 1), count, 3, generator=generator) - 1
@@ -144,7 +144,8 @@ def test_the_judgement_agrees_with_the_reward(random_case, reward):
     while not process.is_over(episodes):
         episodes = process.look(episodes, episodes.bins[:, -1])
     logits = glimpse.identify(process.descriptor(episodes))
-    torch.testing.assert_close(process.judge(episodes).reward, REWARDS[reward](logits, bank.identity))
+    verdict = Verdict(logits, bank.identity, episodes.hidden, glimpse)
+    torch.testing.assert_close(process.judge(episodes).reward, REWARDS[reward](verdict))
 
 
 def test_logits_closer_than_the_softmax_tells_give_one_answer(random_case):

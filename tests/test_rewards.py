@@ -5,11 +5,19 @@ import math
 import pytest
 import torch
 
-from a3d_env.rewards import REWARDS, get_reward
+from a3d_env.process import AttentionProcess
+from a3d_env.rewards import REWARDS, Verdict, get_reward
+from backbone.glimpse import GlimpseNetwork
 
 # Right, second, tied with one other for the first place, last.
 LOGITS = torch.tensor([[3.0, 1, 0], [3, 1, 0], [2, 2, 0], [5, 4, 3]])
 TRUTH = torch.tensor([0, 1, 1, 2])
+
+
+def verdict(logits, truth, num_glimpses=2):
+    """Logits that are given, beside hidden states of zeros."""
+    network = GlimpseNetwork(1, num_glimpses, logits.shape[1])
+    return Verdict(logits, truth, torch.zeros(len(logits), num_glimpses, 256), network)
 
 
 def log_softmax(row, index):
@@ -29,24 +37,55 @@ def log_softmax(row, index):
     ],
 )
 def test_rewards(name, expected):
-    reward = get_reward(name)(LOGITS, TRUTH)
+    reward = get_reward(name, 2)(verdict(LOGITS, TRUTH))
     assert reward.dtype == torch.float32
     torch.testing.assert_close(reward, torch.tensor(expected, dtype=torch.float32))
 
 
 def test_rank_of_all_ties_is_the_last():
-    assert get_reward("rank")(torch.zeros(1, 8), torch.tensor([3])).item() == 1 / 8
+    assert get_reward("rank", 2)(verdict(torch.zeros(1, 8), torch.tensor([3]))).item() == 1 / 8
 
 
-@pytest.mark.parametrize("name", REWARDS)
+def test_glimpses_pay_what_each_earns_alone():
+    """Two glimpses of two people; each glimpse's first number speaks for person 0, the bias for person 1."""
+    network = GlimpseNetwork(1, 2, 2)
+    with torch.no_grad():
+        network.identify.weight.zero_()
+        network.identify.weight[:, 0] = torch.tensor([100.0, -100])  # of f_g, which takes no part
+        network.identify.weight[0, 1] = 2.0  # of h_1
+        network.identify.weight[0, 1 + 256] = 3.0  # of h_2
+        network.identify.bias.copy_(torch.tensor([0.0, 1]))
+    hidden = torch.zeros(2, 2, 256)
+    hidden[0, :, 0] = torch.tensor([0.5, -1])
+    logits = [[[1.0, 1], [-3, 1]], [[0, 1], [0, 1]]]  # by hand: episodes, glimpses, people
+    truth = torch.tensor([0, 1])
+    expected = [
+        sum(log_softmax(row, person) for row in rows) / 2
+        for rows, person in zip(logits, truth.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(network.identify_glimpses(hidden), torch.tensor(logits))
+    reward = get_reward("glimpses", 2)(Verdict(torch.zeros(2, 2), truth, hidden, network))
+    torch.testing.assert_close(reward, torch.tensor(expected))
+
+
+def test_without_glimpses_there_is_no_reward_for_them(random_case):
+    with pytest.raises(ValueError, match="num_glimpses = 0"):
+        get_reward("glimpses", 0)
+    with pytest.raises(ValueError, match="num_glimpses = 0"):
+        AttentionProcess(*random_case(num_glimpses=0), "glimpses")
+
+
+@pytest.mark.parametrize("name", [name for name in REWARDS if name != "glimpses"])
 def test_the_right_answer_pays_most_and_logits_stay(name):
     logits = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
     before, answer = logits.clone(), logits.argmax(1)
-    reward = get_reward(name)
-    assert (reward(logits, answer) > reward(logits, (answer + 1) % 5)).all()
+    reward = get_reward(name, 2)
+    assert (reward(verdict(logits, answer)) > reward(verdict(logits, (answer + 1) % 5))).all()
     torch.testing.assert_close(logits, before, rtol=0, atol=0)
 
 
 def test_an_unknown_reward_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown reward 'luck'; known: identity, log_prob, margin, rank"):
-        get_reward("luck")
+    with pytest.raises(
+        ValueError, match=r"unknown reward 'luck'; known: identity, log_prob, margin, rank, glimpses"
+    ):
+        get_reward("luck", 2)
