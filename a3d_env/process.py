@@ -23,8 +23,8 @@ class AttentionConfig:
     """T, the bins of an episode; the first is the centre. 1: the centre alone ("w/o RNN" in Table VII), 0: no bin
     at all ("w/o attention")."""
     reward: str = "identity"
-    """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses, the
-    log_prob that each glimpse earns alone, averaged."""
+    """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses:
+    the log_prob of each glimpse judged alone, averaged."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Attention3DVectorEnv(VectorEnv):
         reward: as in `Attention3DEnv`.
         render_mode: as in `Attention3DEnv`; `render` draws every episode.
         clips: which clips of the bank episodes begin on; by default all. `options` can still choose others.
+        episodes_per_clip: so many consecutive episodes begin on one clip, which the first of them draws.
 
     Attributes:
         finished: the episodes that ended last, all of them, with their T bins; None before.
@@ -51,11 +52,17 @@ class Attention3DVectorEnv(VectorEnv):
         reward: str = "identity",
         render_mode: str | None = None,
         clips: np.ndarray | None = None,
+        episodes_per_clip: int = 1,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
+        if episodes_per_clip < 1 or num_envs % episodes_per_clip:
+            raise ValueError(
+                f"episodes_per_clip must be 1 or more and divide num_envs = {num_envs}, got {episodes_per_clip}"
+            )
         self.num_envs = num_envs
         self.reward = reward
+        self.episodes_per_clip = episodes_per_clip
         self.process = make_process(bank, glimpse, reward)
         self.render_mode = check_render_mode(render_mode)
         count = len(self.process.bank)
@@ -163,8 +170,9 @@ class Attention3DVectorEnv(VectorEnv):
     def _start(self, clips: np.ndarray | None) -> Episodes:
         bank = self.process.bank
         if clips is None:
-            drawn = [generator.integers(len(self._clips)) for generator in self._generators]
-            clips = self._clips[drawn]
+            per_clip = self.episodes_per_clip
+            drawn = [generator.integers(len(self._clips)) for generator in self._generators[::per_clip]]
+            clips = np.repeat(self._clips[drawn], per_clip)
         return self.process.start(torch.as_tensor(clips, device=bank.device))
 
     def _observation(self, episodes: Episodes) -> dict[str, np.ndarray]:

@@ -42,9 +42,8 @@ class JointConfig:
     label_smoothing: float = 0.0
     """Smoothing of the labels in the cross entropy (equation 15)."""
     glimpse_weight: float = 0.0
-    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged alone, the mean
-    over the T glimpses. Every bin has to tell who the person is, so that one that shows nothing is known to be worth
-    nothing."""
+    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged alone,
+    averaged over the T glimpses. A bin that shows nothing of the person is then known to be worth nothing."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.glimpse_weight < math.inf:
@@ -62,10 +61,10 @@ class SharedFeatureCallback(BaseCallback):
 
     1. `_on_rollout_start`: draw the batch, run the backbone, hand the environment every bin's feature.
     2. The agent plays M episodes on each clip.
-    3. `_on_rollout_end`: cross entropy, triplet loss and, if asked for, glimpse loss over the bins that were visited,
-       back through F_c, F_h, F_o and the backbone. The gradients wait.
-    4. The agent's own `train()`: `REINFORCE` adds the policy gradient of F_o and F_h to those that wait, and steps
-       F_a and V.
+    3. `_on_rollout_end`: cross entropy, triplet loss and, if asked for, glimpse loss over the bins that were
+       visited, back through F_c, F_h, F_o and the backbone. The gradients wait.
+    4. The agent's own `train()`: `REINFORCE` adds the policy gradient of F_o and F_h to those that wait (unless
+       it is asked not to), and steps F_a and V.
     5. `_on_rollout_start` of the next batch: the representation takes its step.
 
     So a batch changes the parameters as one loss in one graph would.

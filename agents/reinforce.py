@@ -1,7 +1,8 @@
-"""REINFORCE with a value baseline (equation 13, derived in 9 to 12), a stable-baselines3 algorithm."""
+"""REINFORCE with a baseline (equation 13, derived in 9 to 12), a stable-baselines3 algorithm."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer
@@ -10,10 +11,13 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from torch import Tensor
 from torch.nn import functional
 
+from agents.advantages import leave_one_out
 from agents.policy import AttentionPolicy
 from backbone.glimpse import GlimpseNetwork
 
 Self = TypeVar("Self", bound="REINFORCE")
+
+Baseline = Literal["value", "clip"]
 
 
 class REINFORCE(OnPolicyAlgorithm):
@@ -25,7 +29,8 @@ class REINFORCE(OnPolicyAlgorithm):
     If the environment's glimpse network asks for gradients (in joint training), the hidden states are computed
     again from the bins in the buffer, so that the policy gradient reaches F_a, F_h and F_o through all steps
     and stops at the bins' features. This class steps F_a and V alone; whoever trains the glimpse network steps
-    it. On a frozen glimpse network the hidden states of the observations are used as they are.
+    it. On a frozen glimpse network, or without `gradient_to_glimpse`, the hidden states of the observations are
+    used as they are.
 
     An action that no glimpse used is never scored: with T of 0 or 1 only V learns.
 
@@ -39,11 +44,17 @@ class REINFORCE(OnPolicyAlgorithm):
         max_grad_norm: clip the gradient of F_a and V to this norm; None for no clipping.
         policy_weight: weight of equation 13. With 0 there is no RL objective (Table VII): F_a stays as it was
             made, its samples are what is looked at, and F_h and F_o learn from the supervised losses alone.
+        baseline: what an episode's return is compared with: `value`, V's estimate (the paper's), or `clip`, the
+            mean return of the rollout's other episodes on the same clip (`agents.advantages.leave_one_out`). An
+            episode that is alone on its clip then teaches nothing. V is trained all the same.
+        gradient_to_glimpse: let the policy gradient reach F_h and F_o, too (the paper's). Without it they learn
+            from the supervised losses alone.
         kwargs: `policy_kwargs`, `tensorboard_log`, `verbose`, `seed`, `device`, ... as in stable-baselines3;
             not `gamma`, `gae_lambda` and `ent_coef`, which equation 13 fixes.
 
     Raises:
-        ValueError: the environment has no fixed number of decisions, or `n_steps` cuts an episode.
+        ValueError: the environment has no fixed number of decisions, `n_steps` cuts an episode, or unknown
+            baseline.
     """
 
     rollout_buffer: DictRolloutBuffer
@@ -59,6 +70,8 @@ class REINFORCE(OnPolicyAlgorithm):
         vf_coef: float = 0.5,
         max_grad_norm: float | None = None,
         policy_weight: float = 1.0,
+        baseline: Baseline = "value",
+        gradient_to_glimpse: bool = True,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ):
@@ -80,6 +93,11 @@ class REINFORCE(OnPolicyAlgorithm):
         )
         self.normalize_advantage = normalize_advantage
         self.policy_weight = policy_weight
+        if baseline not in get_args(Baseline):
+            raise ValueError(f"unknown baseline {baseline!r}; known: {', '.join(get_args(Baseline))}")
+        self.baseline = baseline
+        self.gradient_to_glimpse = gradient_to_glimpse
+        self._clips: list[list[int]] = []  # of the rollout's episodes, step by step
         if _init_setup_model:
             self._setup_model()
 
@@ -123,9 +141,7 @@ class REINFORCE(OnPolicyAlgorithm):
         # Buffers are (n_steps, n_envs, ...); an episode's steps become rows of (episodes, length, ...).
         actions = self._by_episode(self.rollout_buffer.actions)
         returns = self._by_episode(self.rollout_buffer.returns)
-        advantages = self._by_episode(self.rollout_buffer.advantages)
-        if self.normalize_advantage:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        advantages = self._advantages()
 
         hidden = self._hidden_states()
         log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1))
@@ -150,6 +166,15 @@ class REINFORCE(OnPolicyAlgorithm):
         self.logger.record("train/value_loss", value_loss.item())
         self.logger.record("train/log_prob", log_prob.mean().item())
 
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+        """Play the episodes of a rollout; see stable-baselines3's `OnPolicyAlgorithm.collect_rollouts`."""
+        self._clips = []
+        return super().collect_rollouts(*args, **kwargs)
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+        super()._update_info_buffer(infos, dones)
+        self._clips.append([info["clip"] for info in infos])
+
     def learn(
         self: Self,
         total_timesteps: int,
@@ -164,6 +189,9 @@ class REINFORCE(OnPolicyAlgorithm):
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_clips"]
+
     @property
     def _glimpse(self) -> GlimpseNetwork:
         assert self.env is not None
@@ -173,12 +201,26 @@ class REINFORCE(OnPolicyAlgorithm):
     def _scores_actions(self) -> bool:
         return self.policy_weight != 0 and self._glimpse.num_glimpses > 1
 
+    def _advantages(self) -> Tensor:
+        """Return how much more than the baseline each step led to, float32 (episodes, length)."""
+        if self.baseline == "clip" and self._scores_actions:
+            # From the rewards and in float64: what is equal stays equal, for the deviation below.
+            rewards = self._by_episode(self.rollout_buffer.rewards).double()
+            returns = rewards.flip(1).cumsum(1).flip(1)
+            clip = self._by_episode(np.array(self._clips))[:, 0]
+            advantages = leave_one_out(returns, clip).float()
+        else:
+            advantages = self._by_episode(self.rollout_buffer.advantages)
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return advantages
+
     def _hidden_states(self) -> Tensor:
         """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient if it is asked for."""
         assert self.env is not None
         glimpse, observations = self._glimpse, self.rollout_buffer.observations
         is_learning = any(parameter.requires_grad for parameter in glimpse.parameters())
-        if not (is_learning and self._scores_actions):
+        if not (is_learning and self.gradient_to_glimpse and self._scores_actions):
             return self._by_episode(observations["hidden"])
         if len(set(map(id, self.env.get_attr("glimpse")))) > 1:
             raise ValueError("the environments do not share one glimpse network: use the batched environment")

@@ -13,6 +13,7 @@ from a3d_env.bins import BinGrid
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.policy import AttentionPolicy
+from agents.reinforce import REINFORCE
 from backbone.data.cache import FrameCache, default_cache
 from backbone.representation import Representation
 from scripts.config import PolicyConfig, TrainConfig
@@ -73,7 +74,10 @@ def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
     """Return those of the policy's settings, besides the learning rate, that the agent of that name has."""
     if agent not in agents.ALGORITHMS or agents.ALGORITHMS[agent].policy is not AttentionPolicy:
         return {}
-    return {"normalize_advantage": policy.normalize_advantage, "policy_kwargs": {"variance": policy.variance}}
+    settings = {"normalize_advantage": policy.normalize_advantage, "policy_kwargs": {"variance": policy.variance}}
+    if agents.ALGORITHMS[agent].build is REINFORCE:
+        settings |= {"baseline": policy.baseline, "gradient_to_glimpse": policy.gradient_to_glimpse}
+    return settings
 
 
 def pick_device(name: str) -> torch.device:

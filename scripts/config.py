@@ -11,6 +11,7 @@ import dacite
 from a3d_env.process import AttentionConfig
 from agents.features import JointConfig
 from agents.policy import PAPER_VARIANCE
+from agents.reinforce import Baseline
 from backbone.data import DataConfig
 from backbone.data.loader import LoadConfig
 from backbone.data.synthetic import SyntheticConfig
@@ -28,6 +29,12 @@ class PolicyConfig:
     """Of the Gaussian policy, in [-1, 1] coordinates; algorithms that learn their own ignore it."""
     normalize_advantage: bool = False
     """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
+    baseline: Baseline = "value"
+    """What reinforce compares an episode's return with: the value network's estimate, or the mean return of the
+    other episodes on the same clip; other algorithms ignore it."""
+    gradient_to_glimpse: bool = True
+    """Let reinforce's policy gradient train F_o and F_h beside the supervised losses; other algorithms' never
+    does."""
 
 
 @dataclass(frozen=True)

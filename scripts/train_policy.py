@@ -50,6 +50,8 @@ class PolicyRunConfig:
     """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
     num_envs: int = 256
     """Episodes at once."""
+    episodes_per_clip: int = 1
+    """How many of them look at one clip; --policy.baseline clip, which compares them, needs 2 or more."""
     seed: int = 0
     """Of weights, episodes and exploration; which clips are held out does not depend on it."""
     reward: str = "log_prob"
@@ -83,7 +85,14 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
             f"the episodes of {config.bank} have {process.glimpse.num_glimpses} glimpses: none is chosen"
         )
     training, held_out = split_clips(process.bank.tracklet, config.held_out)
-    env = Attention3DVectorEnv(config.num_envs, process.bank, process.glimpse, config.reward, clips=training)
+    env = Attention3DVectorEnv(
+        config.num_envs,
+        process.bank,
+        process.glimpse,
+        config.reward,
+        clips=training,
+        episodes_per_clip=config.episodes_per_clip,
+    )
     agent = agents.make(
         config.agent,
         VecMonitor(Attention3DVecEnv(env)),

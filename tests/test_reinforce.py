@@ -6,7 +6,7 @@ import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from a3d_env.env import Attention3DEnv
 from a3d_env.playground import playground
@@ -19,10 +19,12 @@ from agents.rollout import follow
 from backbone.glimpse import GlimpseNetwork
 
 
-def make_env(num_envs: int = 16, *, glimpse_learns: bool = False, num_glimpses: int = 4) -> Attention3DVecEnv:
+def make_env(
+    num_envs: int = 16, *, glimpse_learns: bool = False, num_glimpses: int = 4, **settings
+) -> Attention3DVecEnv:
     bank, glimpse = playground(num_glimpses=num_glimpses)
     glimpse.requires_grad_(glimpse_learns)
-    return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse))
+    return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, **settings))
 
 
 def agent_after_one_rollout(env: Attention3DVecEnv, **settings) -> REINFORCE:
@@ -190,6 +192,93 @@ def test_normalised_advantages_scale_the_gradient_only():
     scaled = scaled["action_net.0.weight"].flatten()
     assert not torch.allclose(plain, scaled)
     assert torch.isfinite(scaled).all()
+
+
+class ClipWatcher(BaseCallback):
+    """Keeps the clips of finished episodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.clips = []
+
+    def _on_step(self) -> bool:
+        if self.locals["dones"].all():
+            self.clips.append(self.training_env.get_attr("finished")[0].clip.tolist())
+        return True
+
+
+@pytest.mark.parametrize("n_steps", [3, 6])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_with_the_clips_baseline_the_gradient_is_reinforces_by_loops(n_steps, normalize):
+    env = make_env(12, reward="log_prob", clips=np.arange(5), episodes_per_clip=2)
+    agent = REINFORCE(
+        AttentionPolicy, env, n_steps=n_steps, seed=3, baseline="clip", normalize_advantage=normalize,
+        policy_kwargs={"variance": 0.3},
+    )  # fmt: skip
+    agent.policy.optimizer.step = lambda: None
+    watcher = ClipWatcher()
+    agent.learn(12 * n_steps, callback=watcher)
+
+    buffer, episodes = agent.rollout_buffer, []
+    for number, clips in enumerate(watcher.clips):
+        for column, clip in enumerate(clips):
+            steps = range(3 * number, 3 * number + 3)
+            episodes.append((clip, column, steps, sum(float(buffer.rewards[step, column]) for step in steps)))
+    advantages = []
+    for one in episodes:
+        others = [other[3] for other in episodes if other is not one and other[0] == one[0]]
+        advantages.append(one[3] - sum(others) / len(others))
+    if normalize:
+        spread = np.std(np.repeat(advantages, 3), ddof=1)
+        advantages = [(advantage - np.mean(advantages)) / spread for advantage in advantages]
+    own = gradients(agent.policy)
+    agent.policy.zero_grad()
+    loss = torch.zeros(())
+    for (_, column, steps, _), advantage in zip(episodes, advantages, strict=True):
+        for step in steps:
+            hidden = torch.tensor(buffer.observations["hidden"][step, column][None])
+            distribution = torch.distributions.Normal(agent.policy.action_net(hidden), math.sqrt(0.3))
+            log_prob = distribution.log_prob(torch.tensor(buffer.actions[step, column])).sum()
+            loss = loss - log_prob * advantage / len(episodes)
+    loss.backward()
+    reference = gradients(agent.policy)
+    assert reference["action_net.0.weight"].abs().max() > 1e-3
+    for name, gradient in reference.items():
+        torch.testing.assert_close(own[name], gradient, rtol=1e-3, atol=1e-5)
+    assert own["value_net.weight"].abs().sum() > 0  # V learns all the same
+
+
+def test_the_clips_baseline_needs_clips_shared_by_episodes_that_decide():
+    env = make_env(4)
+    env.set_options([{"clip": number} for number in range(4)])
+    with pytest.raises(ValueError, match="alone on its clip"):
+        REINFORCE(AttentionPolicy, env, baseline="clip").learn(12)
+    for settings in ({"policy_weight": 0.0}, {}):  # nothing is scored: nothing has to be compared
+        env = make_env(4, num_glimpses=4 if settings else 1)
+        env.set_options([{"clip": number} for number in range(4)])
+        REINFORCE(AttentionPolicy, env, baseline="clip", **settings).learn(4)
+    with pytest.raises(ValueError, match="unknown baseline 'mean'; known: value, clip"):
+        REINFORCE(AttentionPolicy, make_env(4), baseline="mean")
+
+
+def test_the_clips_baseline_takes_single_environments_and_survives_saving(tmp_path):
+    bank, glimpse = playground(num_clips=1, num_identities=1)
+    env = DummyVecEnv([lambda: Attention3DEnv(bank, glimpse)] * 3)
+    agent = REINFORCE(AttentionPolicy, env, baseline="clip", gradient_to_glimpse=False)
+    agent.learn(9)
+    agent.save(tmp_path / "agent")
+    loaded = REINFORCE.load(tmp_path / "agent", env=env)
+    assert (loaded.baseline, loaded.gradient_to_glimpse) == ("clip", False)
+    loaded.learn(9)
+
+
+def test_the_policy_gradient_can_stop_at_the_hidden_states():
+    env = make_env(glimpse_learns=True)
+    own = gradients(agent_after_one_rollout(env, gradient_to_glimpse=False).policy)
+    assert all(parameter.grad is None for parameter in env.vector_env.glimpse.parameters())
+    full = gradients(agent_after_one_rollout(make_env(glimpse_learns=True)).policy)
+    for name, gradient in full.items():  # F_a's and V's are the same
+        torch.testing.assert_close(own[name], gradient, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("num_glimpses", "policy_weight"), [(0, 1.0), (1, 1.0), (4, 0.0)])

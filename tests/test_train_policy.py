@@ -67,6 +67,12 @@ def test_every_agent_runs_and_comes_back_from_its_file(bank, tmp_path, agent, ca
     assert all(torch.equal(value, again[name]) for name, value in state["parameters"]["policy"].items())
 
 
+def test_episodes_of_one_clip_can_be_compared(bank, tmp_path):
+    flags = ["--timesteps", "400", "--num-envs", "8", "--episodes-per-clip", "4", "--policy.baseline", "clip"]
+    assert main(["policy", "--bank", str(bank), "--out", str(tmp_path), *flags]) == 0
+    assert load_policy(tmp_path, vec_env(bank)).baseline == "clip"
+
+
 def test_clips_held_out_are_never_trained_on(bank, tmp_path, monkeypatch):
     seen = set()
     step = Attention3DVectorEnv.step

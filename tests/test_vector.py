@@ -110,6 +110,25 @@ def test_what_it_returns_is_the_callers(played):
         assert not any(np.shares_memory(array, other) for other in arrays[:number])
 
 
+def test_episodes_in_groups_begin_on_one_clip(played):
+    env = Attention3DVectorEnv(6, *played, episodes_per_clip=3, clips=np.arange(20, 40))
+    _, info = env.reset(seed=2)
+    drawn = [info["clip"].reshape(2, 3)]
+    for _ in range(3 * 20):
+        *_, info = env.step(np.zeros((6, 3), dtype=np.float32))
+        drawn.append(info["clip"].reshape(2, 3))
+    drawn = np.stack(drawn)
+    assert (drawn == drawn[:, :, :1]).all()
+    assert set(drawn.flatten()) <= set(range(20, 40))
+    assert len(np.unique(drawn)) > 10
+    assert (drawn[:, 0, 0] != drawn[:, 1, 0]).any()
+    single = Attention3DVectorEnv(6, *played, clips=np.arange(20, 40)).reset(seed=2)[1]["clip"]
+    assert drawn[0, :, 0].tolist() == single[::3].tolist()  # the first of each group draws
+    for per_clip in (0, 4):
+        with pytest.raises(ValueError, match=r"episodes_per_clip must be 1 or more and divide num_envs = 6"):
+            Attention3DVectorEnv(6, *played, episodes_per_clip=per_clip)
+
+
 def test_set_bank_asks_for_a_reset(played, random_case):
     bank, glimpse = random_case(num_channels=19, num_clips=2, num_identities=8)
     env = Attention3DVectorEnv(2, bank, glimpse, "margin")
