@@ -1,0 +1,163 @@
+"""Run the paper's ablations over seeds and report them beside the paper's figures: `a3d ablate`.
+
+A table is 7, 8, 9 or 10, a figure fig5, fig6 or fig7; levers takes the strong recipe apart; all is all of them.
+Every run is a process of its own in <out>/<row>/<seed>; finished ones are never run again, interrupted ones go on,
+and a failed one does not stop the others. Leaves <out>/table7.md with .csv, .json and .png beside it.
+
+Table VII on built-in data, two runs at a time: `a3d ablate --table 7 --seeds 5 --jobs 2 --out out/table7`
+
+Two rows of it, to see whether it works: `a3d ablate --preset tiny --seeds 1 --rows full,random --out out/try`
+
+Table X on your own tracklets: `a3d ablate --table 10 --preset small --data folder:mine --test-data folder:others`
+
+The report again, of what is finished so far: `a3d ablate --table 7 --out out/table7 --report-only`
+
+Any further flag is one of `a3d train`: --preset, --data, --steps, --seed (the first one), --device, ...
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from scripts.ablation_report import main_table, make_report, write_report
+from scripts.ablation_runs import Failure, Plan, make_plan, missing_tasks, run_all
+from scripts.ablation_tables import FULL, TABLES, Table, recipes
+from scripts.config import TrainConfig
+from scripts.train_joint import read_arguments, say
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """What to run, and how often."""
+
+    table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "levers", "all"] = "7"
+    """The paper's table or figure."""
+    seeds: int = 5
+    """Runs of each row."""
+    out: Path | None = None
+    """Where runs and reports go; by default runs/<table>. Tables in one folder share the runs that they have in
+    common."""
+    rows: str = ""
+    """Only these rows, by name, as in full,random; unknown names are answered with the known ones."""
+    recipe: str | None = None
+    """The recipe that the settings start from, as in a3d train; levers takes strong."""
+    test_data: str = "synthetic@seed=1000"
+    """Table X's other data: NAME[:DIRECTORY], and settings of it if they differ from the training data's, as in
+    synthetic@seed=1000,passers_by=2; run s adds s to a seed."""
+    jobs: int = 1
+    """Runs at a time; they share the cores."""
+    keep: bool = False
+    """Keep all checkpoints; otherwise only those of the full method."""
+    report_only: bool = False
+    """Run nothing; report what is finished."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @property
+    def folder(self) -> Path:
+        """Where runs and reports go."""
+        name = "ablations" if self.table == "all" else TABLES[self.table].name
+        return self.out or Path("runs") / name
+
+    @property
+    def names(self) -> list[str]:
+        """The rows asked for; none: all."""
+        return [name.strip() for name in self.rows.split(",") if name.strip()]
+
+
+def base_settings(arguments: AblateConfig, flags: list[str], table: Table) -> TrainConfig:
+    """Return the settings that a table's rows change.
+
+    Raises:
+        ValueError: a flag that makes no sense here, or a recipe that there is not.
+    """
+    if "--resume" in flags:
+        raise ValueError("--resume is not needed: the same command goes on where it was interrupted")
+    recipe = table.recipe or arguments.recipe
+    if recipe is not None:
+        if recipes() is None:
+            raise ValueError("this version has no recipes")
+        flags = [*flags, "--recipe", recipe]
+    return read_arguments(flags)[0]
+
+
+def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
+    """Plan the tables that are asked for.
+
+    Raises:
+        ValueError: settings that can't be used.
+    """
+    if arguments.table == "levers" and arguments.recipe not in (None, "strong"):
+        raise ValueError(f"levers are those of the recipe strong, got --recipe {arguments.recipe}")
+    chosen = list(TABLES) if arguments.table == "all" else [arguments.table]
+    plans = []
+    for name in chosen:
+        table = TABLES[name]
+        other_base = table.recipe is not None and arguments.table == "all" and arguments.recipe != table.recipe
+        if arguments.table == "all" and table.recipe and recipes() is None:
+            say(f"{table.title}: left out, this version has no recipes")
+            continue
+        plans.append(
+            make_plan(
+                table,
+                base_settings(arguments, flags, table),
+                arguments.folder,
+                seeds=arguments.seeds,
+                base=table.recipe if other_base and table.recipe else FULL.name,
+                names=arguments.names,
+                test_data=arguments.test_data,
+                keep=arguments.keep,
+            )
+        )
+    return plans
+
+
+def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
+    """Run what is missing and write the reports.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        ValueError: settings that can't be used, or a folder with runs of other settings.
+    """
+    plans = make_plans(arguments, flags)
+    tasks = missing_tasks(plans)
+    failures = [] if arguments.report_only else run_all(tasks, arguments.jobs)
+    for plan in plans:
+        report = make_report(plan)
+        path = write_report(report, arguments.folder)
+        print(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
+    return failures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments, flags = tyro.cli(
+            AblateConfig,
+            args=argv,
+            prog="a3d ablate",
+            description=__doc__,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            return_unknown_args=True,
+        )
+        failures = ablate(arguments, flags)
+    except (ValueError, OSError) as error:
+        say(f"a3d ablate: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command goes on from there")
+        return 130
+    for failure in failures:
+        say(f"a3d ablate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

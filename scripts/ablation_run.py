@@ -1,0 +1,260 @@
+"""One run of an ablation in a process of its own: `python -m scripts.ablation_run FOLDER`.
+
+It reads FOLDER/task.json, trains (going on from a checkpoint if there is one), tests, and writes result.json there
+when all of it is done; or error.txt, with the traceback.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.rollout import Agent
+from backbone.data import DataConfig, load_data
+from scripts.checkpoint import CHECKPOINT, read_checkpoint
+from scripts.config import TrainConfig, config_from_json, config_to_json
+from scripts.evaluate import COLUMNS, controls, evaluate
+from scripts.run import load_run
+from scripts.train_joint import train, write_text
+
+TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
+# What is not part of a run's outcome; load.workers, too.
+FREE = ("preset", "recipe", "out", "resume", "device", "cache", "checkpoint_every", "log_every")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one run is to do.
+
+    Attributes:
+        row: the row's name.
+        seed: its number, from 0.
+        config: all settings.
+        folder: where everything goes.
+        points: evaluations in the course of the training.
+        test_data: other data to test on, too: NAME[:DIRECTORY][@OPTION=VALUE,...].
+        keep: whether the checkpoint stays.
+    """
+
+    row: str
+    seed: int
+    config: TrainConfig
+    folder: Path
+    points: int = 0
+    test_data: str | None = None
+    keep: bool = False
+
+    @property
+    def title(self) -> str:
+        """The run's name for people."""
+        return f"{self.row}/{self.seed}"
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """Return those settings that the outcome depends on."""
+    values = {name: value for name, value in json.loads(config_to_json(config)).items() if name not in FREE}
+    values["load"].pop("workers")
+    return values
+
+
+def settings_digest(config: TrainConfig) -> str:
+    """Return a text that differs between runs that can come out differently."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_result(task: Task) -> dict[str, Any] | None:
+    """Return a run's result, or None if it is not finished.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    path = task.folder / RESULT
+    if not path.is_file():
+        if (task.folder / "config.json").is_file():
+            check_same_settings(task, (task.folder / "config.json").read_text())
+        return None
+    try:
+        result = json.loads(path.read_text())
+        check_same_settings(task, json.dumps(result["settings"]))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no result of a run ({error!r}): remove it to run again") from error
+    return result if is_complete(task, result) else None
+
+
+def is_complete(task: Task, result: dict[str, Any]) -> bool:
+    """Tell whether a result has all that is asked for now."""
+    has_curve = task.points == 0 or "curve" in result
+    return has_curve and (task.test_data is None or task.test_data in result.get("other_data", {}))
+
+
+def check_same_settings(task: Task, text: str) -> None:
+    """Refuse to mix runs.
+
+    Raises:
+        ValueError: the settings in the folder differ from the task's; the message names them.
+    """
+    saved, wanted = settings(config_from_json(text, task.folder)), settings(task.config)
+    if changed := [name for name in wanted if saved[name] != wanted[name]]:
+        raise ValueError(
+            f"{task.folder} holds a run with other settings ({', '.join(changed)}): take another folder (--out), "
+            "or remove that one"
+        )
+
+
+def write_task(task: Task) -> None:
+    """Write a task where its process reads it."""
+    values = {
+        **{name: getattr(task, name) for name in ("row", "seed", "points", "test_data", "keep")},
+        "config": json.loads(config_to_json(task.config)),
+    }
+    write_text(task.folder / TASK, json.dumps(values, indent=2) + "\n")
+
+
+def read_task(folder: Path) -> Task:
+    """Read a task."""
+    values = json.loads((folder / TASK).read_text())
+    config = config_from_json(json.dumps(values.pop("config")), folder / TASK)
+    return Task(config=config, folder=folder, **values)
+
+
+class KeepPoints(BaseCallback):
+    """Keeps each checkpoint of a training, to be scored when it is over; stops if the ablation has been killed."""
+
+    def __init__(self, folder: Path, keep: bool):
+        super().__init__()
+        self.folder = folder
+        self.keep = keep
+        self._parent = os.getppid()
+        self._kept: int | None = None
+
+    def _on_rollout_start(self) -> None:
+        if os.getppid() != self._parent:
+            raise SystemExit("the ablation that started this run is gone")
+        if self.keep and (version := self._version()) not in (None, self._kept):
+            (self.folder / POINTS).mkdir(exist_ok=True)
+            shutil.copy(self.folder / CHECKPOINT, self.folder / POINTS / f"{version}.pt")
+            self._kept = version
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _version(self) -> int | None:
+        path = self.folder / CHECKPOINT
+        return path.stat().st_mtime_ns if path.exists() else None
+
+
+def perform(task: Task) -> dict[str, Any]:
+    """Train, test, and return the result."""
+    folder, config = task.folder, dataclasses.replace(task.config, out=task.folder, resume=False)
+    if task.points:
+        config = dataclasses.replace(config, checkpoint_every=max(config.steps // task.points, 1))
+        if not (folder / POINTS).is_dir():  # a training whose course was not kept
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+    state = read_checkpoint(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+    metrics = train(config, folder, state, callbacks=[KeepPoints(folder, keep=task.points > 0)])
+    result = {
+        "row": task.row,
+        "seed": task.seed,
+        "agent": metrics["after"],
+        "controls": metrics["controls"],
+        "before": metrics["before"],
+        "steps": metrics["steps"],
+        "seconds": metrics["seconds"],
+        "num_train_people": len(read_checkpoint(folder / CHECKPOINT)["people"]),
+        "settings_digest": settings_digest(task.config),
+        "settings": json.loads(config_to_json(task.config)),
+    }
+    if task.points:
+        result["curve"] = score_points(task, result)
+    if task.test_data is not None:
+        result["other_data"] = {task.test_data: score_elsewhere(task)}
+    return result
+
+
+def score_points(task: Task, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return R1 and mAP, and the others, by step: before training, at the checkpoints, and in the end."""
+    curve = {0: result["before"], result["steps"]: result["agent"]}
+    for path in sorted((task.folder / POINTS).glob("*.pt")):
+        step = read_checkpoint(path)["shared"]["step"]
+        if step in curve:
+            continue
+        run = load_run(path, device=task.config.device)
+        scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
+        curve[step] = scores["agent"]
+    return [{"step": step, **curve[step]} for step in sorted(curve)]
+
+
+def score_elsewhere(task: Task) -> dict[str, Any]:
+    """Return the agent's and the controls' scores on the other data's test half."""
+    assert task.test_data is not None
+    run = load_run(task.folder, device=task.config.device)
+    spec, options = parse_test_data(task.test_data, run.config.data_options, task.seed)
+    data = load_data(spec, options, run.cache.folder)
+    candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
+    scores = evaluate(run.representation, candidates, data, run.cache, run.config.load, run.grid)
+    return {name: {column: row[column] for column in COLUMNS} for name, row in scores.items()}
+
+
+def parse_test_data(text: str, options: DataConfig, seed: int) -> tuple[str, DataConfig]:
+    """Read NAME[:DIRECTORY][@OPTION=VALUE,...], whose options are those of `DataConfig` or `SyntheticConfig`.
+
+    Args:
+        text: such as `synthetic@seed=1000` or `folder:other_tracklets@test_fraction=1`.
+        options: of the data that was trained on, for those that are not named.
+        seed: the run's number, which is added to a `seed` that is named, so that each run meets other people.
+
+    Raises:
+        ValueError: an option that there is not, or a value that is none.
+    """
+    found = re.fullmatch(r"(.*?)(?:@((?:\w+=[^,@]*,?)+))?", text)
+    assert found is not None
+    spec, assignments = found.groups()
+    own: dict[str, Any] = {}
+    drawn: dict[str, Any] = {}
+    for assignment in filter(None, (assignments or "").split(",")):
+        name, _, value = assignment.partition("=")
+        fields, values = (options, own) if hasattr(options, name) else (options.synthetic, drawn)
+        if name == "synthetic" or not isinstance(old := getattr(fields, name, None), bool | int | float):
+            raise ValueError(f"{text}: {name!r} is no option of the data that can be set here")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{text}: {name} must be a number, true or false, got {value!r}") from error
+        if isinstance(values[name], bool) != isinstance(old, bool) or not isinstance(values[name], int | float):
+            raise ValueError(f"{text}: {name} must be a {type(old).__name__}, got {value!r}")
+    if "seed" in drawn:
+        drawn["seed"] += seed
+    return spec, dataclasses.replace(options, **own, synthetic=dataclasses.replace(options.synthetic, **drawn))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do the task of a folder and return the exit status."""
+    (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
+    try:
+        task = read_task(folder)
+        result = perform(task)
+        write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        write_text(folder / ERROR, traceback.format_exc())
+        traceback.print_exc()
+        return 1
+    (folder / ERROR).unlink(missing_ok=True)
+    shutil.rmtree(folder / POINTS, ignore_errors=True)
+    if not task.keep:
+        (folder / CHECKPOINT).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
