@@ -25,11 +25,11 @@ TITLES = {"hit_rate": "hits"}
 
 NOTES = (
     "Percentages: the mean over seeds ± Student's t interval of 95%. Seed s draws other weights, batches and "
-    "exploration, and other people (built-in data anew, a folder's split anew), the same for all rows: differences "
-    "to the full method are paired by seed. One whose ± is larger than itself may be none. Hits are the glimpses 2 "
-    "to T on the identifying thing, where it is known. The paper's figures are of iLIDS-VID with ResNet50 from "
-    "ImageNet (its Table X: trained on it, tested on PRID-2011): compare the signs and sizes of differences, not "
-    "the levels."
+    "exploration, and other people (built-in data anew, a folder's split anew), the same for all rows: "
+    "differences to the full method are paired by seed. One whose ± is larger than itself may be none. Hits are "
+    "the glimpses 2 to T on the identifying thing, where it is known. The paper's figures are of iLIDS-VID with "
+    "ResNet50 from ImageNet (its Table X: trained on it, tested on PRID-2011): compare the signs and sizes of "
+    "differences, not the levels."
 )
 
 Report = dict[str, Any]

@@ -91,7 +91,9 @@ def set_glimpses(number: int) -> Change:
     """Change the number of glimpses; with one or none there is nothing to decide, and what decides is left out."""
 
     def change(config: TrainConfig) -> TrainConfig:
-        config = dataclasses.replace(config, attention=dataclasses.replace(config.attention, num_glimpses=number))
+        config = with_settings(config, attention={"num_glimpses": number})
+        if number == 0:
+            config = with_settings(config, joint={"glimpse_weight": 0.0})
         return without_decisions(config) if number < 2 else config
 
     return change
@@ -99,20 +101,22 @@ def set_glimpses(number: int) -> Change:
 
 def without_decisions(config: TrainConfig) -> TrainConfig:
     """Take the cheapest settings where no agent can make a difference: all episodes of a clip are alike."""
-    config = dataclasses.replace(
-        config, agent="centre", joint=dataclasses.replace(config.joint, episodes_per_clip=1)
+    config = dataclasses.replace(config, agent="centre")
+    return with_settings(
+        config,
+        joint={"episodes_per_clip": 1},
+        attention={"reward": "log_prob", "overview": None},
+        policy={"locator": "linear"},
     )
-    # These can ask for glimpses that are chosen; which of them there are depends on the version.
-    for section, name, value in (
-        ("attention", "reward", "log_prob"),
-        ("attention", "overview", None),
-        ("policy", "overview", None),
-        ("policy", "locator", "linear"),
-        ("attention", "locator", "linear"),
-    ):
-        if hasattr(getattr(config, section), name):
-            part = dataclasses.replace(getattr(config, section), **{name: value})
-            config = dataclasses.replace(config, **{section: part})
+
+
+def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
+    """Change settings by section and name."""
+    for section, settings in sections.items():
+        part = getattr(config, section)
+        # TODO: an overview and a locator are on their way
+        settings = {name: value for name, value in settings.items() if hasattr(part, name)}
+        config = dataclasses.replace(config, **{section: dataclasses.replace(part, **settings)})
     return config
 
 
