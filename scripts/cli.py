@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "train": ("scripts.train_joint", "train the representation and an agent jointly"),
     "evaluate": ("scripts.evaluate", "score a checkpoint: R1, R5, R10, R20, mAP, hit rate"),
+    "probe": ("scripts.probe", "tell whether the agent looks at the right place in each clip"),
     "ablate": ("scripts.ablate", "run the paper's ablations over seeds, and report them"),
     "bank": ("scripts.make_bank", "run a trained representation over all clips, into a bank's folder"),
     "policy": ("scripts.train_policy", "train an agent alone, on a bank"),

@@ -1,0 +1,134 @@
+"""What an agent is compared with, to tell whether it looks at the right place in the clip before it.
+
+A policy that looks at one place in every clip, or wherever the last clip had something, may score well: it is
+compared with its own mean location and with its own locations on another clip.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a3d_env.process import AttentionProcess, Episodes
+from agents.oracles import agent_choice, best_bins, finish
+from agents.rollout import Agent, at_test, follow
+from backbone.glimpse import GlimpseNetwork
+
+# Takes a process and the numbers of its N clips among all that are looked at, int64 (N,) on the CPU; returns a
+# finished episode on each.
+Watch = Callable[[AttentionProcess, Tensor], Episodes]
+
+
+def every_clip(process: AttentionProcess) -> Tensor:
+    """Return the clip numbers of a process's bank, int64 (N,)."""
+    return torch.arange(len(process.bank), device=process.bank.device)
+
+
+def following(agent: Agent, *, deterministic: bool = True) -> Watch:
+    """Return what an agent does: its mean, or a sample."""
+    tested = at_test(agent)
+    return lambda process, _: follow(tested, process, every_clip(process), deterministic=deterministic)
+
+
+def best_following(agent: Agent) -> Watch:
+    """Return at each glimpse the bin that makes the true identity most probable if the agent decides the rest."""
+    tested = at_test(agent)
+    return lambda process, _: best_bins(process, every_clip(process), agent_choice(tested, process))
+
+
+def looking_at(locations: Tensor) -> Watch:
+    """Return episodes at locations that were settled before.
+
+    Args:
+        locations: of all clips, float (num_clips, T - 1, 3), in [-1, 1].
+    """
+
+    def watch(process: AttentionProcess, numbers: Tensor) -> Episodes:
+        planned = locations[numbers].to(process.bank.device)
+        # one glimpse at the centre is behind the first decision
+        return finish(process, process.start(every_clip(process)), lambda now: planned[:, now.num_glimpses - 1])
+
+    return watch
+
+
+class Recording:
+    """An agent's mean, which remembers where it looked: a `Watch`.
+
+    Args:
+        agent: the agent.
+    """
+
+    def __init__(self, agent: Agent):
+        self.agent = at_test(agent)
+        self._actions: list[Tensor] = []
+
+    def __call__(self, process: AttentionProcess, numbers: Tensor) -> Episodes:
+        """Follow the agent on the next clips; they come in order."""
+        choose, actions = agent_choice(self.agent, process), []
+
+        def remember(now: Episodes) -> Tensor:
+            chosen = choose(now)
+            action = chosen.clamp(-1, 1) if chosen.is_floating_point() else process.locations[chosen]
+            actions.append(action.float().cpu())
+            return chosen
+
+        episodes = finish(process, process.start(every_clip(process)), remember)
+        self._actions.append(torch.stack(actions, dim=1))
+        return episodes
+
+    def locations(self) -> Tensor:
+        """Return the actions, clipped to [-1, 1], on all clips so far, float32 (num_clips, T - 1, 3)."""
+        return torch.cat(self._actions)
+
+
+def mean_locations(locations: Tensor) -> Tensor:
+    """Return each step's mean location in the place of every clip's own, (num_clips, T - 1, 3)."""
+    return locations.mean(dim=0, keepdim=True).expand_as(locations)
+
+
+def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
+    """Give each clip another clip, of another person, so that each is given once.
+
+    Args:
+        person: whose clip it is, int (num_clips,).
+        seed: of who gets whose.
+
+    Returns:
+        int64 (num_clips,), a permutation.
+
+    Raises:
+        ValueError: one person has more than half of the clips, so that there are not enough others.
+    """
+    names, number = np.unique(np.asarray(person), return_inverse=True)
+    most = int(np.bincount(number).max(initial=0))
+    if 2 * most > len(number):
+        raise ValueError(
+            f"one person has {most} of {len(number)} clips: swapping with other people's needs at most half"
+        )
+    generator = np.random.default_rng(seed)
+    # People in random order, their clips together and in random order. The largest person's number of clips
+    # further on there is always another person.
+    order = np.lexsort((generator.random(len(number)), generator.permutation(len(names))[number]))
+    partners = np.empty(len(order), dtype=np.int64)
+    partners[order] = np.roll(order, -most)
+    return partners
+
+
+@torch.no_grad()
+def judge_by_means(glimpse: GlimpseNetwork, means: Tensor) -> GlimpseNetwork:
+    """Return the glimpse network with a judge of other people in F_c's place.
+
+    Its probabilities are the softmax of negative squared distances |d - m|^2 to each person's mean descriptor m.
+    |d|^2 is the same for all, so that this is a linear layer: 2 m d - |m|^2.
+
+    Args:
+        glimpse: whose F_o and F_h are shared.
+        means: float32 (num_people, C_g + 256 T).
+    """
+    judge = GlimpseNetwork(glimpse.num_channels, glimpse.num_glimpses, len(means))
+    judge.to(glimpse.identify.weight.device)
+    judge.embed_observation, judge.embed_hidden = glimpse.embed_observation, glimpse.embed_hidden
+    judge.identify.weight.copy_(2 * means)
+    judge.identify.bias.copy_(-(means * means).sum(dim=1))
+    return judge

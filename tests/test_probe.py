@@ -1,0 +1,237 @@
+"""The rows that an agent is compared with, against values by hand, and the command from end to end."""
+
+import dataclasses
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from a3d_env.process import AttentionProcess
+from agents.controls import centre_agent, random_agent
+from agents.probes import (
+    Recording,
+    following,
+    judge_by_means,
+    looking_at,
+    mean_locations,
+    swap_partners,
+)
+from scripts.cli import main
+from scripts.clip_set import ClipSet
+from scripts.evaluate import evaluate, searched_tracklets
+from scripts.probe import ProbeConfig
+from scripts.probe_measures import BEST, MEAN_LOCATION, POLICY, ROWS, SWAPPED, TRUTH, measure
+from scripts.probe_report import COLUMNS, summarise, text_table, verdict
+from scripts.query_oracle import QueryOracle
+from scripts.run import load_run
+
+
+def test_the_mean_location_of_each_step_takes_every_clips_place():
+    locations = torch.tensor([[[0.0, 0.2, -1.0], [1.0, 0.0, 0.0]], [[0.5, 0.4, 1.0], [-1.0, 0.0, 0.5]]])
+    expected = torch.tensor([[0.25, 0.3, 0.0], [0.0, 0.0, 0.25]])
+    torch.testing.assert_close(mean_locations(locations), expected.expand(2, 2, 3))
+
+
+def test_a_recording_says_where_the_agent_looked_and_can_be_played_again(random_case):
+    process = AttentionProcess(*random_case(num_clips=3))
+    recording, agent = Recording(random_agent()), random_agent()
+    first, second = (recording(process, torch.arange(3)) for _ in range(2))
+    locations = recording.locations()
+    assert locations.shape == (6, 3, 3)
+    for numbers, episodes in ((torch.arange(3), first), (torch.arange(3, 6), second)):
+        assert torch.equal(looking_at(locations)(process, numbers).bins, episodes.bins)
+    swapped = looking_at(locations)(process, torch.tensor([4, 5, 3]))
+    assert torch.equal(swapped.bins, second.bins[[1, 2, 0]])  # as the other clips were looked at
+    assert torch.equal(following(agent)(process, torch.arange(3)).bins, first.bins)
+
+
+def test_actions_beyond_the_edge_count_as_the_edge(random_case):
+    class Far:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.tile(np.float32([3, 0.1, -2]), (len(observation["location"]), 1)), None
+
+    process, recording = AttentionProcess(*random_case(num_clips=2)), Recording(Far())
+    recording(process, torch.arange(2))
+    torch.testing.assert_close(recording.locations(), torch.tensor([1, 0.1, -1]).expand(2, 3, 3))
+
+
+@pytest.mark.parametrize("people", [[4, 9], [1, 1, 2, 2], [3, 1, 1, 1, 2, 2, 3, 3, 1, 4], [*range(50), *[7] * 40]])
+def test_each_clip_gets_one_of_another_person_and_each_is_given_once(people):
+    person = np.array(people)
+    for seed in range(5):
+        partners = swap_partners(person, seed)
+        assert (person[partners] != person).all()
+        assert sorted(partners) == list(range(len(person)))
+        assert (swap_partners(person, seed) == partners).all()
+
+
+def test_without_enough_others_nothing_is_swapped():
+    with pytest.raises(ValueError, match="one person has 3 of 5 clips"):
+        swap_partners([1, 1, 1, 2, 3])
+
+
+def test_the_judge_is_the_softmax_of_squared_distances(random_case):
+    _, glimpse = random_case()
+    means, descriptors = torch.randn(3, 5 + 4 * 256), torch.randn(7, 5 + 4 * 256)
+    judge = judge_by_means(glimpse, means)
+    expected = functional.softmax(-(torch.cdist(descriptors, means) ** 2), dim=1)
+    torch.testing.assert_close(judge.identify(descriptors).softmax(1), expected, rtol=1e-3, atol=1e-5)
+    assert judge.embed_hidden is glimpse.embed_hidden
+
+
+def test_differences_are_of_the_same_people():
+    """People differ by far more than the rows do: only paired, the difference is seen, and it is exact."""
+    person = np.repeat(np.arange(6), 4)
+    policy = 100.0 * person + np.tile([0.0, 1.0, 2.0, 3.0], 6)
+    missing = policy - 2
+    missing[::4] = np.nan
+    values = {
+        POLICY: {"reward": policy},
+        SWAPPED: {"reward": policy - 0.5},
+        MEAN_LOCATION: {"reward": policy + 1},
+        BEST: {"reward": missing},
+    }
+    table = summarise(values, {"reward": person})
+    assert list(table) == [POLICY, MEAN_LOCATION, SWAPPED, BEST]
+    cell = table[SWAPPED]["reward"]
+    assert cell.value.value == pytest.approx(policy.mean() - 0.5)
+    assert cell.value.high - cell.value.low > 100
+    for name, expected in ((SWAPPED, 0.5), (MEAN_LOCATION, -1), (BEST, 2)):
+        difference = table[name]["reward"].policy_minus_row
+        assert [difference.value, difference.low, difference.high] == pytest.approx([expected] * 3)
+    assert table[POLICY]["reward"].policy_minus_row is None
+    assert table[SWAPPED]["R1"] is None
+    assert verdict(table) == [
+        "policy mean against swapped: better in reward",
+        "policy mean against mean location: worse in reward",
+    ]
+    assert "0.500 [0.500, 0.500]*" in text_table(table)
+    assert summarise(values, {"reward": np.zeros(24)})[POLICY]["reward"] is None  # one person has no interval
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", "--preset", "tiny", "--steps", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_command_writes_table_numbers_and_picture(folder, capsys):
+    assert main(["probe", "--checkpoint", str(folder)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "of the 6 people that F_c was fitted on" in printed[1]
+    assert "4 queries in 4 gallery tracklets" in printed[2]
+    assert [line[:14].strip() for line in printed[5:13]] == list(ROWS)
+    content = json.loads((folder / "probe" / "probe.json").read_text())
+    assert list(content["rows"]) == list(ROWS)
+    assert content["rows"][TRUTH]["hit_rate"]["value"] == {"value": 100, "low": 100, "high": 100}
+    for row, column in itertools.product(ROWS, COLUMNS):
+        cell = content["rows"][row][column]
+        assert cell["value"]["low"] <= cell["value"]["value"] <= cell["value"]["high"]
+        assert (cell["policy_minus_row"] is None) == (row == POLICY)
+    assert content["rows"][BEST]["log_prob"]["policy_minus_row"]["high"] <= 0
+    assert content["settings"]["reward"] == load_run(folder).config.attention.reward
+    assert cv2.imread(str(folder / "probe" / "probe.png")).shape[1] > 1000
+
+
+def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folder):
+    run = load_run(folder)
+    measured, other = measure(run), measure(run, clips_per_batch=7)
+    scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
+    row = measured.values[POLICY]
+    for column in ("R1", "mAP", "hit_rate"):
+        assert np.nanmean(row[column]) == pytest.approx(scores["agent"][column])
+        assert len(row[column]) == len(measured.person[column])
+    for name in (POLICY, SWAPPED, MEAN_LOCATION, BEST):
+        for column, values in measured.values[name].items():
+            np.testing.assert_allclose(values, other.values[name][column], rtol=1e-3, atol=1e-3)
+
+
+def test_the_oracle_brings_queries_nearer_to_their_people(folder):
+    run = load_run(folder)
+    run.representation.eval()
+    clips = ClipSet(run, searched_tracklets(run.data))
+    recording = Recording(centre_agent())
+    with torch.no_grad():
+        descriptors = clips.watch({POLICY: recording}, "policy")[POLICY].descriptors.values()
+        glimpse = run.representation.glimpse
+        oracle = QueryOracle(centre_agent(), clips, run.data, glimpse, descriptors, recording.locations())
+        found = clips.watch({BEST: oracle}, "oracle")[BEST].descriptors.values()
+    queries, gallery = slice(0, 4), slice(4, 8)
+    assert [tracklet.person for tracklet in clips.tracklets[queries]] == [
+        tracklet.person for tracklet in clips.tracklets[gallery]
+    ]
+    assert oracle.judged.tolist() == [index < 4 for index in clips.tracklet]
+    torch.testing.assert_close(found[gallery], descriptors[gallery])  # these are looked at as before
+    before, after = (-(torch.cdist(part[queries], descriptors[gallery]) ** 2) for part in (descriptors, found))
+    truth = torch.arange(4)
+    assert functional.cross_entropy(after, truth) < functional.cross_entropy(before, truth)
+
+
+def test_without_truth_and_on_strangers_rows_and_columns_are_left_out(folder, tmp_path, capsys):
+    for person, camera, frame in itertools.product("abcdef", "12", range(7)):
+        path = tmp_path / "people" / person / camera / "walk" / f"{frame}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(ord(person) + frame).integers(0, 255, (64, 32, 3), np.uint8)
+        cv2.imwrite(str(path), pixels)
+    flags = ["--data", f"folder:{tmp_path / 'people'}", "--out", str(tmp_path / "out"), "--max-clips", "2"]
+    assert main(["probe", "--checkpoint", str(folder), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "truth is left out on the test people: the data does not say where to look" in printed
+    assert "reward, log_prob: F_c was not fitted on people of these data" in printed
+    rows = json.loads((tmp_path / "out" / "probe.json").read_text())["rows"]
+    assert list(rows) == [name for name in ROWS if name != TRUTH]
+    assert all(row["reward"] is row["log_prob"] is row["hit_rate"] is None for row in rows.values())
+    assert all(row["R1"] is not None for row in rows.values())
+
+
+def test_one_person_with_most_clips_can_not_be_swapped(folder):
+    run = load_run(folder)
+    train = [tracklet for tracklet in run.data.train if tracklet.person in run.people[:2]]
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, train=train[1:]))
+    measured = measure(run)
+    assert any(
+        note.startswith("swapped is left out on the training people: one person") for note in measured.notes
+    )
+    assert set(measured.values[SWAPPED]) == {"R1", "mAP", "hit_rate"}
+    assert summarise(measured.values, measured.person)[SWAPPED]["reward"] is None
+
+
+def test_mistakes_are_explained(folder, tmp_path, capsys, monkeypatch):
+    for flags, message in (
+        (["--checkpoint", str(tmp_path)], "there is no checkpoint"),
+        (["--checkpoint", str(folder), "--data", "nothing"], "unknown data"),
+    ):
+        assert main(["probe", *flags]) == 2
+        assert f"a3d probe: error: {message}" in capsys.readouterr().err
+
+    with pytest.raises(ValueError, match="max_clips must be 1 or more, got 0"):
+        ProbeConfig(folder, max_clips=0)
+    run = load_run(folder)
+    empty = dataclasses.replace(run, data=dataclasses.replace(run.data, query=[]))
+    with pytest.raises(ValueError, match="no tracklets in its test half"):
+        measure(empty)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.probe.measure", interrupt)
+    out = tmp_path / "out"
+    assert main(["probe", "--checkpoint", str(folder), "--out", str(out)]) == 130
+    assert "stopped; nothing was written" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_without_decisions_there_is_nothing_to_probe(folder, tmp_path):
+    out = tmp_path / "one glimpse"
+    assert (
+        main(["train", "--preset", "tiny", "--steps", "1", "--attention.num-glimpses", "1", "--out", str(out)])
+        == 0
+    )
+    with pytest.raises(ValueError, match="1 glimpses: none is chosen"):
+        measure(load_run(out))
+    assert ProbeConfig(out / "checkpoint.pt").folder == out / "probe"
