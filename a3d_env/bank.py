@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3d_env.bins import BinGrid
+from a3d_env.bins import BinGrid, Size3
 
 
 @dataclass
@@ -105,6 +105,12 @@ class FeatureBank:
             frames=frames,
             truth_boxes=truth_boxes,
         )
+
+    def with_overview(self, counts: Size3 | None) -> "FeatureBank":
+        """Return the bank with another overview (`BinGrid.overview_counts`), of the same features."""
+        if counts == self.grid.overview_counts:
+            return self
+        return replace(self, grid=replace(self.grid, overview_counts=counts))
 
     def detached(self) -> "FeatureBank":
         """Return the same bank without the features' gradient history."""

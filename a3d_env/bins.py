@@ -1,6 +1,8 @@
 """BinGrid: all the 3D bins of a feature map, and what an action, a frame or a pixel has to do with them."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,14 +25,18 @@ class BinGrid:
         feature_size: L_g, H_g, W_g, the cells of the feature map.
         bin_size: L_a, H_a, W_a, the cells of a bin.
         clip_size: L, H, W, the frames and pixels of the clip behind the map.
+        overview_counts: how many bins along time, height and width an agent always sees, evenly spread; at most
+            all. None: no overview, as in the paper.
 
     Raises:
-        ValueError: a bin does not fit into the map, or the map is finer than the clip.
+        ValueError: a bin does not fit into the map, the map is finer than the clip, or an overview's count is
+            below 1.
     """
 
     feature_size: Size3 = (6, 16, 8)
     bin_size: Size3 = (4, 6, 3)
     clip_size: Size3 = (6, 256, 128)
+    overview_counts: Size3 | None = None
 
     def __post_init__(self) -> None:
         if any(not 1 <= b <= f for b, f in zip(self.bin_size, self.feature_size, strict=True)):
@@ -40,6 +46,10 @@ class BinGrid:
             )
         if any(f > c for f, c in zip(self.feature_size, self.clip_size, strict=True)):
             raise ValueError(f"a feature map of {self.feature_size} is finer than its clip {self.clip_size}")
+        if self.overview_counts is not None and (len(self.overview_counts) != 3 or min(self.overview_counts) < 1):
+            raise ValueError(
+                f"an overview is 3 counts (time, height, width) of 1 or more bins, got {self.overview_counts}"
+            )
 
     @property
     def positions(self) -> Size3:
@@ -55,7 +65,7 @@ class BinGrid:
     @property
     def centre(self) -> int:
         """The bin of the first glimpse: corner ceil((L_g - L_a) / 2), and so on (Algorithm 1)."""
-        return self.index([math.ceil((count - 1) / 2) for count in self.positions])
+        return self.index([_middle(count) for count in self.positions])
 
     @cached_property
     def corners(self) -> Tensor:
@@ -68,7 +78,20 @@ class BinGrid:
         steps = torch.tensor(self.positions) - 1
         return torch.where(steps > 0, 2 * self.corners / steps.clamp(min=1) - 1, 0.0)
 
-    def index(self, corner: list[int] | Size3) -> int:
+    @cached_property
+    def overview(self) -> Tensor:
+        """The bins that an agent always sees, int64 (K,); K = 0 without an overview.
+
+        Along each axis their corners are evenly spread from the first position to the last; a single one is the
+        centre's.
+        """
+        if self.overview_counts is None:
+            return torch.zeros(0, dtype=torch.long)
+        pairs = zip(self.overview_counts, self.positions, strict=True)
+        corners = [_spread(count, positions) for count, positions in pairs]
+        return torch.tensor([self.index(corner) for corner in itertools.product(*corners)])
+
+    def index(self, corner: Sequence[int]) -> int:
         """Return the number of the bin at a corner (time, height, width) in cells.
 
         Raises:
@@ -155,3 +178,16 @@ class BinGrid:
         scale = self.clip_size[axis] / self.feature_size[axis]
         start = self.corners[:, axis].numpy()
         return np.round(np.stack([start, start + self.bin_size[axis]], axis=1) * scale).astype(np.int64)
+
+
+def _middle(positions: int) -> int:
+    """Return the position of the first glimpse along an axis: the middle, or what comes after it."""
+    return math.ceil((positions - 1) / 2)
+
+
+def _spread(count: int, positions: int) -> list[int]:
+    """Return `count` of the positions along an axis, or all, evenly spread."""
+    count = min(count, positions)
+    if count == 1:
+        return [_middle(positions)]
+    return [round(number * (positions - 1) / (count - 1)) for number in range(count)]

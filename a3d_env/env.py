@@ -9,6 +9,7 @@ import torch
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import open_playable_bank
+from a3d_env.bins import Size3
 from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
 from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess, Episodes, Judgement
@@ -27,6 +28,7 @@ class Attention3DEnv(gymnasium.Env):
     | `bin` | (C_g,) | finite | mean feature of the current bin |
     | `hidden` | (256,) | [-1, 1] | h_t, the recurrent hidden state |
     | `location` | (3,) | [-1, 1] | the current bin: time, height, width |
+    | `overview` | (K C_g,) | finite | only with an overview: the mean features of its K bins, one after another |
 
     ## Action
     `Box(-1, 1, (3,), float32)`: where to look next, in the order time, height, width; -1 is the first
@@ -51,9 +53,12 @@ class Attention3DEnv(gymnasium.Env):
         glimpse: F_o, F_h and F_c; needed if `bank` is given, and in the folder if that is one.
         reward: the reward's name.
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
+        overview: how many bins along time, height and width every observation shows, as (2, 6, 4); by default
+            the bank's own (`BinGrid.overview_counts`), mostly none.
 
     Raises:
-        ValueError: an unknown or impossible reward, an unknown render mode, or a bank without its glimpse network.
+        ValueError: an unknown or impossible reward or overview, an unknown render mode, or a bank without its
+            glimpse network.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's own form)
@@ -64,10 +69,11 @@ class Attention3DEnv(gymnasium.Env):
         glimpse: GlimpseNetwork | None = None,
         reward: str = "identity",
         render_mode: str | None = None,
+        overview: Size3 | None = None,
     ):
-        self.process = make_process(bank, glimpse, reward)
+        self.process = make_process(bank, glimpse, reward, overview)
         self.render_mode = check_render_mode(render_mode)
-        self.observation_space = observation_space(self.process.bank.num_channels)
+        self.observation_space = observation_space(self.process)
         self.action_space = action_space()
         self.episodes: Episodes | None = None
 
@@ -80,6 +86,11 @@ class Attention3DEnv(gymnasium.Env):
     def num_decisions(self) -> int:
         """The steps of an episode: T - 1, but at least 1."""
         return self.process.num_decisions
+
+    @property
+    def overview_locations(self) -> torch.Tensor:
+        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
+        return self.process.overview_locations
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -133,9 +144,14 @@ class Attention3DEnv(gymnasium.Env):
 
 
 def make_process(
-    bank: FeatureBank | Path | str | None, glimpse: GlimpseNetwork | None, reward: str
+    bank: FeatureBank | Path | str | None,
+    glimpse: GlimpseNetwork | None,
+    reward: str,
+    overview: Size3 | None = None,
 ) -> AttentionProcess:
     """Return the process over a bank or a bank's folder, or over the playground where none is given.
+
+    An overview, if given, takes the place of the bank's own.
 
     Raises:
         ValueError: only one of the two is given, or they do not fit.
@@ -148,7 +164,7 @@ def make_process(
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
-    return AttentionProcess(bank, glimpse, reward)
+    return AttentionProcess(bank if overview is None else bank.with_overview(overview), glimpse, reward)
 
 
 def check_clips(clip: Any, count: int, name: str = 'options["clip"]') -> np.ndarray:

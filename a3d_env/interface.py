@@ -13,15 +13,22 @@ from backbone.glimpse import HIDDEN_SIZE
 FEATURE_BOUND = 1e6
 
 
-def observation_space(num_channels: int) -> spaces.Dict:
-    """Return the space of one observation: `bin` (C_g,), `hidden` (256,), `location` (3,), float32."""
-    return spaces.Dict(
-        {
-            "bin": spaces.Box(-FEATURE_BOUND, FEATURE_BOUND, (num_channels,), np.float32),
-            "hidden": spaces.Box(-1, 1, (HIDDEN_SIZE,), np.float32),
-            "location": spaces.Box(-1, 1, (3,), np.float32),
-        }
-    )
+def observation_space(process: AttentionProcess) -> spaces.Dict:
+    """Return the space of one observation, float32.
+
+    It is `bin` (C_g,), `hidden` (256,), `location` (3,) and, with an overview of K bins, `overview` (K C_g,). That
+    is flat, as stable-baselines3 warns of boxes with two axes.
+    """
+    num_channels, num_overview = process.bank.num_channels, len(process.overview)
+    parts: dict[str, spaces.Space] = {
+        "bin": spaces.Box(-FEATURE_BOUND, FEATURE_BOUND, (num_channels,), np.float32),
+        "hidden": spaces.Box(-1, 1, (HIDDEN_SIZE,), np.float32),
+        "location": spaces.Box(-1, 1, (3,), np.float32),
+    }
+    if num_overview:
+        shape = (num_overview * num_channels,)
+        parts["overview"] = spaces.Box(-FEATURE_BOUND, FEATURE_BOUND, shape, np.float32)
+    return spaces.Dict(parts)
 
 
 def action_space() -> spaces.Box:

@@ -25,6 +25,9 @@ class AttentionConfig:
     reward: str = "identity"
     """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses:
     the log_prob of each glimpse judged alone, averaged."""
+    overview: tuple[int, int, int] | None = None
+    """Show the agent so many bins along time, height and width, evenly spread over the clip, in every observation;
+    the pointer locator chooses by them. None: it sees only where it looks, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,17 @@ class AttentionProcess:
         self.glimpse = glimpse
         self.reward = get_reward(reward, glimpse.num_glimpses)
         self.locations = bank.grid.locations.to(bank.device)
+        self.overview = bank.grid.overview.to(bank.device)
 
     @property
     def num_decisions(self) -> int:
         """The steps of an episode: T - 1, as the first of the T bins is the centre, and 1 where T is 0 or 1."""
         return max(self.glimpse.num_glimpses - 1, 1)
+
+    @property
+    def overview_locations(self) -> Tensor:
+        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
+        return self.locations[self.overview]
 
     def start(self, clip: Tensor) -> Episodes:
         """Begin an episode on each of the clips, int64 (N,): with T > 0 the centre has been looked at."""
@@ -147,14 +156,18 @@ class AttentionProcess:
     def observe(self, episodes: Episodes) -> dict[str, Tensor]:
         """Return the observation: `bin` (N, C_g), `hidden` (N, 256) and `location` (N, 3), float32.
 
-        Where no glimpse was taken (T = 0) it shows the centre, and h_0 = 0.
+        Where no glimpse was taken (T = 0) it shows the centre, and h_0 = 0. With an overview of K bins, `overview`
+        (N, K C_g) is their features, one bin after another.
         """
         bins = self.current_bin(episodes)
-        return {
+        observation = {
             "bin": self.bank.bins[episodes.clip, bins],
             "hidden": self._hidden(episodes),
             "location": self.locations[bins],
         }
+        if len(self.overview):
+            observation["overview"] = self.bank.bins[episodes.clip[:, None], self.overview].flatten(1)
+        return observation
 
     def is_over(self, episodes: Episodes) -> bool:
         """Tell whether all T glimpses are taken; with T of 0 or 1, whether the step is."""

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from a3d_env.bank import FeatureBank
+from a3d_env.bins import Size3
 from a3d_env.env import check_clips, check_render_mode, make_process
 from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
 from a3d_env.process import AttentionProcess, Episodes
@@ -33,6 +34,7 @@ class Attention3DVectorEnv(VectorEnv):
         render_mode: as in `Attention3DEnv`; `render` draws every episode.
         clips: which clips of the bank episodes begin on; by default all. `options` can still choose others.
         episodes_per_clip: so many consecutive episodes begin on one clip, which the first of them draws.
+        overview: as in `Attention3DEnv`; it is the same for all banks.
 
     Attributes:
         finished: the episodes that ended last, all of them, with their T bins; None before.
@@ -53,6 +55,7 @@ class Attention3DVectorEnv(VectorEnv):
         render_mode: str | None = None,
         clips: np.ndarray | None = None,
         episodes_per_clip: int = 1,
+        overview: Size3 | None = None,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
@@ -63,11 +66,11 @@ class Attention3DVectorEnv(VectorEnv):
         self.num_envs = num_envs
         self.reward = reward
         self.episodes_per_clip = episodes_per_clip
-        self.process = make_process(bank, glimpse, reward)
+        self.process = make_process(bank, glimpse, reward, overview)
         self.render_mode = check_render_mode(render_mode)
         count = len(self.process.bank)
         self._clips = np.arange(count) if clips is None else check_clips(clips, count, "clips")
-        self.single_observation_space = observation_space(self.process.bank.num_channels)
+        self.single_observation_space = observation_space(self.process)
         self.single_action_space = action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -85,8 +88,23 @@ class Attention3DVectorEnv(VectorEnv):
         """The steps of an episode: T - 1, but at least 1."""
         return self.process.num_decisions
 
+    @property
+    def overview_locations(self) -> torch.Tensor:
+        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
+        return self.process.overview_locations
+
     def set_bank(self, bank: FeatureBank) -> None:
-        """Look at other clips, all of them, from the next `reset` on, which must follow."""
+        """Look at other clips, all of them, from the next `reset` on, which must follow; the overview stays.
+
+        Raises:
+            ValueError: the bank does not fit the glimpse network, or its map is too small for the overview.
+        """
+        bank = bank.with_overview(self.process.bank.grid.overview_counts)
+        if len(bank.grid.overview) != len(self.process.overview):
+            raise ValueError(
+                f"the overview has {len(bank.grid.overview)} bins in the other bank's {bank.grid.positions} "
+                f"positions, before {len(self.process.overview)}: observations would have another shape"
+            )
         self.process = AttentionProcess(bank, self.glimpse, self.reward)
         self._clips = np.arange(len(bank))
         self.episodes = None

@@ -10,7 +10,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.control_algorithm import ControlAlgorithm, ControlPolicy
-from agents.policy import AttentionPolicy, HiddenState
+from agents.locator import HiddenState
+from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 
 
@@ -64,11 +65,12 @@ def make(
     Args:
         name: a name of `ALGORITHMS`.
         env: the environment, as a stable-baselines3 VecEnv.
-        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`.
+        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; its `locator="pointer"`
+            gets the environment's `overview_locations`.
         overrides: settings of the algorithm, over the entry's defaults.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or a pointer without an overview.
         TypeError: a setting that the algorithm or its policy does not have.
     """
     if name not in ALGORITHMS:
@@ -79,6 +81,7 @@ def make(
         settings.setdefault("n_steps", env.get_attr("num_decisions")[0])
     if name == "ppo":
         settings.setdefault("batch_size", settings["n_steps"] * env.num_envs)
-    return entry.build(
-        entry.policy, env, policy_kwargs={**entry.policy_kwargs, **(policy_kwargs or {})}, **settings
-    )
+    policy_kwargs = {**entry.policy_kwargs, **(policy_kwargs or {})}
+    if policy_kwargs.get("locator") == "pointer":
+        policy_kwargs.setdefault("overview_locations", env.get_attr("overview_locations")[0].tolist())
+    return entry.build(entry.policy, env, policy_kwargs=policy_kwargs, **settings)

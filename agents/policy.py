@@ -1,32 +1,33 @@
 """The Gaussian policy with fixed variance, F_a, and the value baseline V, for stable-baselines3 algorithms."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
+
+from agents.locator import HiddenState, HiddenStateAndOverview, Locator, build_locator
+from backbone.glimpse import HIDDEN_SIZE
 
 PAPER_VARIANCE = 0.03
 
 
-class HiddenState(BaseFeaturesExtractor):
-    """Take h_t out of the observation: it already includes the current bin and its location."""
+class ActorAndCritic(MlpExtractor):
+    """F_a takes all features, [h_t] or [h_t, overview]; V's layers take h_t alone."""
 
-    def __init__(self, observation_space: gymnasium.spaces.Dict):
-        super().__init__(observation_space, features_dim=observation_space["hidden"].shape[0])  # type: ignore[index]
-
-    def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """Return the hidden state, (N, 256)."""
-        return observation["hidden"]
+    def forward_critic(self, features: Tensor) -> Tensor:
+        """(N, 256 and more) -> V's last layer but one, (N, ...)."""
+        return super().forward_critic(features[:, :HIDDEN_SIZE])
 
 
 class AttentionPolicy(ActorCriticPolicy):
-    """Equation 5: a_t ~ N(F_a(h_t), variance I), with F_a = tanh of one layer; V(h_t) with a layer between.
+    """Equation 5: a_t ~ N(F_a, variance I), with a locator F_a; V(h_t) with a layer between.
 
     The variance is a buffer: it is saved, moves between devices and is never trained. Log-probabilities are of
     the sample before it is clipped to the action space.
@@ -34,7 +35,13 @@ class AttentionPolicy(ActorCriticPolicy):
     Args:
         variance: of each coordinate, in [-1, 1] coordinates. The paper's is 0.03.
         value_layers: the sizes of V's hidden layers.
+        locator: F_a: `linear`, tanh of one layer on h_t (the paper's), or `pointer`, which points at the bins of
+            an overview (`agents.locator`).
+        overview_locations: the environment's, (K, 3), for the pointer; `agents.make` gives them.
         kwargs: as in `ActorCriticPolicy`.
+
+    Raises:
+        ValueError: a variance that is not above 0, unknown locator, or a pointer without an overview.
     """
 
     def __init__(
@@ -42,20 +49,32 @@ class AttentionPolicy(ActorCriticPolicy):
         *args: Any,
         variance: float = PAPER_VARIANCE,
         value_layers: tuple[int, ...] = (256,),
+        locator: Locator = "linear",
+        overview_locations: Sequence[Sequence[float]] = (),
         **kwargs: Any,
     ):
         if not 0 < variance < math.inf:
             raise ValueError(f"the policy's variance must be above 0 and finite, got {variance}")
         self.variance = variance
         self.value_layers = value_layers
-        kwargs.setdefault("features_extractor_class", HiddenState)
+        self.locator = locator
+        self.overview_locations = overview_locations
+        extractor = HiddenStateAndOverview if locator == "pointer" else HiddenState
+        kwargs.setdefault("features_extractor_class", extractor)
         kwargs.setdefault("activation_fn", nn.ReLU)
         kwargs["net_arch"] = {"pi": [], "vf": list(value_layers)}
         super().__init__(*args, **kwargs)
 
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = ActorAndCritic(HIDDEN_SIZE, self.net_arch, self.activation_fn, self.device)
+
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        self.action_net = nn.Sequential(self.action_net, nn.Tanh())
+        assert isinstance(self.observation_space, spaces.Dict)
+        assert isinstance(self.action_net, nn.Linear)
+        self.action_net = build_locator(
+            self.locator, self.action_net, self.observation_space, self.overview_locations
+        )
         size = self.log_std.shape
         del self.log_std
         self.register_buffer("log_std", torch.full(size, 0.5 * math.log(self.variance)))
@@ -66,17 +85,24 @@ class AttentionPolicy(ActorCriticPolicy):
             **self.optimizer_kwargs,
         )
 
-    def evaluate_hidden(self, hidden: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate_hidden(
+        self, hidden: Tensor, actions: Tensor, overview: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return log pi(a | h) and V(h) for hidden states that may carry a gradient; V's stops here.
 
         Args:
             hidden: float (N, 256).
             actions: float (N, 3), as sampled, not clipped.
+            overview: what the observations show of it, float (N, K C_g); only a pointer looks at it.
 
         Returns:
             Two float tensors (N,).
         """
-        log_prob = self._get_action_dist_from_latent(hidden).log_prob(actions)
+        features = hidden
+        if isinstance(self.features_extractor, HiddenStateAndOverview):
+            assert overview is not None
+            features = self.features_extractor({"hidden": hidden, "overview": overview})
+        log_prob = self._get_action_dist_from_latent(features).log_prob(actions)
         value = self.value_net(self.mlp_extractor.forward_critic(hidden.detach()))
         return log_prob, value.squeeze(1)
 
@@ -89,4 +115,10 @@ class AttentionPolicy(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         del data["net_arch"]
-        return {**data, "variance": self.variance, "value_layers": self.value_layers}
+        return {
+            **data,
+            "variance": self.variance,
+            "value_layers": self.value_layers,
+            "locator": self.locator,
+            "overview_locations": self.overview_locations,
+        }

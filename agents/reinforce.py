@@ -144,7 +144,10 @@ class REINFORCE(OnPolicyAlgorithm):
         advantages = self._advantages()
 
         hidden = self._hidden_states()
-        log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1))
+        overview = None
+        if self.policy.locator == "pointer":
+            overview = self._by_episode(self.rollout_buffer.observations["overview"]).flatten(0, 1)
+        log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1), overview)
         log_prob = log_prob.view_as(advantages)
         policy_loss = -(advantages * log_prob).sum(1).mean()  # equation 13, to be minimised
         value_loss = functional.mse_loss(values, returns.flatten())

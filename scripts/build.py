@@ -35,7 +35,8 @@ def build_representation(config: TrainConfig, num_identities: int) -> Representa
 def build_grid(config: TrainConfig, representation: Representation) -> BinGrid:
     """Return the bins of the representation's feature maps."""
     clip_size = (config.load.num_frames, config.load.height, config.load.width)
-    return BinGrid(representation.backbone.feature_size(*clip_size), config.attention.bin_size, clip_size)
+    feature_size = representation.backbone.feature_size(*clip_size)
+    return BinGrid(feature_size, config.attention.bin_size, clip_size, config.attention.overview)
 
 
 def build_environment(config: TrainConfig, representation: Representation, grid: BinGrid) -> VecMonitor:
@@ -74,7 +75,10 @@ def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
     """Return those of the policy's settings, besides the learning rate, that the agent of that name has."""
     if agent not in agents.ALGORITHMS or agents.ALGORITHMS[agent].policy is not AttentionPolicy:
         return {}
-    settings = {"normalize_advantage": policy.normalize_advantage, "policy_kwargs": {"variance": policy.variance}}
+    settings: dict[str, Any] = {
+        "normalize_advantage": policy.normalize_advantage,
+        "policy_kwargs": {"variance": policy.variance, "locator": policy.locator},
+    }
     if agents.ALGORITHMS[agent].build is REINFORCE:
         settings |= {"baseline": policy.baseline, "gradient_to_glimpse": policy.gradient_to_glimpse}
     return settings

@@ -10,6 +10,7 @@ import dacite
 
 from a3d_env.process import AttentionConfig
 from agents.features import JointConfig
+from agents.locator import Locator
 from agents.policy import PAPER_VARIANCE
 from agents.reinforce import Baseline
 from backbone.data import DataConfig
@@ -27,6 +28,9 @@ class PolicyConfig:
     """Of F_a and V (or of the algorithm, whatever it trains)."""
     variance: float = PAPER_VARIANCE
     """Of the Gaussian policy, in [-1, 1] coordinates; algorithms that learn their own ignore it."""
+    locator: Locator = "linear"
+    """F_a: one layer on the hidden state, or a pointer at the bins of an overview (attention.overview) by what is
+    in them; algorithms with a policy network of their own ignore it."""
     normalize_advantage: bool = False
     """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
     baseline: Baseline = "value"

@@ -56,6 +56,8 @@ class PolicyRunConfig:
     """Of weights, episodes and exploration; which clips are held out does not depend on it."""
     reward: str = "log_prob"
     """identity (equation 7), log_prob, margin, rank or glimpses."""
+    overview: tuple[int, int, int] | None = None
+    """Bins along time, height and width that the agent always sees; by default those of the bank's run, if any."""
     held_out: float = 0.25
     """Share of the tracklets whose clips are not trained on, and scored."""
     device: str = "cpu"
@@ -78,7 +80,7 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
     """
     if (config.out / POLICY).exists():
         raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
-    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward)
+    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview)
     process = probe.process
     if process.glimpse.num_glimpses < 2:
         raise ValueError(

@@ -51,6 +51,29 @@ def test_locations_run_from_minus_one_to_one():
     torch.testing.assert_close(grid.locations[grid.index([0, 5, 3])], torch.tensor([0, 0, 0.2]))
 
 
+@pytest.mark.parametrize(
+    ("counts", "corners"),
+    [
+        # of 3 x 11 x 6 positions; 5 / 3 and 10 / 3 are rounded
+        ((2, 6, 4), [[0, 2], [0, 2, 4, 6, 8, 10], [0, 2, 3, 5]]),
+        ((1, 3, 1), [[1], [0, 5, 10], [3]]),  # one: the centre
+        ((9, 2, 6), [[0, 1, 2], [0, 10], [0, 1, 2, 3, 4, 5]]),  # no more than there are
+    ],
+)
+def test_an_overview_is_spread_evenly(counts, corners):
+    grid = BinGrid(overview_counts=counts)
+    expected = [[time, height, width] for time in corners[0] for height in corners[1] for width in corners[2]]
+    assert grid.overview.dtype == torch.int64
+    assert grid.corners[grid.overview].tolist() == expected
+
+
+def test_without_counts_the_overview_is_empty():
+    assert BinGrid().overview.shape == (0,)
+    for counts in ((2, 0, 4), (2, 6), (-1, 6, 4)):
+        with pytest.raises(ValueError, match=r"an overview is 3 counts"):
+            BinGrid(overview_counts=counts)
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 def test_nearest_is_the_nearest_of_all(grid):
     action = 3 * torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 1.5  # a third lie outside

@@ -20,11 +20,12 @@ def env(played):
     return Attention3DEnv(*played, render_mode="rgb_array")
 
 
+@pytest.mark.parametrize("overview", [None, (2, 6, 4)])
 @pytest.mark.parametrize("num_glimpses", [0, 1, 4])
 @pytest.mark.parametrize("check", [check_env, check_env_of_stable_baselines3])
-def test_checkers_find_nothing(check, num_glimpses):
+def test_checkers_find_nothing(check, num_glimpses, overview):
     bank, glimpse = playground(num_glimpses=num_glimpses)
-    env = gymnasium.make(ENV_ID, bank=bank, glimpse=glimpse, render_mode="rgb_array")
+    env = gymnasium.make(ENV_ID, bank=bank, glimpse=glimpse, render_mode="rgb_array", overview=overview)
     check(env.unwrapped)  # a warning would be an error here
 
 
@@ -48,6 +49,12 @@ def test_spaces(random_case):
         "location": ((3,), np.float32),
     }
     assert env.action_space == gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    with_overview = Attention3DEnv(*random_case(num_channels=2048), overview=(2, 6, 4))
+    assert with_overview.observation_space["overview"].shape == (48 * 2048,)
+    assert with_overview.overview_locations.shape == (48, 3)
+    assert env.overview_locations.shape == (0, 3)
+    with pytest.raises(ValueError, match="an overview is 3 counts"):
+        Attention3DEnv(*random_case(), overview=(0, 6, 4))
 
 
 def test_make_takes_a_bank_and_a_network(random_case):
@@ -113,6 +120,7 @@ def test_the_seed_draws_the_clips(env):
 
 
 def test_observations_share_no_memory(env):
+    env = Attention3DEnv(env.process.bank, env.glimpse, overview=(2, 6, 4))
     observations = [env.reset(seed=0)[0], *(env.step(np.zeros(3, dtype=np.float32))[0] for _ in range(3))]
     kept = [{name: value.copy() for name, value in observation.items()} for observation in observations]
     arrays = [value for observation in observations for value in observation.values()]

@@ -86,6 +86,20 @@ def test_observation_is_of_the_current_bin(random_case):
     assert (len(episodes), episodes.num_glimpses) == (2, 2)
 
 
+@pytest.mark.parametrize("num_glimpses", [0, 1, 4])
+def test_the_overview_is_always_in_sight(random_case, num_glimpses):
+    grid = BinGrid(overview_counts=(2, 3, 1))
+    process = AttentionProcess(*random_case(num_glimpses=num_glimpses, grid=grid))
+    expected_bins = [grid.index([time, height, 3]) for time in (0, 2) for height in (0, 5, 10)]
+    assert process.overview_locations.tolist() == grid.locations[expected_bins].tolist()
+    episodes = process.start(torch.tensor([1, 3]))
+    while not process.is_over(episodes):
+        episodes = process.look(episodes, torch.tensor([0, 197]))
+        shown = process.observe(episodes)["overview"]
+        assert torch.equal(shown.view(2, 6, 5), process.bank.bins[[1, 3]][:, expected_bins])
+    assert AttentionProcess(*random_case()).overview_locations.shape == (0, 3)
+
+
 def test_without_glimpses_the_centre_is_shown_and_only_the_global_feature_is_judged(random_case):
     bank, glimpse = random_case(num_glimpses=0)
     process = AttentionProcess(bank, glimpse, "log_prob")

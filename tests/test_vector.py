@@ -6,6 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
+from a3d_env.bins import BinGrid
 from a3d_env.env import Attention3DEnv
 from a3d_env.vector import Attention3DVectorEnv
 
@@ -20,11 +21,18 @@ def assert_same(batched, singles):
 
 
 @pytest.mark.parametrize("num_envs", [1, 2, 7, 64])
+@pytest.mark.parametrize("reward", ["log_prob", "glimpses"])
+@pytest.mark.parametrize("overview", [None, (2, 3, 2)])
 @pytest.mark.parametrize(("num_channels", "num_glimpses"), [(19, 4), (2048, 4), (19, 1), (19, 0)])
-def test_batched_is_single_bit_for_bit_with_seeds_and_autoreset(random_case, num_envs, num_channels, num_glimpses):
-    parts = *random_case(num_channels, 3, num_glimpses, num_identities=101), "log_prob"
+def test_batched_is_single_bit_for_bit_with_seeds_and_autoreset(
+    random_case, num_envs, reward, overview, num_channels, num_glimpses
+):
+    if num_glimpses == 0 and reward == "glimpses":
+        pytest.skip("there is no glimpse to reward")
+    parts = *random_case(num_channels, 3, num_glimpses, num_identities=101), reward
     length = max(num_glimpses - 1, 1)
-    vector, singles = Attention3DVectorEnv(num_envs, *parts), [Attention3DEnv(*parts) for _ in range(num_envs)]
+    vector = Attention3DVectorEnv(num_envs, *parts, overview=overview)
+    singles = [Attention3DEnv(*parts, overview=overview) for _ in range(num_envs)]
     observation, info = vector.reset(seed=5)
     starts = [env.reset(seed=5 + number) for number, env in enumerate(singles)]
     assert_same(observation, [start[0] for start in starts])
@@ -50,13 +58,14 @@ def test_batched_is_single_bit_for_bit_with_seeds_and_autoreset(random_case, num
 
 
 def test_make_vec():
-    env = gymnasium.make_vec("a3d_env:A3D/Attention3D-v0", num_envs=3, render_mode="rgb_array")
+    env = gymnasium.make_vec("a3d_env:A3D/Attention3D-v0", num_envs=3, render_mode="rgb_array", overview=(2, 6, 4))
     assert isinstance(env, Attention3DVectorEnv)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert env.spec.id == "A3D/Attention3D-v0"
     observation, _ = env.reset(seed=0)
     assert observation in env.observation_space
     assert env.observation_space["bin"].shape == (3, 19)
+    assert env.observation_space["overview"].shape == (3, 48 * 19)
     assert [picture.ndim for picture in env.render()] == [3, 3, 3]
     env.close()
 
@@ -141,6 +150,20 @@ def test_set_bank_asks_for_a_reset(played, random_case):
     assert env.process.reward.__name__ == "margin"
     with pytest.raises(ValueError, match="the glimpse network takes 19"):
         env.set_bank(random_case(num_channels=4)[0])
+
+
+def test_the_overview_stays_when_the_bank_changes(played, random_case):
+    env = Attention3DVectorEnv(2, *played, overview=(2, 6, 4))
+    other = random_case(num_channels=19, num_clips=3, num_identities=8)[0]
+    env.set_bank(other)
+    observation, _ = env.reset(options={"clip": 2})
+    assert observation in env.observation_space
+    bins = other.bins[2, env.process.overview].flatten().numpy()
+    np.testing.assert_array_equal(observation["overview"], np.stack([bins, bins]))
+    small = random_case(num_channels=19, num_identities=8, grid=BinGrid((3, 7, 5), (2, 3, 2), (6, 128, 64)))[0]
+    with pytest.raises(ValueError, match=r"the overview has 40 bins in .*\(2, 5, 4\) positions, before 48"):
+        env.set_bank(small)
+    assert env.process.bank.tracklet == other.tracklet
 
 
 def test_finished_holds_the_last_episodes(played):

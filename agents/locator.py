@@ -1,0 +1,137 @@
+"""F_a, by name: from what the agent knows to where it looks next."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import gymnasium
+import torch
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backbone.glimpse import HIDDEN_SIZE
+
+Locator = Literal["linear", "pointer"]
+
+KEY_SIZE = 64
+
+
+class LinearLocator(nn.Sequential):
+    """Equation 5's mean, as in the paper: tanh of one layer on the hidden state.
+
+    Args:
+        layer: 256 -> 3.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__(layer, nn.Tanh())
+
+
+class PointerLocator(nn.Module):
+    """Point at the bins of an overview: the mean is where they are, weighed by how promising each one looks.
+
+    | what | how |
+    |---|---|
+    | key of a bin | ReLU(fc [its feature, its location] -> 64) |
+    | query | fc h_t -> 64 |
+    | score of a bin | key . query / 8 + fc key -> 1 |
+    | mean | softmax(scores) @ locations, inside [-1, 1]^3 |
+
+    The key tells what is in a bin, by layers of its own. One part of the score says whether that is worth a look
+    at all, the other whether it still is after h_t.
+
+    Args:
+        num_channels: C_g.
+        overview_locations: of the overview's bins, float (K, 3).
+    """
+
+    locations: Tensor
+
+    def __init__(self, num_channels: int, overview_locations: Tensor):
+        super().__init__()
+        self.key = nn.Linear(num_channels + 3, KEY_SIZE)
+        self.query = nn.Linear(HIDDEN_SIZE, KEY_SIZE)
+        self.worth = nn.Linear(KEY_SIZE, 1)
+        self.register_buffer("locations", overview_locations.clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[h_t, overview], (N, 256 + K C_g) -> mean, (N, 3)."""
+        hidden, overview = features[:, :HIDDEN_SIZE], features[:, HIDDEN_SIZE:]
+        bins = overview.unflatten(1, (len(self.locations), -1))  # (N, K, C_g)
+        located = torch.cat([bins, self.locations.expand(len(bins), -1, -1)], dim=2)
+        keys = functional.relu(self.key(located))  # (N, K, 64)
+        match = (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE)
+        scores = match + self.worth(keys).squeeze(2)  # (N, K)
+        return scores.softmax(1) @ self.locations
+
+
+def build_locator(
+    name: str,
+    layer: nn.Linear,
+    observation_space: gymnasium.spaces.Dict,
+    overview_locations: Sequence[Sequence[float]] | Tensor,
+) -> nn.Module:
+    """Return the locator of that name.
+
+    Args:
+        name: linear or pointer.
+        layer: the linear one's, 256 -> 3, initialised.
+        observation_space: the environment's.
+        overview_locations: of the overview's bins, (K, 3); with K = 0 there is none.
+
+    Raises:
+        ValueError: unknown name, nothing to point at, or locations of another overview than the observations'.
+    """
+    if name not in get_args(Locator):
+        raise ValueError(f"unknown locator {name!r}; known: {', '.join(get_args(Locator))}")
+    if name == "linear":
+        return LinearLocator(layer)
+    if len(overview_locations) == 0:
+        raise ValueError(
+            "the locator 'pointer' points at the bins of an overview: make the environment with one, as overview="
+            "(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
+        )
+    locations = torch.as_tensor(overview_locations, dtype=torch.float32)
+    (num_channels,), (seen,) = (observation_space[part].shape for part in ("bin", "overview"))  # type: ignore[misc]
+    if locations.shape != (seen // num_channels, 3):
+        raise ValueError(
+            f"the observations' overview has {seen // num_channels} bins, so that overview_locations has to be "
+            f"({seen // num_channels}, 3), got {tuple(locations.shape)}"
+        )
+    return PointerLocator(num_channels, locations)
+
+
+class HiddenState(BaseFeaturesExtractor):
+    """Take h_t out of the observation: it already includes the current bin and its location."""
+
+    def __init__(self, observation_space: gymnasium.spaces.Dict):
+        super().__init__(observation_space, features_dim=observation_space["hidden"].shape[0])  # type: ignore[index]
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the hidden state, (N, 256)."""
+        return observation["hidden"]
+
+
+class HiddenStateAndOverview(BaseFeaturesExtractor):
+    """Take [h_t, overview] out of the observation."""
+
+    def __init__(self, observation_space: gymnasium.spaces.Dict):
+        parts = observation_space.spaces
+        if "overview" not in parts:
+            raise ValueError(
+                "the observations have no overview for the locator 'pointer': make the environment with one, as "
+                "overview=(2, 6, 4)"
+            )
+        size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
+        super().__init__(observation_space, size)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the features, (N, 256 + K C_g).
+
+        Raises:
+            ValueError: the observation shows no overview.
+        """
+        if "overview" not in observation:
+            raise ValueError("the policy was trained with an overview, and this observation shows none")
+        return torch.cat([observation["hidden"], observation["overview"]], dim=1)

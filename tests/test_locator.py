@@ -1,0 +1,181 @@
+"""The pointer against its formula written out, in every algorithm, and on the playground."""
+
+import io
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.nn import functional
+
+import agents
+from a3d_env.env import Attention3DEnv
+from a3d_env.playground import playground
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents.controls import random_agent
+from agents.locator import PointerLocator
+from agents.policy import AttentionPolicy
+from agents.reinforce import REINFORCE
+from agents.rollout import follow
+
+OVERVIEW = (2, 6, 4)
+POINTER = {"locator": "pointer", "variance": 0.2}
+ON_POLICY = ["reinforce", "a2c", "ppo"]
+
+
+def make_env(num_envs=8, overview=OVERVIEW, *, glimpse_learns=False, **settings):
+    bank, glimpse = playground()
+    glimpse.requires_grad_(glimpse_learns)
+    return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, overview=overview, **settings))
+
+
+def pointed_at(weights, hidden, bins, locations):
+    """The mean of one episode, bin by bin: hidden (256,), bins (K, C_g), locations (K, 3)."""
+    query = weights["query.weight"] @ hidden + weights["query.bias"]
+    scores = []
+    for feature, location in zip(bins, locations, strict=True):
+        key = weights["key.weight"] @ torch.cat([feature, location]) + weights["key.bias"]
+        key = key.clamp(min=0)
+        scores.append(key @ query / 8 + weights["worth.weight"][0] @ key + weights["worth.bias"][0])
+    shares = functional.softmax(torch.stack(scores), dim=0)
+    return sum(share * location for share, location in zip(shares, locations, strict=True))
+
+
+def test_the_mean_is_the_formulas():
+    torch.manual_seed(0)
+    locations = torch.rand(7, 3) * 2 - 1
+    locator, hidden, bins = PointerLocator(5, locations), torch.randn(4, 256), 3 * torch.randn(4, 7, 5)
+    mean = locator(torch.cat([hidden, bins.flatten(1)], dim=1))
+    for number in range(4):
+        expected = pointed_at(locator.state_dict(), hidden[number], bins[number], locations)
+        torch.testing.assert_close(mean[number], expected)
+    assert mean.std(0).min() > 0.005
+    assert {name: tuple(value.shape) for name, value in locator.state_dict().items()} == {
+        "locations": (7, 3), "key.weight": (64, 8), "key.bias": (64,), "query.weight": (64, 256),
+        "query.bias": (64,), "worth.weight": (1, 64), "worth.bias": (1,),
+    }  # fmt: skip
+
+
+def test_the_policys_mean_is_the_pointers_and_its_value_is_of_the_hidden_state_alone():
+    env = make_env()
+    policy = agents.make("a2c", env, policy_kwargs=POINTER, seed=0).policy
+    seen = {name: torch.as_tensor(value) for name, value in env.reset().items()}
+    values, log_prob, _ = policy.evaluate_actions(seen, torch.zeros(8, 3))
+    mean, locations = policy.get_distribution(seen).distribution.mean, env.vector_env.overview_locations
+    for number in range(8):
+        bins = seen["overview"][number].view(48, 19)
+        expected = pointed_at(policy.action_net.state_dict(), seen["hidden"][number], bins, locations)
+        torch.testing.assert_close(mean[number], expected)
+    own_log_prob, own_values = policy.evaluate_hidden(seen["hidden"], torch.zeros(8, 3), seen["overview"])
+    torch.testing.assert_close(own_log_prob, log_prob)
+    torch.testing.assert_close(own_values, values.squeeze(1))
+    elsewhere = {**seen, "overview": torch.randn_like(seen["overview"])}
+    assert torch.equal(policy.predict_values(elsewhere), policy.predict_values(seen))
+    assert not torch.equal(policy.get_distribution(elsewhere).distribution.mean, mean)
+    assert set(policy.state_dict()) >= {"action_net.locations", "action_net.key.weight", "log_std"}
+    trained = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+    assert trained == {id(p) for p in policy.parameters()}
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_every_on_policy_algorithm_points_saves_and_loads(name, tmp_path):
+    env = make_env()
+    agent = agents.make(name, env, policy_kwargs=POINTER, seed=0, learning_rate=0.01)
+    before = {key: value.clone() for key, value in agent.policy.state_dict().items()}
+    agent.learn(96)
+    changed = {key for key, value in agent.policy.state_dict().items() if not torch.equal(value, before[key])}
+    assert {f"action_net.{layer}.weight" for layer in ("key", "query", "worth")} <= changed
+    assert "action_net.locations" not in changed
+
+    seen = env.reset()
+    action = agent.predict(seen, deterministic=True)[0]
+    agent.save(tmp_path / "agent")
+    loaded = type(agent).load(tmp_path / "agent", env=env)
+    np.testing.assert_array_equal(loaded.predict(seen, deterministic=True)[0], action)
+    loaded.learn(24)
+
+    buffer = io.BytesIO()
+    torch.save(agent.get_parameters(), buffer)
+    other = agents.make(name, env, policy_kwargs=POINTER, seed=1)
+    other.set_parameters(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
+    np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], action)
+    agent.policy.save(tmp_path / "policy")
+    own = AttentionPolicy.load(tmp_path / "policy")
+    np.testing.assert_array_equal(own.predict(seen, deterministic=True)[0], action)
+
+
+def test_the_gradient_reaches_the_pointer_and_the_glimpse_network():
+    env = make_env(glimpse_learns=True)
+    agent = agents.make("reinforce", env, policy_kwargs=POINTER, seed=0)
+    agent.learn(24)
+    glimpse = env.vector_env.glimpse
+    for module in (agent.policy.action_net, glimpse.embed_observation, glimpse.embed_hidden):
+        for name, parameter in module.named_parameters():
+            # softmax does not see what is added to all scores
+            assert parameter.grad.abs().sum() > 0 or name == "worth.bias", name
+
+
+def test_a_single_environment_is_pointed_at_as_one_of_many():
+    bank, glimpse = playground()
+    single = Attention3DEnv(bank, glimpse, overview=OVERVIEW)
+    agent = agents.make("reinforce", DummyVecEnv([lambda: single]), policy_kwargs=POINTER, seed=0)
+    vector = Attention3DVectorEnv(5, bank, glimpse, overview=OVERVIEW)
+    together = agent.predict(vector.reset(options={"clip": np.arange(5)})[0], deterministic=True)[0]
+    for clip in range(5):
+        alone = agent.predict(single.reset(options={"clip": clip})[0], deterministic=True)[0]
+        np.testing.assert_allclose(alone, together[clip], atol=1e-6)
+    agent.learn(6)
+
+
+def test_the_pointer_learns_where_to_look():
+    env = make_env(128, reward="glimpses", episodes_per_clip=8)
+    agent = agents.make(
+        "reinforce", env, seed=0, learning_rate=3e-3, baseline="clip", normalize_advantage=True,
+        policy_kwargs={"locator": "pointer", "variance": 0.1},
+    )  # fmt: skip
+    process, clips = env.vector_env.process, torch.arange(64)
+
+    def hit_rate(who) -> float:
+        bins = follow(who, process, clips).bins[:, 1:]
+        return process.bank.hits[clips[:, None].numpy(), bins.numpy()].mean()
+
+    agent.learn(30_000)
+    assert hit_rate(agent) > 0.9
+    assert hit_rate(random_agent()) < 0.4
+
+
+def test_a_pointer_needs_an_overview_and_its_locations():
+    with pytest.raises(ValueError, match=r"no overview for the locator 'pointer'.*overview=\(2, 6, 4\)"):
+        agents.make("reinforce", make_env(overview=None), policy_kwargs=POINTER)
+    with pytest.raises(ValueError, match=r"give the policy the environment's overview_locations"):
+        A2C(AttentionPolicy, make_env(), policy_kwargs=POINTER)
+    with pytest.raises(ValueError, match=r"overview has 48 bins, so that overview_locations has to be \(48, 3\)"):
+        A2C(AttentionPolicy, make_env(), policy_kwargs={**POINTER, "overview_locations": [[0, 0, 0]]})
+    with pytest.raises(ValueError, match="unknown locator 'eye'; known: linear, pointer"):
+        agents.make("reinforce", make_env(), policy_kwargs={"locator": "eye"})
+    agent = agents.make("reinforce", make_env(), policy_kwargs=POINTER)
+    with pytest.raises(ValueError, match="this observation shows none"):
+        agent.predict(make_env(overview=None).reset())
+
+
+def test_a_linear_locator_does_not_mind_an_overview():
+    states = []
+    for overview in (OVERVIEW, None):
+        agent = agents.make("reinforce", make_env(overview=overview), seed=0)
+        states.append(agent.learn(48).policy.state_dict())
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_gymnasiums_makers_take_an_overview():
+    env = gymnasium.make("a3d_env:A3D/Attention3D-v0", overview=OVERVIEW)
+    agent = REINFORCE(
+        AttentionPolicy,
+        env,
+        policy_kwargs={**POINTER, "overview_locations": env.unwrapped.overview_locations.tolist()},
+    )
+    agent.learn(6)
