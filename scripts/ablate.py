@@ -21,9 +21,12 @@ from typing import Literal
 
 import tyro
 
+from scripts.ablation_cost import NAME as COST
+from scripts.ablation_cost import TITLE as COST_TITLE
+from scripts.ablation_cost import report_cost
 from scripts.ablation_report import main_table, make_report, write_report
 from scripts.ablation_runs import Failure, Plan, make_plan, missing_tasks, run_all
-from scripts.ablation_tables import FULL, TABLES, Table, recipes
+from scripts.ablation_tables import FULL, TABLES, recipes
 from scripts.config import TrainConfig
 from scripts.train_joint import read_arguments, say
 
@@ -61,8 +64,8 @@ class AblateConfig:
     @property
     def folder(self) -> Path:
         """Where runs and reports go."""
-        name = "ablations" if self.table == "all" else TABLES[self.table].name
-        return self.out or Path("runs") / name
+        names = {"all": "ablations", "9": COST} | {name: table.name for name, table in TABLES.items()}
+        return self.out or Path("runs") / names[self.table]
 
     @property
     def names(self) -> list[str]:
@@ -70,7 +73,7 @@ class AblateConfig:
         return [name.strip() for name in self.rows.split(",") if name.strip()]
 
 
-def base_settings(arguments: AblateConfig, flags: list[str], table: Table) -> TrainConfig:
+def base_settings(recipe: str | None, flags: list[str]) -> TrainConfig:
     """Return the settings that a table's rows change.
 
     Raises:
@@ -78,7 +81,6 @@ def base_settings(arguments: AblateConfig, flags: list[str], table: Table) -> Tr
     """
     if "--resume" in flags:
         raise ValueError("--resume is not needed: the same command goes on where it was interrupted")
-    recipe = table.recipe or arguments.recipe
     if recipe is not None:
         if recipes() is None:
             raise ValueError("this version has no recipes")
@@ -94,21 +96,19 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
     """
     if arguments.table == "levers" and arguments.recipe not in (None, "strong"):
         raise ValueError(f"levers are those of the recipe strong, got --recipe {arguments.recipe}")
-    chosen = list(TABLES) if arguments.table == "all" else [arguments.table]
+    chosen = [TABLES[name] for name in TABLES if arguments.table in (name, "all")]
     plans = []
-    for name in chosen:
-        table = TABLES[name]
-        other_base = table.recipe is not None and arguments.table == "all" and arguments.recipe != table.recipe
-        if arguments.table == "all" and table.recipe and recipes() is None:
-            say(f"{table.title}: left out, this version has no recipes")
-            continue
+    for table in chosen:
+        recipe = table.recipe or arguments.recipe
+        # Beside tables of another recipe, the base of this one goes into a folder of its own.
+        shares_base = arguments.table != "all" or recipe == arguments.recipe
         plans.append(
             make_plan(
                 table,
-                base_settings(arguments, flags, table),
+                base_settings(recipe, flags),
                 arguments.folder,
                 seeds=arguments.seeds,
-                base=table.recipe if other_base and table.recipe else FULL.name,
+                base=FULL.name if shares_base else str(recipe),
                 names=arguments.names,
                 test_data=arguments.test_data,
                 keep=arguments.keep,
@@ -132,7 +132,11 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     for plan in plans:
         report = make_report(plan)
         path = write_report(report, arguments.folder)
-        print(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
+        print(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}", flush=True)
+    if arguments.table in ("9", "all"):
+        config = base_settings(arguments.recipe, flags)
+        if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
+            print(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
     return failures
 
 

@@ -41,7 +41,7 @@ def draw_differences(axes: Axes, report: dict[str, Any], column: str) -> None:
         axes.plot(*zip(*paper, strict=True), "D", color="tab:red", markersize=4, label="the paper")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows])
-    axes.set(xlabel=f"{column} less the full method's, percentage points", ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlabel=f"{column} less the full method's, percentage points", ylim=(max(len(rows), 1) - 0.5, -0.5))
 
 
 def points(intervals: Sequence[dict[str, Any]], places: Sequence[float], axes: Axes, label: str) -> None:

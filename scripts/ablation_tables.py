@@ -114,7 +114,6 @@ def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfi
     """Change settings by section and name."""
     for section, settings in sections.items():
         part = getattr(config, section)
-        # TODO: an overview and a locator are on their way
         settings = {name: value for name, value in settings.items() if hasattr(part, name)}
         config = dataclasses.replace(config, **{section: dataclasses.replace(part, **settings)})
     return config
@@ -216,6 +215,7 @@ def recipes() -> Any:
     return importlib.import_module("scripts.recipes") if found else None
 
 
+# All but Table IX, which takes no training: scripts/ablation_cost.py.
 TABLES: dict[str, Table] = {
     "7": Table("table7", "Table VII: ablations", lambda config: list(TABLE_7)),
     "8": Table("table8", "Table VIII: number of glimpses", lambda config: list(TABLE_8), "lines", ("glimpses",)),
@@ -223,7 +223,6 @@ TABLES: dict[str, Table] = {
     "fig6": Table(
         "fig6", "Figure 6: height and width of the bins", bin_areas, "lines", ("cells in height", "cells in width")
     ),
-    "9": Table("table9", "Table IX: cost", lambda config: [FULL, WITHOUT_ATTENTION], "none"),
     "10": Table("table10", "Table X: tested on other data", lambda config: list(TABLE_10), "none", crosses=True),
     "fig7": Table("fig7", "Figure 7: convergence", lambda config: [FULL], "curves", points=10),
     "levers": Table("levers", "Levers of the strong recipe", levers, recipe="strong"),
