@@ -26,7 +26,7 @@ from scripts.ablation_cost import TITLE as COST_TITLE
 from scripts.ablation_cost import report_cost
 from scripts.ablation_report import main_table, make_report, write_report
 from scripts.ablation_runs import Failure, Plan, make_plan, missing_tasks, run_all
-from scripts.ablation_tables import FULL, TABLES, recipes
+from scripts.ablation_tables import FULL, TABLES
 from scripts.config import TrainConfig
 from scripts.train_joint import read_arguments, say
 
@@ -77,13 +77,11 @@ def base_settings(recipe: str | None, flags: list[str]) -> TrainConfig:
     """Return the settings that a table's rows change.
 
     Raises:
-        ValueError: a flag that makes no sense here, or a recipe that there is not.
+        ValueError: a flag that makes no sense here, unknown preset or recipe.
     """
     if "--resume" in flags:
         raise ValueError("--resume is not needed: the same command goes on where it was interrupted")
     if recipe is not None:
-        if recipes() is None:
-            raise ValueError("this version has no recipes")
         flags = [*flags, "--recipe", recipe]
     return read_arguments(flags)[0]
 
@@ -112,6 +110,7 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
                 names=arguments.names,
                 test_data=arguments.test_data,
                 keep=arguments.keep,
+                report_only=arguments.report_only,
             )
         )
     return plans

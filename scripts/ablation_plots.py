@@ -12,17 +12,20 @@ COLUMNS = ("R1", "mAP")
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """Draw a report's picture, one panel for R1 and one for mAP."""
-    height = {"differences": 1.2 + 0.42 * len(report["rows"])}.get(report["plot"], 3.6)
+    draw_panel, height = {
+        "differences": (draw_differences, 1.6 + 0.35 * len(report["rows"])),
+        "lines": (draw_lines, 3.8),
+        "curves": (draw_curves, 3.8),
+    }[report["plot"]]
     figure = matplotlib.figure.Figure(figsize=(10, height), layout="constrained")
     figure.suptitle(report["title"])
-    panels = figure.subplots(1, len(COLUMNS))
+    panels = figure.subplots(1, len(COLUMNS), sharey=report["plot"] == "differences")
     for axes, column in zip(panels, COLUMNS, strict=True):
-        {"differences": draw_differences, "lines": draw_lines, "curves": draw_curves}[report["plot"]](
-            axes, report, column
-        )
+        draw_panel(axes, report, column)
         axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="small")
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), fontsize="small")
     figure.savefig(path, dpi=120)
 
 
@@ -41,7 +44,7 @@ def draw_differences(axes: Axes, report: dict[str, Any], column: str) -> None:
         axes.plot(*zip(*paper, strict=True), "D", color="tab:red", markersize=4, label="the paper")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows])
-    axes.set(xlabel=f"{column} less the full method's, percentage points", ylim=(max(len(rows), 1) - 0.5, -0.5))
+    axes.set(xlabel=f"{column} less the full method's, in points", ylim=(max(len(rows), 1) - 0.5, -0.5))
 
 
 def points(intervals: Sequence[dict[str, Any]], places: Sequence[float], axes: Axes, label: str) -> None:

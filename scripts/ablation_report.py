@@ -31,6 +31,10 @@ NOTES = (
     "ResNet50 from ImageNet (its Table X: trained on it, tested on PRID-2011): compare the signs and sizes of "
     "differences, not the levels."
 )
+CROSS_NOTES = (
+    "Trained on the one data, tested on the other; `own` is the test half of the data of the training. The "
+    "paper's QAN has a network of its own, ours has the other rows'."
+)
 
 Report = dict[str, Any]
 
@@ -197,6 +201,8 @@ def markdown(report: Report) -> str:
     """Lay a report out as Markdown."""
     settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
     parts = [f"# {report['title']}", f"{settings[:1].upper()}{settings[1:]}.", NOTES]
+    if "tested on" in report["settings"]:
+        parts.append(CROSS_NOTES)
     if report["missing"]:
         parts.append(f"**Not finished**, and left out: {', '.join(report['missing'])}.")
     parts.append(main_table(report))

@@ -60,6 +60,7 @@ def make_plan(
     names: Sequence[str] = (),
     test_data: str | None = None,
     keep: bool = False,
+    report_only: bool = False,
 ) -> Plan:
     """Plan the runs of a table.
 
@@ -72,6 +73,7 @@ def make_plan(
         names: of the rows to run; none: all that the data allows.
         test_data: other data to test on, if the table crosses data.
         keep: whether all checkpoints stay; those of the base do.
+        report_only: whether nothing is going to be run, so that the data need not be there.
 
     Raises:
         ValueError: unknown rows, or the data can't be read.
@@ -81,12 +83,13 @@ def make_plan(
         known = ", ".join(row.name for row in rows)
         raise ValueError(f"{table.title} has no row {', '.join(map(repr, unknown))}; known: {known}")
     rows = [row for row in rows if not names or row.name in names]
-    if any(row.needs_truth for row in rows) and not knows_truth(config):
-        if any(row.needs_truth and row.name in names for row in rows):
+    unproven = [row for row in rows if row.needs_truth and not any((folder / row.name).glob(f"*/{RESULT}"))]
+    if unproven and (report_only or not knows_truth(config)):
+        if any(row.name in names for row in unproven) and not report_only:
             raise ValueError(
                 f"{config.data} does not know where the identifying thing is: leave out the row truth"
             )
-        rows = [row for row in rows if not row.needs_truth]
+        rows = [row for row in rows if row not in unproven]
     tasks = {}
     for row in rows:
         changed = row.change(config)

@@ -113,9 +113,9 @@ def without_decisions(config: TrainConfig) -> TrainConfig:
 def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
     """Change settings by section and name."""
     for section, settings in sections.items():
-        part = getattr(config, section)
-        settings = {name: value for name, value in settings.items() if hasattr(part, name)}
-        config = dataclasses.replace(config, **{section: dataclasses.replace(part, **settings)})
+        config = dataclasses.replace(
+            config, **{section: dataclasses.replace(getattr(config, section), **settings)}
+        )
     return config
 
 
@@ -196,23 +196,16 @@ def bin_areas(config: TrainConfig) -> list[Row]:
 
 
 def levers(config: TrainConfig) -> list[Row]:
-    """The strong recipe, and it with each of its levers switched back.
+    """The strong recipe, and it with each of its levers switched back, but those that the preset has, too.
 
     Raises:
         ValueError: there are no recipes in this version.
     """
-    switched_back = getattr(recipes(), "STRONG_LEVERS", {})
-    if not switched_back:
-        raise ValueError("this version has no recipe 'strong', whose levers could be switched back")
-    own = dataclasses.replace(FULL, label="strong (all levers)", paper={})
-    names = {name: name.replace("_", " ") for name in switched_back}
-    return [own] + [Row(f"without_{name}", f"w/o {names[name]}", change) for name, change in switched_back.items()]
-
-
-def recipes() -> Any:
-    """Return the module of recipes, or None in a version without it."""
-    found = importlib.util.find_spec("scripts.recipes")
-    return importlib.import_module("scripts.recipes") if found else None
+    rows = [dataclasses.replace(FULL, label="strong (all levers)", paper={})]
+    for name, switch_back in _recipes().STRONG_LEVERS.items():
+        if switch_back(config) != config:
+            rows.append(Row(f"no_{name}", f"w/o {name.replace('_', ' ')}", switch_back))
+    return rows
 
 
 # All but Table IX, which takes no training: scripts/ablation_cost.py.
@@ -227,6 +220,17 @@ TABLES: dict[str, Table] = {
     "fig7": Table("fig7", "Figure 7: convergence", lambda config: [FULL], "curves", points=10),
     "levers": Table("levers", "Levers of the strong recipe", levers, recipe="strong"),
 }
+
+
+def _recipes() -> Any:
+    """Return the module of recipes.
+
+    Raises:
+        ValueError: this version has none.
+    """
+    if importlib.util.find_spec("scripts.recipes") is None:
+        raise ValueError("this version has no recipes")
+    return importlib.import_module("scripts.recipes")
 
 
 def _feature_size(config: TrainConfig) -> tuple[int, int, int]:
