@@ -48,6 +48,9 @@ class TrainConfig:
     preset: str = "demo"
     """Where the other settings start from. demo: built-in data, minutes on a CPU; tiny: seconds, learns nothing;
     small: your own tracklets on a CPU; prid, ilids, mars: the paper's settings."""
+    recipe: str = "paper"
+    """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
+    the agent find the identifying thing on unseen people (scripts/recipes.py says what that is)."""
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
     agent: str = "reinforce"

@@ -7,6 +7,8 @@ The demonstration on built-in data: `a3d train`
 
 Another algorithm and seed: `a3d train --preset demo --agent ppo --seed 1 --out runs/ppo`
 
+An agent that sees the whole clip and points at a place: `a3d train --recipe strong`
+
 Your own tracklets: `a3d train --preset small --data folder:my_tracklets`
 
 After an interruption: `a3d train --resume --out runs/demo`
@@ -41,6 +43,7 @@ from scripts.config import TrainConfig, config_to_json, get_preset
 from scripts.evaluate import Scores, controls, evaluate, table
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
+from scripts.recipes import get_recipe
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
@@ -153,20 +156,23 @@ def pick(scores: Scores) -> Scores:
 
 
 def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] | None]:
-    """Make the configuration of a command line: a preset's settings, or a saved run's, then the flags.
+    """Make the configuration of a command line: a preset's settings, a recipe's, then the flags.
+
+    Of a run that is resumed the saved settings take the place of the first two.
 
     Returns:
         The configuration, and the checkpoint's state if a run is resumed.
 
     Raises:
-        ValueError: unknown preset, or a run that can't be resumed like this.
+        ValueError: unknown preset or recipe, or a run that can't be resumed like this.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="demo")
+    first.add_argument("--recipe", default="paper")
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(argv)
-    default, state = get_preset(known.preset), None
+    default, state = get_recipe(known.recipe)(get_preset(known.preset)), None
     if known.resume:
         out = known.out or Path("runs") / known.preset
         state = read_checkpoint(out / CHECKPOINT)

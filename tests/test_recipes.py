@@ -1,0 +1,151 @@
+"""Recipes: what they change, what their levers switch back, and a run with all of it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3d_env.bank_format import read_meta
+from agents.locator import PointerLocator
+from scripts.checkpoint import read_checkpoint
+from scripts.cli import main
+from scripts.config import PRESETS, config_from_json, config_to_json, get_preset
+from scripts.recipes import RECIPES, STRONG, STRONG_LEVERS, get_recipe
+from scripts.run import load_run
+from scripts.train_joint import read_arguments
+
+STRONG_SETTINGS = {
+    "recipe": "strong",
+    "attention.overview": (2, 6, 4),
+    "attention.reward": "glimpses",
+    "joint.glimpse_weight": 1.0,
+    "joint.episodes_per_clip": 8,
+    "policy.locator": "pointer",
+    "policy.baseline": "clip",
+    "policy.normalize_advantage": True,
+    "policy.gradient_to_glimpse": False,
+    "policy.variance": 0.1,
+    "policy.learning_rate": 3e-3,
+}
+
+
+def flat(config, prefix=""):
+    """A configuration's values by dotted name."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        inner = flat(value, f"{prefix}{field.name}.") if dataclasses.is_dataclass(value) else None
+        values |= {f"{prefix}{field.name}": value} if inner is None else inner
+    return values
+
+
+def differences(config, other):
+    ours, theirs = flat(config), flat(other)
+    return {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
+
+
+def test_strong_differs_from_paper_in_the_listed_settings():
+    paper, strong = (get_recipe(name)(get_preset("prid")) for name in ("paper", "strong"))
+    assert paper == get_preset("prid")
+    assert differences(strong, paper) == set(STRONG_SETTINGS)
+    assert {name: flat(strong)[name] for name in STRONG_SETTINGS} == STRONG_SETTINGS
+    listed = [f"{section}.{name}" for lever in STRONG.values() for section in lever for name in lever[section]]
+    assert sorted(["recipe", *listed]) == sorted(STRONG_SETTINGS)  # each belongs to one lever
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_preset_takes_every_recipe_and_survives_its_file(preset, recipe):
+    config = get_recipe(recipe)(get_preset(preset))
+    assert (config.preset, config.recipe) == (preset, recipe)
+    assert differences(config, get_preset(preset)) <= set(STRONG_SETTINGS)
+    assert config_from_json(config_to_json(config), Path("config.json")) == config
+
+
+@pytest.mark.parametrize("lever", STRONG_LEVERS)
+def test_a_lever_switches_its_own_settings_back(lever):
+    preset = get_preset("prid")
+    strong = get_recipe("strong")(preset)
+    back = STRONG_LEVERS[lever](strong)
+    own = {f"{section}.{name}" for section, values in STRONG[lever].items() for name in values}
+    assert differences(back, strong) == own
+    if lever == "episodes":
+        assert (back.joint.episodes_per_clip, preset.joint.episodes_per_clip) == (2, 1)  # what the baseline needs
+    else:
+        assert {name: flat(back)[name] for name in own} == {name: flat(preset)[name] for name in own}
+
+
+def test_all_levers_back_is_the_preset():
+    config = get_recipe("strong")(get_preset("demo"))
+    for back in STRONG_LEVERS.values():
+        config = back(config)
+    assert dataclasses.replace(config, recipe="paper") == get_preset("demo")
+
+
+def test_flags_win_over_the_recipe_and_that_over_the_preset():
+    flags = ["--preset", "tiny", "--recipe", "strong", "--policy.variance", "0.2", "--attention.num-glimpses", "3"]
+    config, _ = read_arguments(flags)
+    expected = get_recipe("strong")(get_preset("tiny"))
+    assert differences(config, expected) == {"policy.variance", "attention.num_glimpses"}
+    assert (config.policy.variance, config.policy.locator, config.steps) == (0.2, "pointer", 6)
+    assert read_arguments(["--preset", "tiny"])[0] == get_preset("tiny")
+
+
+def test_unknown_recipes_list_the_known_ones(capsys):
+    assert main(["train", "--preset", "tiny", "--recipe", "stew"]) == 2
+    assert "unknown recipe 'stew'; known: paper, strong" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def strong_run(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "strong"
+    assert main(["train", "--preset", "tiny", "--recipe", "strong", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_strong_run_trains_and_is_rebuilt_as_it_was(strong_run, tmp_path):
+    assert json.loads((strong_run / "config.json").read_text())["recipe"] == "strong"
+    metrics = json.loads((strong_run / "metrics.json").read_text())
+    assert "glimpse_loss" in json.loads((strong_run / "history.jsonl").read_text().splitlines()[-1])
+    run, state = load_run(strong_run), read_checkpoint(strong_run)
+    assert isinstance(run.agent.policy.action_net, PointerLocator)
+    assert torch.equal(run.agent.policy.action_net.locations, run.grid.locations[run.grid.overview])
+    for name, value in run.agent.policy.state_dict().items():
+        assert torch.equal(value, state["agent"]["policy"][name]), name
+    assert main(["evaluate", "--checkpoint", str(strong_run), "--json", str(tmp_path / "s.json")]) == 0
+    scores = json.loads((tmp_path / "s.json").read_text())["reinforce"]
+    for name, value in metrics["after"].items():
+        assert scores[name] == pytest.approx(value, abs=0.006)
+
+
+def test_a_strong_run_resumes_exactly(strong_run, tmp_path):
+    short = ["train", "--preset", "tiny", "--recipe", "strong", "--steps", "3", "--out", str(tmp_path / "run")]
+    assert main(short) == 0
+    assert main(["train", "--resume", "--steps", "6", "--out", str(tmp_path / "run")]) == 0
+    own, other = read_checkpoint(tmp_path / "run"), read_checkpoint(strong_run)
+    for part in (lambda state: state["shared"]["representation"], lambda state: state["agent"]["policy"]):
+        assert all(torch.equal(value, part(other)[name]) for name, value in part(own).items())
+
+
+@pytest.mark.parametrize("agent", ["a2c", "ppo", "sac", "random", "untrained"])
+def test_other_agents_take_the_strong_recipe_too(agent, tmp_path):
+    flags = ["--preset", "tiny", "--recipe", "strong", "--agent", agent, "--steps", "2"]
+    assert main(["train", *flags, "--out", str(tmp_path)]) == 0
+
+
+def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
+    assert main(["bank", "--checkpoint", str(strong_run), "--out", str(tmp_path / "bank")]) == 0
+    assert read_meta(tmp_path / "bank").grid.overview_counts == (2, 6, 4)
+    flags = ["--policy.locator", "pointer", "--timesteps", "100", "--num-envs", "8", "--held-out", "0.5"]
+    bank = ["policy", "--bank", str(tmp_path / "bank"), *flags]
+    assert main([*bank, "--out", str(tmp_path / "own")]) == 0
+    assert main([*bank, "--overview", "1", "2", "3", "--out", str(tmp_path / "other")]) == 0
+    locations = [
+        torch.load(tmp_path / name / "policy.pt", weights_only=True)["parameters"]["policy"][
+            "action_net.locations"
+        ]
+        for name in ("own", "other")
+    ]
+    assert [len(each) for each in locations] == [36, 6]  # of 2 x 6 x 3 positions; 1 x 2 x 3
