@@ -138,7 +138,8 @@ def test_other_agents_take_the_strong_recipe_too(agent, tmp_path):
 
 def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
     assert main(["bank", "--checkpoint", str(strong_run), "--out", str(tmp_path / "bank")]) == 0
-    assert read_meta(tmp_path / "bank").grid.overview_counts == (2, 6, 4)
+    grid = read_meta(tmp_path / "bank").grid
+    assert grid.overview_counts == (2, 6, 4)
     flags = ["--policy.locator", "pointer", "--timesteps", "100", "--num-envs", "8", "--held-out", "0.5"]
     bank = ["policy", "--bank", str(tmp_path / "bank"), *flags]
     assert main([*bank, "--out", str(tmp_path / "own")]) == 0
@@ -149,4 +150,5 @@ def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
         ]
         for name in ("own", "other")
     ]
-    assert [len(each) for each in locations] == [36, 6]  # of 2 x 6 x 3 positions; 1 x 2 x 3
+    assert torch.equal(locations[0], grid.locations[grid.overview])
+    assert len(locations[1]) == 1 * 2 * 3
