@@ -208,7 +208,7 @@ def parse_test_data(text: str, options: DataConfig, seed: int) -> tuple[str, Dat
     """Read NAME[:DIRECTORY][@OPTION=VALUE,...], whose options are those of `DataConfig` or `SyntheticConfig`.
 
     Args:
-        text: such as `synthetic@seed=1000` or `folder:other_tracklets@test_fraction=1`.
+        text: such as `synthetic@seed=2000` or `folder:other_tracklets@test_fraction=1`.
         options: of the data that was trained on, for those that are not named.
         seed: the run's number, which is added to a `seed` that is named, so that each run meets other people.
 

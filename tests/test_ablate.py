@@ -22,7 +22,7 @@ from scripts.ablation_run import (
     write_task,
 )
 from scripts.ablation_runs import make_plan, missing_tasks, run_all, with_seed
-from scripts.ablation_tables import TABLES, WITHOUT_ATTENTION
+from scripts.ablation_tables import TABLES, WITHOUT_ATTENTION, with_settings
 from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.cli import main
 from scripts.config import config_to_json, get_preset
@@ -59,43 +59,43 @@ def flat(config) -> dict:
 
 
 def rich_settings():
-    """The demonstration with every setting that a row without decisions has to take back."""
-    config = get_preset("demo")
-    return dataclasses.replace(
-        config,
-        attention=dataclasses.replace(config.attention, reward="glimpses", overview=(1, 4, 3)),
-        joint=dataclasses.replace(config.joint, glimpse_weight=0.5),
-        policy=dataclasses.replace(config.policy, locator="pointer"),
+    """Settings of which a row without decisions has to take back as many as there can be."""
+    return with_settings(
+        get_preset("tiny"),
+        attention={"reward": "glimpses", "overview": (1, 4, 3), "num_glimpses": 4, "bin_size": (4, 6, 3)},
+        joint={"glimpse_weight": 0.5, "episodes_per_clip": 8},
+        policy={"locator": "pointer"},
+        load={"num_frames": 6, "height": 128, "width": 64},
     )
 
 
 @pytest.mark.parametrize("name", TABLE_7)
 def test_table_7_changes_these_settings_and_no_others(name):
-    rows = {row.name: row for row in TABLES["7"].rows(get_preset("demo"))}
+    rows = {row.name: row for row in TABLES["7"].rows(rich_settings())}
     assert list(rows) == list(TABLE_7)
     before, after = flat(rich_settings()), flat(rows[name].change(rich_settings()))
     assert {key: value for key, value in after.items() if value != before[key]} == TABLE_7[name]
 
 
 def test_table_7_has_the_papers_figures():
-    paper = {row.name: row.paper for row in TABLES["7"].rows(get_preset("demo"))}
+    paper = {row.name: row.paper for row in TABLES["7"].rows(rich_settings())}
     assert paper["full"] == {"R1": 87.9, "R5": 98.6, "mAP": 92.5}
     assert paper["random"] == {"R1": 80.5, "R5": 96.8, "mAP": 87.6}
     assert paper["truth"] == {}
 
 
 @pytest.mark.parametrize(
-    ("table", "preset", "expected"),
+    ("table", "own", "expected"),
     [
-        ("8", "demo", [1, 2, 4]),
-        ("fig5", "demo", [(1, 6, 3), (2, 6, 3), (4, 6, 3), (6, 6, 3)]),
-        ("fig5", "tiny", [(1, 3, 2), (2, 3, 2), (3, 3, 2)]),
-        ("fig6", "demo", [(4, rows, columns) for rows in (3, 6, 9) for columns in (2, 3, 5)]),
-        ("fig6", "tiny", [(2, rows, columns) for rows in (2, 3, 5) for columns in (1, 2, 3)]),
+        ("8", (4, 6, 3), [1, 2, 4]),
+        ("fig5", (4, 6, 3), [(1, 6, 3), (2, 6, 3), (4, 6, 3), (6, 6, 3)]),
+        ("fig5", (3, 6, 3), [(1, 6, 3), (2, 6, 3), (3, 6, 3), (4, 6, 3), (6, 6, 3)]),
+        ("fig6", (4, 6, 3), [(4, rows, columns) for rows in (3, 6, 9) for columns in (2, 3, 5)]),
+        ("fig6", (6, 1, 2), [(6, rows, columns) for rows in (1, 2) for columns in (1, 2, 3)]),
     ],
 )
-def test_sizes_of_figures_and_numbers_of_glimpses(table, preset, expected):
-    config = get_preset(preset)
+def test_sizes_of_figures_and_numbers_of_glimpses(table, own, expected):
+    config = with_settings(rich_settings(), attention={"bin_size": own})
     changed = [row.change(config) for row in TABLES[table].rows(config)]
     if table == "8":
         assert [each.attention.num_glimpses for each in changed] == expected
@@ -103,6 +103,14 @@ def test_sizes_of_figures_and_numbers_of_glimpses(table, preset, expected):
         assert [each.attention.bin_size for each in changed] == expected
         for each in changed:
             build_grid(each, build_representation(each, 2))  # every bin fits
+
+
+def test_bins_are_not_larger_than_the_map():
+    config = rich_settings()
+    height, width = build_grid(config, build_representation(config, 2)).feature_size[1:]
+    whole = with_settings(config, attention={"bin_size": (4, height, width)})
+    sizes = {row.change(whole).attention.bin_size for row in TABLES["fig6"].rows(whole)}
+    assert sizes == {(4, rows, columns) for rows in (height // 2, height) for columns in (width // 2, width)}
 
 
 def test_every_row_of_every_table_can_be_built():
@@ -139,8 +147,8 @@ def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
     assert [plan.table.name for plan in plans] == ["table7", "table8", "fig5", "fig6", "table10", "fig7", "levers"]
     tasks = {task.row: task for task in missing_tasks(plans)}
     assert (tasks["full"].config.policy.locator, tasks["strong"].config.policy.locator) == ("linear", "pointer")
-    assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=1000")
-    assert (tasks["qan"].points, tasks["qan"].test_data) == (0, "synthetic@seed=1000")
+    assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=2000")
+    assert (tasks["qan"].points, tasks["qan"].test_data) == (0, "synthetic@seed=2000")
     alone = make_plans(dataclasses.replace(arguments, table="levers"), ["--preset", "tiny"])
     assert alone[0].tasks["full"][0].folder == tmp_path / "full" / "0"
 
@@ -160,14 +168,16 @@ def test_tables_share_runs_with_the_same_settings(tmp_path):
     plans = [make_plan(TABLES[name], config, tmp_path, seeds=2) for name in ("7", "8", "fig5", "fig7")]
     tasks = missing_tasks(plans)
     folders = [str(task.folder.relative_to(tmp_path)) for task in tasks]
-    others = ["two_glimpses", "bin_length_1", "bin_length_3"]  # one step is w/o RNN, four are full, 2 frames, too
+    own = config.attention.bin_size[0]  # of 3 frames
+    lengths = [f"bin_length_{length}" for length in (1, 2, 3) if length != own]
+    others = ["two_glimpses", *lengths]  # one step is w/o RNN, four are full
     assert folders == [f"{name}/{seed}" for seed in range(2) for name in [*TABLE_7, *others]]
     assert [task.points for task in tasks[:2]] == [10, 0]  # for figure 7
     assert [task.keep for task in tasks[:2]] == [True, False]  # the full method's stays
 
 
 def test_what_does_not_change_the_outcome_does_not_change_the_digest():
-    config = get_preset("demo")
+    config = get_preset("tiny")
     free = dataclasses.replace(config, preset="x", device="cuda", checkpoint_every=7, log_every=3)
     free = dataclasses.replace(free, load=dataclasses.replace(config.load, workers=0))
     assert settings_digest(free) == settings_digest(config)
@@ -360,6 +370,13 @@ def test_nothing_is_run_for_a_report_only(fake_runs, tmp_path):
     assert "truth" not in text  # whether the data knows it is not looked up
 
 
+def test_a_report_alone_is_of_the_settings_that_were_run(fake_runs, tmp_path):
+    flags = ["ablate", "--preset", "tiny", "--rows", "full", "--seeds", "1", "--out", str(tmp_path)]
+    assert main(flags) == 0
+    assert main([*flags, "--report-only", "--steps", "3"]) == 2
+    assert fake_runs == ["full/0"]
+
+
 def test_runs_with_other_settings_are_not_mixed(fake_runs, tmp_path, capsys):
     flags = ["ablate", "--preset", "tiny", "--rows", "full", "--seeds", "1", "--out", str(tmp_path)]
     assert main(flags) == 0
@@ -368,6 +385,15 @@ def test_runs_with_other_settings_are_not_mixed(fake_runs, tmp_path, capsys):
     (tmp_path / "full" / "0" / "result.json").rename(tmp_path / "full" / "0" / "config.json")
     (tmp_path / "full" / "0" / "config.json").write_text(config_to_json(get_preset("tiny")))
     assert main([*flags, "--steps", "3"]) == 2  # an unfinished run counts, too
+
+
+def test_two_ablations_do_not_work_in_one_folder(fake_runs, tmp_path, capsys):
+    flags = ["ablate", "--preset", "tiny", "--rows", "full", "--seeds", "1", "--out", str(tmp_path)]
+    with ablation_runs.only_here(tmp_path):
+        assert main(flags) == 2
+        assert "another a3d ablate is at work" in capsys.readouterr().err
+    assert fake_runs == []
+    assert main(flags) == 0
 
 
 def test_ctrl_c_ends_the_runs_that_were_started(monkeypatch, tmp_path):
