@@ -19,9 +19,10 @@ from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.loader import ClipBatch, TestBatches, TrainingBatches
-from scripts.ablation_report import estimate, grid
+from scripts.ablation_report import estimate
 from scripts.ablation_run import settings_digest
 from scripts.ablation_tables import FULL, WITHOUT_ATTENTION, Row
+from scripts.ablation_text import grid
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.config import TrainConfig, config_to_json
 from scripts.evaluate import clip_bank, searched_tracklets

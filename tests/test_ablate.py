@@ -11,7 +11,7 @@ from backbone.data import DataConfig
 from scripts import ablation_run, ablation_runs
 from scripts.ablate import AblateConfig, make_plans
 from scripts.ablation_cost import cost_table, measure_cost
-from scripts.ablation_report import make_report, markdown, table_csv, write_report
+from scripts.ablation_report import make_report, write_report
 from scripts.ablation_run import (
     Task,
     parse_test_data,
@@ -23,6 +23,7 @@ from scripts.ablation_run import (
 )
 from scripts.ablation_runs import make_plan, missing_tasks, run_all, with_seed
 from scripts.ablation_tables import TABLES, WITHOUT_ATTENTION, with_settings
+from scripts.ablation_text import markdown, table_csv
 from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.cli import main
 from scripts.config import config_to_json, get_preset
