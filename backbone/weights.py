@@ -1,4 +1,4 @@
-"""ImageNet weights, or a file of the user's, into a two-stream network."""
+"""ImageNet weights, those of drawn walkers, or a file of the user's, into a two-stream network."""
 
 from pathlib import Path
 from textwrap import shorten
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 IMAGENET = {"resnet50": ResNet50_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}
 
+# Made by `a3d pretrain` on drawn walkers without clutter; what ImageNet's are to a ResNet, at its size.
+SYNTHETIC = {"small": Path(__file__).parent / "pretrained" / "small.pt"}
+
 # A torchvision ResNet's parts and where each goes in image_stream (Table I) and high_level (Table III).
 LOW_LEVEL = {"conv1": "0", "bn1": "1", "layer1": "4"}
 HIGH_LEVEL = {"layer2": "0", "layer3": "1", "layer4": "2"}
@@ -24,17 +27,19 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> None:
     Args:
         network: a network built by the name `name`.
         name: its name in the registry.
-        weights: `imagenet`, or the path of a file that holds a torchvision state dict of the same network or
-            a state dict of `TwoStream` itself.
+        weights: `imagenet`, `synthetic` (which comes with the library), or the path of a file that holds a
+            torchvision state dict of the same network or a state dict of `TwoStream` itself.
 
     Raises:
-        ValueError: there are no ImageNet weights for this network, they can't be fetched, or the file is
+        ValueError: there are no such weights for this network, they can't be fetched, or the file is
             missing, damaged or of another network.
     """
-    state = _imagenet_state(name) if weights == "imagenet" else read_state(Path(weights))
+    state = _named_state(name, weights)
     try:
         if "conv1.weight" in state:
             state = two_stream_state(state, with_flow=network.flow_stream is not None)
+        elif network.flow_stream is None:
+            state = {key: value for key, value in state.items() if not key.startswith("flow_stream.")}
         network.load_state_dict(state)
     except (RuntimeError, IndexError) as error:  # IndexError: a conv1 without colours to average
         reason = shorten(str(error), 600, placeholder=" ...")  # PyTorch names every layer
@@ -79,6 +84,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if broken:
         raise ValueError(f"{path} holds NaN or infinity in {broken[0]} (and {len(broken) - 1} more)")
     return state
+
+
+def _named_state(name: str, weights: str) -> dict[str, Tensor]:
+    if weights == "imagenet":
+        return _imagenet_state(name)
+    if weights == "synthetic":
+        if name not in SYNTHETIC:
+            raise ValueError(f"there are no synthetic weights for {name!r}; known: {', '.join(SYNTHETIC)}")
+        return read_state(SYNTHETIC[name])
+    return read_state(Path(weights))
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:

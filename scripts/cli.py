@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = {
     "train": ("scripts.train_joint", "train the representation and an agent jointly"),
+    "pretrain": ("scripts.pretrain", "make the small backbone's starting weights"),
     "evaluate": ("scripts.evaluate", "score a checkpoint: R1, R5, R10, R20, mAP, hit rate"),
     "probe": ("scripts.probe", "tell whether the agent looks at the right place in each clip"),
     "ablate": ("scripts.ablate", "run the paper's ablations over seeds, and report them"),

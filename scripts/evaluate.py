@@ -3,9 +3,9 @@
 Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent
 chooses, averaged over clips, and compared by Euclidean distance (section III-D).
 
-On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/demo --controls`
+On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/benchmark --controls`
 
-On other data: `a3d evaluate --checkpoint runs/demo --data folder:my_tracklets --json scores.json`
+On other data: `a3d evaluate --checkpoint runs/benchmark --data folder:my_tracklets --json scores.json`
 """
 
 import itertools

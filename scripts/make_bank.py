@@ -2,9 +2,9 @@
 
 Environments open the folder: gymnasium.make("a3d_env:A3D/Attention3D-v0", bank="runs/bank")
 
-The clips that a run was trained on, uncut and unchanged: `a3d bank --checkpoint runs/demo --out runs/bank`
+The clips that a run was trained on, uncut and unchanged: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
-The test half, with frames to draw: `a3d bank --checkpoint runs/demo --split test --frames --out runs/test`
+The test half, with frames to draw: `a3d bank --checkpoint runs/benchmark --split test --frames --out runs/test`
 """
 
 import dataclasses

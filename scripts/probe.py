@@ -8,9 +8,10 @@ looks at the right place in this clip is better than swapped and mean location.
 reward and log_prob are measured on the people that F_c was fitted on: it knows no others. R1, mAP and hit_rate are
 measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries.
 
-A run on the data of its training: `a3d probe --checkpoint runs/demo`
+A run on the data of its training: `a3d probe --checkpoint runs/benchmark`
 
-Other data, two clips of each tracklet: `a3d probe --checkpoint runs/demo --data folder:my_tracklets --max-clips 2`
+Other data, two clips of each tracklet:
+`a3d probe --checkpoint runs/benchmark --data folder:my_tracklets --max-clips 2`
 """
 
 import dataclasses

@@ -22,6 +22,8 @@ STRONG: dict[str, Settings] = {
     # Each glimpse has to identify alone and is paid for it: a bin that shows nothing is known to be worth nothing.
     "glimpse_reward": {"attention": {"reward": "glimpses"}},
     "glimpse_loss": {"joint": {"glimpse_weight": 1.0}},
+    # The hardest triplets of a batch are those in which nothing was seen: their distances say nothing.
+    "no_triplet": {"joint": {"triplet_weight": 0.0}},
     # Whether an episode went well is judged beside others of the same clip.
     "clip_baseline": {"policy": {"baseline": "clip"}},
     "normalized_advantage": {"policy": {"normalize_advantage": True}},

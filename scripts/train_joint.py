@@ -5,13 +5,13 @@ history.jsonl, curves.png and bins.png (test clips with the bins that the agent 
 
 The demonstration on built-in data: `a3d train`
 
-Another algorithm and seed: `a3d train --preset demo --agent ppo --seed 1 --out runs/ppo`
+Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 --out runs/ppo`
 
 An agent that sees the whole clip and points at a place: `a3d train --recipe strong`
 
 Your own tracklets: `a3d train --preset small --data folder:my_tracklets`
 
-After an interruption: `a3d train --resume --out runs/demo`
+After an interruption: `a3d train --resume --out runs/benchmark`
 """
 
 import argparse
@@ -167,7 +167,7 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
         ValueError: unknown preset or recipe, or a run that can't be resumed like this.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="demo")
+    first.add_argument("--preset", default="benchmark")
     first.add_argument("--recipe", default="paper")
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")

@@ -3,9 +3,12 @@
 Where agents are compared, on the same features: minutes instead of a joint training. Leaves policy.pt, which
 `load_policy` reads, and scores.json in the output folder.
 
-A bank first: `a3d bank --checkpoint runs/demo --out runs/bank`
+A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
 Then an agent: `a3d policy --bank runs/bank --out runs/policy`
+
+The strong recipe's, on a bank of a run of that recipe: `a3d policy --bank runs/bank --reward glimpses
+--episodes-per-clip 8 --policy.locator pointer --policy.baseline clip --out runs/pointer`
 
 Another algorithm and seed: `a3d policy --bank runs/bank --agent ppo --seed 1 --out runs/ppo`
 """
@@ -30,7 +33,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits, replacing
-from scripts.config import PolicyConfig, demo
+from scripts.config import PolicyConfig
 from scripts.policy_scores import Table, score, text_table
 
 POLICY, SCORES = "policy.pt", "scores.json"
@@ -38,7 +41,7 @@ POLICY, SCORES = "policy.pt", "scores.json"
 
 @dataclass(frozen=True)
 class PolicyRunConfig:
-    """Who is trained on what; the policy's settings are the demonstration's."""
+    """Who is trained on what."""
 
     bank: Path
     """A bank's folder, as `a3d bank` writes it."""
@@ -62,7 +65,9 @@ class PolicyRunConfig:
     """Share of the tracklets whose clips are not trained on, and scored."""
     device: str = "cpu"
     """The agent's; the bank stays on the CPU."""
-    policy: PolicyConfig = field(default_factory=lambda: demo().policy)
+    policy: PolicyConfig = field(
+        default_factory=lambda: PolicyConfig(learning_rate=2e-3, variance=0.1, normalize_advantage=True)
+    )
 
     def __post_init__(self) -> None:
         if self.timesteps < 1:

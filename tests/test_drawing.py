@@ -9,13 +9,11 @@ from backbone.data.drawing import (
     NUM_OUTFITS,
     PLACES,
     SHAPES,
-    THING_COLOURS,
     THING_MARK,
     Look,
     Pose,
     draw_walker,
     dressed,
-    random_look,
 )
 
 RED = (225, 40, 40)
@@ -91,12 +89,21 @@ def test_a_walker_is_as_high_as_its_pose_says():
     assert np.ptp(rows) == pytest.approx(108, rel=0.1)
 
 
-def test_outfits_are_all_different_and_looks_are_drawn_from_all():
+def test_outfits_are_all_different():
     generator = np.random.default_rng(0)
     looks = [dressed(outfit, "hat", "disc", RED, generator) for outfit in range(NUM_OUTFITS)]
     assert len({(look.top, look.bottom) for look in looks}) == NUM_OUTFITS == 20
-    strangers = [random_look(generator) for _ in range(400)]
-    assert len({(look.top, look.bottom) for look in strangers}) == NUM_OUTFITS
-    assert {look.place for look in strangers} == set(PLACES)
-    assert {look.shape for look in strangers} == set(SHAPES)
-    assert {look.colour for look in strangers} == set(THING_COLOURS)
+
+
+def test_a_given_period_leaves_nothing_else_to_chance_in_the_gait():
+    generator = np.random.default_rng(0)
+    own, other = (dressed(0, "hat", "disc", RED, generator) for _ in range(2))
+    assert own.stride != other.stride
+    assert own.period != other.period
+    slow, fast = (dressed(0, "hat", "disc", RED, generator, period) for period in (20.0, 5.0))
+    assert (slow.stride, slow.period, fast.period) == (fast.stride, 20.0, 5.0)
+
+
+def test_things_are_as_large_as_asked_for():
+    small, large = (draw(replace(LOOK, thing_size=size))[:, :, 3] == THING_MARK for size in (0.05, 0.1))
+    assert large.sum() == pytest.approx(4 * small.sum(), rel=0.15)

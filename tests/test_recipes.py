@@ -22,6 +22,7 @@ STRONG_SETTINGS = {
     "attention.reward": "glimpses",
     "joint.glimpse_weight": 1.0,
     "joint.episodes_per_clip": 8,
+    "joint.triplet_weight": 0.0,
     "policy.locator": "pointer",
     "policy.baseline": "clip",
     "policy.normalize_advantage": True,

@@ -8,8 +8,15 @@ import pytest
 
 from backbone.data import synthetic as module
 from backbone.data.camera import Camera
-from backbone.data.drawing import Look
-from backbone.data.synthetic import NUM_CAMERAS, SyntheticConfig, draw_tracklet, read_synthetic
+from backbone.data.drawing import NUM_OUTFITS, PLACES, SHAPES, THING_COLOURS, Look
+from backbone.data.synthetic import (
+    NUM_CAMERAS,
+    SyntheticConfig,
+    benchmark,
+    draw_tracklet,
+    read_synthetic,
+    without_clutter,
+)
 
 SMALL = SyntheticConfig(
     num_train_people=3, num_test_people=2, tracklets_per_camera=2, num_frames=8, height=64, width=32
@@ -68,6 +75,52 @@ def test_looks_are_unique_and_clothes_are_shared():
     outfits = [(one.top, one.bottom) for one in people]
     assert len(set(outfits)) == config.num_outfits
     assert min(map(outfits.count, outfits)) > 20
+
+
+def test_strangers_may_wear_anything_or_what_the_people_wear():
+    generator = np.random.default_rng(0)
+    strangers = [module._stranger(SyntheticConfig(), generator) for _ in range(400)]
+    assert len({(look.top, look.bottom) for look in strangers}) == NUM_OUTFITS
+    assert {look.place for look in strangers} == set(PLACES)
+    assert {look.shape for look in strangers} == set(SHAPES)
+    assert {look.colour for look in strangers} == set(THING_COLOURS)
+    alike = [module._stranger(benchmark(), generator) for _ in range(400)]
+    people = module._people(benchmark())
+    for kind in (lambda look: (look.top, look.bottom), lambda look: look.shape, lambda look: look.period):
+        assert set(map(kind, alike)) == set(map(kind, people))
+
+
+def test_the_benchmarks_people_come_in_pairs_that_only_their_rhythm_tells_apart():
+    people = module._people(benchmark(seed=3))
+    looks = [(one.top, one.bottom, one.place, one.shape, one.colour, one.stride) for one in people]
+    assert len(people) == 440
+    assert looks[::2] == looks[1::2]
+    assert len(set(looks)) == 220
+    assert {(one.period, other.period) for one, other in zip(people[::2], people[1::2], strict=True)} == {
+        (5.0, 20.0),
+        (20.0, 5.0),
+    }
+
+
+def test_the_benchmarks_passers_by_cross_with_things_like_the_persons():
+    """How hard it is: the thing is in sight a bit more than half of the time, and one stranger is in view."""
+    config = benchmark()
+    seen, strangers = [], []
+    for number, look in enumerate(some_looks(config, 40)):
+        generator = np.random.default_rng(number)
+        _, boxes = draw_tracklet(look, config, clear_camera(config), generator)
+        seen.append(~np.isnan(boxes).any(axis=1))
+        crossing = [module._passer_by(config, generator)[1] for _ in range(generator.poisson(config.passers_by))]
+        in_view = [[0 < pose.x < config.width for pose in poses] for poses in crossing]
+        strangers.append(np.sum(in_view, axis=0) if in_view else np.zeros(config.num_frames))
+    assert 0.45 < np.mean(seen) < 0.65
+    assert 0.8 < np.mean(strangers) < 1.25
+
+
+def test_without_clutter_nothing_crosses_and_nothing_is_hidden(tmp_path):
+    config = replace(without_clutter(), num_train_people=4, num_test_people=2, tracklets_per_camera=1)
+    train, test = read_synthetic(config, tmp_path)
+    assert not np.isnan([one.truth_boxes for one in [*train, *test]]).any()
 
 
 def test_cameras_have_colours_and_places_of_their_own():
@@ -145,7 +198,7 @@ def test_a_thing_mostly_covered_is_out_of_sight(seen_share, is_seen):
     rows = round(10 * seen_share)
     mark[5 : 5 + rows, 7:19] = 255
     mark[30, 30] = 100  # a blurred edge
-    box = module._seen_box(mark, 12 / 0.132 / 0.7**0.5 * (10 / 12) ** 0.5)  # the whole: 12 x 10 px
+    box = module._seen_box(mark, (12 * 10 / 0.7) ** 0.5 / 2)  # the whole: 12 x 10 px
     np.testing.assert_array_equal(box, [7, 5, 19, 5 + rows] if is_seen else [np.nan] * 4)
 
 
@@ -202,6 +255,11 @@ def test_small_frames(size, tmp_path):
     ("change", "message"),
     [
         ({"num_outfits": 21}, "num_outfits must be 1 to 20, got 21"),
+        ({"num_colours": 9}, "num_colours must be 1 to 8, got 9"),
+        ({"num_shapes": 0}, "num_shapes must be 1 to 4, got 0"),
+        ({"thing_size": 0.5}, "thing_size must be"),
+        ({"people_per_look": 2}, "people_per_look must be 1 to num_gaits"),
+        ({"num_gaits": 2, "people_per_look": 3}, "got 3 and 2"),
         ({"num_train_people": 1}, "2 or more train and test people"),
         ({"num_test_people": 1_200}, "at most 768 with 4 outfits, got 3 and 1200"),
         ({"num_frames": 0}, "at least 1 frame"),

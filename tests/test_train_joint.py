@@ -304,7 +304,7 @@ def test_the_default_folder_gets_a_number_if_it_is_taken(tmp_path, monkeypatch):
 
 
 def test_the_demonstration_switches_everything_on():
-    config = get_preset("demo")
+    config = get_preset("benchmark")
     assert config.backbone.flow is not None
     assert config.joint.triplet_weight > 0
     assert config.agent == "reinforce"

@@ -67,8 +67,19 @@ def test_own_state_comes_back(tmp_path):
     torch.save(saved.state_dict(), tmp_path / "own.pt")
     load_weights(network, "small", str(tmp_path / "own.pt"))
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in saved.state_dict().items())
-    with pytest.raises(ValueError, match=r"own\.pt' do not fit the backbone 'small'.*flow_stream"):
-        load_weights(BACKBONES["small"](with_flow=False), "small", str(tmp_path / "own.pt"))
+    without_flow = BACKBONES["small"](with_flow=False)
+    load_weights(without_flow, "small", str(tmp_path / "own.pt"))
+    assert all(torch.equal(value, saved.state_dict()[key]) for key, value in without_flow.state_dict().items())
+    torch.save(without_flow.state_dict(), tmp_path / "half.pt")
+    with pytest.raises(ValueError, match=r"half\.pt' do not fit the backbone 'small'.*flow_stream"):
+        load_weights(network, "small", str(tmp_path / "half.pt"))
+
+
+def test_the_weights_that_come_with_the_library_are_the_small_backbones():
+    network = build_backbone(BackboneConfig("small", weights="synthetic"))
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
+    with pytest.raises(ValueError, match="no synthetic weights for 'resnet18'; known: small"):
+        build_backbone(BackboneConfig("resnet18", weights="synthetic"))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ THING_COLOURS: tuple[Colour, ...] = (
     (240, 240, 240),
 )
 NUM_OUTFITS = len(TOPS) * len(BOTTOMS)
+THING_SIZE = 0.066  # half of a thing's width, in body heights
+PERIODS = (8.0, 16.0)  # fewest and most frames of one walking cycle
+STRIDES = (0.3, 0.65)  # least and most swing of the legs, radians
 
 # Where a thing sits: sideways (1 = the side that the walker turns its back to) and down, in body heights.
 PLACES = {
@@ -39,9 +42,9 @@ PLACES = {
 _TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 SHAPES = {
     "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.9,
+    "bar": np.array([(-0.5, -1.6), (0.5, -1.6), (0.5, 1.6), (-0.5, 1.6)]),
     "disc": np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1) * 1.05,
     "triangle": np.array([(0, -1.2), (1.2, 0.9), (-1.2, 0.9)]),
-    "bar": np.array([(-0.5, -1.6), (0.5, -1.6), (0.5, 1.6), (-0.5, 1.6)]),
 }
 
 
@@ -60,6 +63,7 @@ class Look:
         stride: how far the legs swing, in radians.
         period: frames of one walking cycle.
         build: width of the body over the usual.
+        thing_size: half of the thing's width, in body heights.
     """
 
     top: Colour
@@ -72,6 +76,7 @@ class Look:
     stride: float
     period: float
     build: float
+    thing_size: float = THING_SIZE
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,23 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
     if pose.shows_thing:
         sideways, down = PLACES[look.place]
         middle = (pose.x - pose.facing * sideways * size, pose.y + down * size)
-        outline = np.array(middle) + SHAPES[look.shape] * 0.066 * size
+        outline = np.array(middle) + SHAPES[look.shape] * look.thing_size * size
         _polygon(canvas, outline, look.colour, mark)
 
 
-def dressed(outfit: int, place: str, shape: str, colour: Colour, generator: np.random.Generator) -> Look:
-    """Return a look in outfit number `outfit`, with gait and build of its own."""
+def dressed(
+    outfit: int,
+    place: str,
+    shape: str,
+    colour: Colour,
+    generator: np.random.Generator,
+    period: float | None = None,
+    thing_size: float = THING_SIZE,
+) -> Look:
+    """Return a look in outfit number `outfit`, with a build of its own, and a gait of its own unless one is given.
+
+    Walkers whose `period` is given have the same stride, so that nothing but their rhythm tells them apart.
+    """
     return Look(
         top=TOPS[outfit % len(TOPS)],
         bottom=BOTTOMS[outfit // len(TOPS)],
@@ -137,20 +153,10 @@ def dressed(outfit: int, place: str, shape: str, colour: Colour, generator: np.r
         place=place,
         shape=shape,
         colour=colour,
-        stride=generator.uniform(0.3, 0.65),
-        period=generator.uniform(8, 16),
+        stride=generator.uniform(*STRIDES) if period is None else sum(STRIDES) / 2,
+        period=generator.uniform(*PERIODS) if period is None else period,
         build=generator.uniform(0.9, 1.15),
-    )
-
-
-def random_look(generator: np.random.Generator) -> Look:
-    """Return the look of anyone: any outfit, and any thing."""
-    return dressed(
-        int(generator.integers(NUM_OUTFITS)),
-        str(generator.choice(list(PLACES))),
-        str(generator.choice(list(SHAPES))),
-        THING_COLOURS[generator.integers(len(THING_COLOURS))],
-        generator,
+        thing_size=thing_size,
     )
 
 

@@ -1,0 +1,86 @@
+"""Make the small backbone's starting weights on drawn walkers without clutter: `a3d pretrain`.
+
+They stand in for ImageNet's, which exist for large networks only. `--backbone.weights synthetic` starts from the
+file that comes with the library, made by `a3d pretrain --out backbone/pretrained/small.pt`. No attention is
+trained: the global feature alone identifies the walkers, who are drawn with a seed of their own.
+
+Weights of your own, then a run that starts from them:
+`a3d pretrain --out mine.pt --seed 1` and `a3d train --preset benchmark --backbone.weights mine.pt`
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from scripts.checkpoint import CHECKPOINT, read_checkpoint, replacing
+from scripts.config import get_preset
+from scripts.evaluate import table
+from scripts.train_joint import COLUMNS, train
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What to make."""
+
+    out: Path
+    """The weights file."""
+    steps: int | None = None
+    """Batches to train on; by default the preset's."""
+    seed: int = 0
+    """Seed of weights and batches."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where drawn frames and flow are kept; by default as in training."""
+
+
+def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
+    """Train, and write the backbone's weights; the run's folder stays beside them, to be gone on with.
+
+    Returns:
+        The scores before and after.
+    """
+    config = get_preset("walkers")
+    folder = arguments.out.with_suffix("")
+    config = dataclasses.replace(
+        config,
+        steps=arguments.steps or config.steps,
+        seed=arguments.seed,
+        device=arguments.device,
+        cache=arguments.cache,
+        out=folder,
+    )
+    state = read_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
+    metrics = train(state["config"] if state else config, folder, state)
+    weights = {
+        name.removeprefix("backbone."): value
+        for name, value in read_checkpoint(folder)["shared"]["representation"].items()
+        if name.startswith("backbone.")
+    }
+    with replacing(arguments.out) as partial:
+        torch.save(weights, partial)
+    return {"before": metrics["before"], "after": metrics["after"]}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    arguments = tyro.cli(PretrainConfig, args=argv, prog="a3d pretrain", description=__doc__)
+    try:
+        scores = pretrain(arguments)
+    except (ValueError, OSError) as error:
+        print(f"a3d pretrain: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\na3d pretrain: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    print(table(scores, COLUMNS))
+    print(f"\nwrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
