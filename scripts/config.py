@@ -47,7 +47,7 @@ class TrainConfig:
 
     preset: str = "benchmark"
     """Where the other settings start from. benchmark: built-in data, minutes on a CPU; tiny: seconds, learns
-    nothing; small: your own tracklets on a CPU; prid, ilids, mars: the paper's settings; walkers: for a3d pretrain."""
+    nothing; small: your own tracklets on a CPU; prid, ilids, mars: the paper's; walkers: for a3d pretrain."""
     recipe: str = "paper"
     """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
     the agent find the identifying thing on unseen people (scripts/recipes.py says what that is)."""
@@ -92,13 +92,13 @@ def benchmark() -> TrainConfig:
     """
     return TrainConfig(
         preset="benchmark",
-        steps=400,
+        steps=600,
         data_options=DataConfig(synthetic=synthetic.benchmark()),
         load=LoadConfig(
             height=64, width=32, num_people=16, clips_per_person=2, augment=AugmentConfig(erase_probability=0.0)
         ),
         backbone=BackboneConfig(weights="synthetic"),
-        joint=JointConfig(learning_rate=1e-3, halve_every=125, episodes_per_clip=1),
+        joint=JointConfig(learning_rate=1e-3, halve_every=200, episodes_per_clip=1),
     )
 
 

@@ -162,7 +162,7 @@ def test_before_the_first_checkpoint_there_is_nothing_to_go_on_from(tmp_path, in
         (["--agent", "sac"], "agent included"),
         (["--joint.learning-rate", "1"], "joint included"),
         (["--load.num-people", "3"], "load included"),
-        (["--preset", "demo"], "preset included"),
+        (["--preset", "benchmark"], "preset included"),
         (["--steps", "2"], "has already trained on 6 batches: --steps 2 is fewer"),
         (["--device", "nothing"], "the device 'nothing' can't be used here"),
     ],
@@ -262,7 +262,7 @@ def test_without_flow_there_is_no_flow_stream(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--preset", "nothing"], "unknown preset 'nothing'; known: demo"),
+        (["--preset", "nothing"], "unknown preset 'nothing'; known: benchmark"),
         (["--preset", "tiny", "--data", "nothing"], "unknown data 'nothing'; known: synthetic, folder"),
         (["--preset", "tiny", "--agent", "nothing"], "unknown agent 'nothing'; known: reinforce"),
         (["--preset", "tiny", "--backbone.name", "nothing"], "unknown backbone 'nothing'; known: resnet50"),
@@ -303,7 +303,7 @@ def test_the_default_folder_gets_a_number_if_it_is_taken(tmp_path, monkeypatch):
         assert (tmp_path / "runs" / expected / "metrics.json").is_file()
 
 
-def test_the_demonstration_switches_everything_on():
+def test_the_benchmark_switches_everything_on():
     config = get_preset("benchmark")
     assert config.backbone.flow is not None
     assert config.joint.triplet_weight > 0
