@@ -20,7 +20,7 @@ from scripts.checkpoint import CHECKPOINT
 from scripts.cli import main
 from scripts.evaluate import clip_bank, clip_batches, evaluate, table
 
-GRID = BinGrid((3, 8, 4), (2, 3, 2), (3, 64, 32))
+GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
 LOAD = LoadConfig(height=64, width=32, num_frames=3, workers=0)
 
 

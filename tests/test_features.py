@@ -21,17 +21,17 @@ from backbone.losses import identity_loss, triplet_loss
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 
-GRID = BinGrid(feature_size=(3, 8, 4), bin_size=(2, 3, 2), clip_size=(3, 64, 32))
+GRID = BinGrid(feature_size=(3, 8, 4), bin_size=(2, 3, 2), clip_size=(3, 32, 16))
 PEOPLE = [7, 7, 9, 9]
 
 
 def make_batch(seed: int) -> ClipBatch:
     generator = torch.Generator().manual_seed(seed)
     boxes = np.full((4, 3, 4), np.nan, dtype=np.float32)
-    boxes[:, 1] = [4, 8, 12, 16]
+    boxes[:, 1] = [2, 4, 6, 8]
     return ClipBatch(
-        clip=torch.randint(0, 256, (4, 3, 64, 32, 3), dtype=torch.uint8, generator=generator),
-        flow=torch.randn(4, 3, 64, 32, 2, generator=generator).half(),
+        clip=torch.randint(0, 256, (4, 3, 32, 16, 3), dtype=torch.uint8, generator=generator),
+        flow=torch.randn(4, 3, 32, 16, 2, generator=generator).half(),
         person=torch.tensor(PEOPLE),
         tracklet=torch.arange(4),
         source=["a", "b", "c", "d"],

@@ -95,5 +95,5 @@ def test_gradients_reach_the_first_layers(precision):
 def test_without_a_flow_stream():
     network = build(flow=None)
     with torch.no_grad():
-        assert network.feature_map(CLIP, None).shape == (2, 128, 3, 4, 2)
+        assert network.feature_map(CLIP, None).shape == (2, 128, 3, 8, 4)  # of 32 x 16 pixels, stride 4
     assert network.device == torch.device("cpu")
