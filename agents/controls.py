@@ -25,8 +25,15 @@ def random_actions(count: int, scene: Scene | None, generator: np.random.Generat
 
 
 def centre_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
-    """Look at the centre again and again."""
-    return np.zeros((count, 3), dtype=np.float32)
+    """Look again and again at the centre bin, where episodes begin (Algorithm 1).
+
+    An observation does not tell how many bins there are: without a scene it is the middle of [-1, 1]^3, which
+    lies between two bins along an axis with an even number of positions, and is rounded to either.
+    """
+    if scene is None:
+        return np.zeros((count, 3), dtype=np.float32)
+    process, _ = scene
+    return np.tile(process.locations[process.bank.grid.centre].cpu().numpy(), (count, 1))
 
 
 def truth_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
@@ -107,7 +114,7 @@ def random_agent(seed: int = 0) -> ControlAgent:
 
 
 def centre_agent() -> ControlAgent:
-    """Return an agent that looks at the centre again and again."""
+    """Return an agent that looks at the centre bin again and again."""
     return ControlAgent("centre")
 
 

@@ -66,8 +66,7 @@ def test_unknown_algorithms_list_the_known_ones():
 def test_following_the_centre_agent_stays_at_the_centre():
     process = AttentionProcess(*playground())
     episodes = follow(centre_agent(), process, torch.arange(5))
-    centre = process.bank.grid.nearest(torch.zeros(3)).item()
-    assert episodes.bins[:, 1:].eq(centre).all()
+    assert episodes.bins.eq(process.bank.grid.centre).all()
     assert process.is_over(episodes)
 
 

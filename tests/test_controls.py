@@ -1,5 +1,7 @@
 """Agents without learning: where they look, alone and as stable-baselines3 algorithms."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import agents
+from a3d_env.bins import BinGrid
 from a3d_env.env import Attention3DEnv
 from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess
@@ -65,9 +68,25 @@ def test_random_bins_are_uniform_in_place(place):
     assert np.abs(np.corrcoef(bins.numpy().T) - np.eye(3)).max() < 0.07  # nor do choices know of earlier ones
 
 
-def test_centre_bins_are_all_the_same():
-    _, bins = trained_bins(make("centre"), 2)
-    assert (bins == playground()[0].grid.nearest(torch.zeros(3))).all()
+@pytest.mark.parametrize("place", ["training", "test", "alone"])
+def test_centre_bins_are_those_that_episodes_begin_at(place):
+    process, clips = AttentionProcess(*playground()), torch.arange(64)
+    grid = process.bank.grid
+    if place == "training":
+        bins = trained_bins(make("centre"), 2)[1]
+    else:
+        bins = follow(at_test(make("centre")) if place == "test" else centre_agent(), process, clips).bins
+    assert (bins == grid.centre).all()
+    assert grid.nearest(torch.zeros(3)) != grid.centre  # with 6 positions of the width, 0 is between two
+
+
+def test_centre_actions_lead_to_the_centre_bin_of_any_grid(random_case):
+    for counts in itertools.product((1, 2, 3, 4, 14), repeat=3):
+        grid = BinGrid(counts, (1, 1, 1), counts)
+        process = AttentionProcess(*random_case(num_clips=1, grid=grid))
+        action = CONTROLS["centre"](2, (process, process.start(torch.tensor([0, 0]))), np.random.default_rng(0))
+        assert (action.shape, action.dtype) == ((2, 3), np.float32)
+        assert grid.nearest(torch.from_numpy(action)).tolist() == [grid.centre] * 2
 
 
 @pytest.mark.parametrize("place", ["training", "test"])

@@ -87,7 +87,7 @@ def test_values_need_a_decision_and_what_comes_after_it(random_case):
 def test_an_agents_choice_is_what_it_predicts_or_knows(played):
     process = AttentionProcess(*played)
     episodes = finish(process, process.start(torch.tensor([4, 5])), agent_choice(centre_agent(), process))
-    assert episodes.bins[:, 1:].unique().tolist() == [int(process.bank.grid.nearest(torch.zeros(3)))]
+    assert episodes.bins[:, 1:].unique().tolist() == [process.bank.grid.centre]
     knowing = finish(process, process.start(torch.tensor([4, 5])), agent_choice(truth_agent(), process))
     assert process.bank.hits[np.array([[4], [5]]), knowing.bins[:, 1:].numpy()].all()
 
