@@ -18,7 +18,7 @@ FEWEST_EPISODES = 2
 
 STRONG: dict[str, Settings] = {
     # The agent sees the whole clip, coarsely, and points at what looks promising.
-    "locator": {"attention": {"overview": (2, 6, 4)}, "policy": {"locator": "pointer"}},
+    "locator": {"attention": {"overview": (2, 6, 6)}, "policy": {"locator": "pointer"}},
     # Each glimpse has to identify alone and is paid for it: a bin that shows nothing is known to be worth nothing.
     "glimpse_reward": {"attention": {"reward": "glimpses"}},
     "glimpse_loss": {"joint": {"glimpse_weight": 1.0}},
@@ -30,8 +30,8 @@ STRONG: dict[str, Settings] = {
     "episodes": {"joint": {"episodes_per_clip": 8}},
     # What F_c reads is not bent to the policy's needs; the pointer has layers of its own.
     "fixed_glimpse": {"policy": {"gradient_to_glimpse": False}},
-    # A deviation of a bin or two, and steps that fit a policy whose gradient is normalised.
-    "variance": {"policy": {"variance": 0.1}},
+    # A deviation of a cell, and steps that fit a policy whose gradient is normalised.
+    "variance": {"policy": {"variance": 0.05}},
     "learning_rate": {"policy": {"learning_rate": 3e-3}},
 }
 

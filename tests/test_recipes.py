@@ -18,7 +18,7 @@ from scripts.train_joint import read_arguments
 
 STRONG_SETTINGS = {
     "recipe": "strong",
-    "attention.overview": (2, 6, 4),
+    "attention.overview": (2, 6, 6),
     "attention.reward": "glimpses",
     "joint.glimpse_weight": 1.0,
     "joint.episodes_per_clip": 8,
@@ -27,7 +27,7 @@ STRONG_SETTINGS = {
     "policy.baseline": "clip",
     "policy.normalize_advantage": True,
     "policy.gradient_to_glimpse": False,
-    "policy.variance": 0.1,
+    "policy.variance": 0.05,
     "policy.learning_rate": 3e-3,
 }
 
