@@ -124,8 +124,7 @@ def with_seed(config: TrainConfig, number: int) -> TrainConfig:
 
 def knows_truth(config: TrainConfig) -> bool:
     """Tell whether the data knows where the identifying thing is in all of its tracklets."""
-    data = load_data(config.data, config.data_options, build_cache(config).folder)
-    return all(tracklet.truth_boxes is not None for tracklet in [*data.train, *data.query, *data.gallery])
+    return load_data(config.data, config.data_options, build_cache(config).folder).knows_truth
 
 
 def missing_tasks(plans: Iterable[Plan]) -> list[Task]:

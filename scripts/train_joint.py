@@ -67,6 +67,9 @@ def train(
 
     Returns:
         What metrics.json holds.
+
+    Raises:
+        ValueError: settings or data that can't be trained with, or the training has diverged.
     """
     started = time.monotonic() - (state["seconds"] if state else 0)
 
@@ -74,6 +77,10 @@ def train(
     data = load_data(config.data, config.data_options, cache.folder)
     if state:
         check_same_data(config, data, state)
+    if config.agent == "truth" and not data.knows_truth:
+        raise ValueError(
+            f"{config.data} does not know where the identifying thing is: take another agent than truth"
+        )
     people = data.train_people
     sampler = IdentitySampler(
         data.train, config.load.num_people, config.load.clips_per_person, config.load.num_frames, config.seed

@@ -181,15 +181,22 @@ def test_a_resumed_run_can_go_further_with_other_workers(finished_run, tmp_path)
     assert [entry["step"] for entry in read_history(tmp_path / "run" / "history.jsonl")] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_people_who_came_later_are_noticed(tmp_path, capsys):
+@pytest.fixture
+def people(tmp_path):
+    """A folder of six people in two cameras, who carry nothing that is known."""
+    root = tmp_path / "people"
     for person, camera, frame in itertools.product("abcdef", "12", range(6)):
-        folder = tmp_path / "people" / person / camera / "walk"
+        folder = root / person / camera / "walk"
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{frame}.png"), np.full((64, 32, 3), ord(person) + 10 * frame, np.uint8))
+    return root
+
+
+def test_people_who_came_later_are_noticed(people, tmp_path, capsys):
     run = tmp_path / "run"
-    assert train(run, "--steps", "1", "--data", f"folder:{tmp_path / 'people'}") == 0
+    assert train(run, "--steps", "1", "--data", f"folder:{people}") == 0
     moved = tmp_path / "moved"
-    (tmp_path / "people").rename(moved)
+    people.rename(moved)
     resume = ["train", "--resume", "--out", str(run), "--data", f"folder:{moved}"]
     assert main([*resume, "--steps", "2"]) == 0
     (moved / "a").rename(moved / "z")
@@ -197,6 +204,15 @@ def test_people_who_came_later_are_noticed(tmp_path, capsys):
     assert "other tracklets to train on than when the run began" in capsys.readouterr().err
     assert main(["evaluate", "--checkpoint", str(run)]) == 2
     assert "people of its training may now be in the test half" in capsys.readouterr().err
+
+
+def test_the_truth_agent_needs_data_that_knows_it(people, tmp_path, capsys):
+    assert train(tmp_path / "run", "--agent", "truth", "--data", f"folder:{people}") == 2
+    error = capsys.readouterr().err
+    assert error == f"a3d train: error: folder:{people} does not know where the identifying thing is: " + (
+        "take another agent than truth\n"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch, capsys):

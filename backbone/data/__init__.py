@@ -42,6 +42,11 @@ class ReidData:
         """The training identities' person ids, sorted: F_c's outputs in order."""
         return sorted({tracklet.person for tracklet in self.train})
 
+    @property
+    def knows_truth(self) -> bool:
+        """Whether all tracklets know where the identifying thing is."""
+        return all(one.truth_boxes is not None for one in [*self.train, *self.query, *self.gallery])
+
 
 def _synthetic(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
     train, test = read_synthetic(config.synthetic, directory or cache)
