@@ -19,7 +19,7 @@ import tyro
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, replacing
 from scripts.config import get_preset
 from scripts.evaluate import table
-from scripts.train_joint import COLUMNS, train
+from scripts.train_joint import COLUMNS, check_resumed, train
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,26 @@ def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
 
     Returns:
         The scores before and after.
+
+    Raises:
+        ValueError: the file's name has no ending, or the folder holds a run with other settings.
     """
     config = get_preset("walkers")
     folder = arguments.out.with_suffix("")
+    if folder == arguments.out:
+        raise ValueError(f"{folder} is the run's folder: give the weights file an ending, as in {folder}.pt")
     config = dataclasses.replace(
         config,
-        steps=arguments.steps or config.steps,
+        steps=config.steps if arguments.steps is None else arguments.steps,
         seed=arguments.seed,
         device=arguments.device,
         cache=arguments.cache,
         out=folder,
     )
     state = read_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
-    metrics = train(state["config"] if state else config, folder, state)
+    if state:
+        check_resumed(config, state["config"], state["shared"]["step"])
+    metrics = train(config, folder, state)
     weights = {
         name.removeprefix("backbone."): value
         for name, value in read_checkpoint(folder)["shared"]["representation"].items()

@@ -222,8 +222,9 @@ def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
     changed = [name for name in names if getattr(config, name) != getattr(allowed, name)]
     if changed:
         raise ValueError(
-            f"--resume goes on with the settings saved in {saved.out}, {', '.join(changed)} included; only steps, "
-            "data (moved, but the same), device, cache, checkpoint_every, log_every and load.workers can change"
+            f"the run in {saved.out} goes on with the settings saved there, {', '.join(changed)} included; only "
+            "steps, data (moved, but the same), device, cache, checkpoint_every, log_every and load.workers can "
+            "change"
         )
     if config.steps < step:
         raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")

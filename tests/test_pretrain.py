@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from agents.features import SharedFeatureCallback
 from backbone.data.synthetic import without_clutter
 from backbone.two_stream import BackboneConfig, build_backbone
 from scripts import pretrain as module
@@ -22,6 +23,7 @@ def short(monkeypatch):
         settings,
         data_options=dataclasses.replace(settings.data_options, synthetic=few),
         load=dataclasses.replace(settings.load, num_people=2, workers=0),
+        checkpoint_every=1,
     )
     monkeypatch.setattr(module, "get_preset", lambda name: {"walkers": settings}[name])
 
@@ -44,12 +46,44 @@ def test_the_walkers_are_trained_without_attention_and_clutter():
     assert settings.data_options.synthetic.seed != get_preset("benchmark").data_options.synthetic.seed
 
 
-def test_an_unfinished_run_is_gone_on_with(short, tmp_path, monkeypatch):
-    path = tmp_path / "own.pt"
-    monkeypatch.setattr(module, "replacing", pytest.fail)  # interrupted before the weights are written
-    with pytest.raises(pytest.fail.Exception):
-        main(["pretrain", "--out", str(path), "--steps", "2"])
-    monkeypatch.undo()
+@pytest.mark.parametrize("finished", [2, 3])
+def test_an_interrupted_command_goes_on_to_the_same_weights(short, tmp_path, monkeypatch, capsys, finished):
+    def press_ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    learn = SharedFeatureCallback._learn_from
+    path, whole = tmp_path / "own.pt", tmp_path / "whole.pt"
+    assert main(["pretrain", "--out", str(whole), "--steps", "3"]) == 0
+    with monkeypatch.context() as patch:
+        if finished == 3:
+            patch.setattr(module, "replacing", press_ctrl_c)  # before the weights are written
+        else:
+            patch.setattr(
+                SharedFeatureCallback,
+                "_learn_from",
+                lambda self, episodes: press_ctrl_c() if self.step == 2 else learn(self, episodes),
+            )
+        assert main(["pretrain", "--out", str(path), "--steps", "3"]) == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
     assert not path.exists()
-    assert main(["pretrain", "--out", str(path), "--steps", "2"]) == 0
-    assert read_checkpoint(tmp_path / "own")["shared"]["step"] == 2
+    assert read_checkpoint(tmp_path / "own")["shared"]["step"] == finished
+    assert main(["pretrain", "--out", str(path), "--steps", "3"]) == 0
+    own, other = (torch.load(file, weights_only=True) for file in (path, whole))
+    assert own.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in own.items())
+
+
+def test_a_folder_with_other_settings_is_not_gone_on_with(short, tmp_path, capsys):
+    command = ["pretrain", "--out", str(tmp_path / "own.pt"), "--steps", "2"]
+    assert main(command) == 0
+    before = (tmp_path / "own.pt").read_bytes()
+    for flags, message in ((["--seed", "1"], "seed"), (["--steps", "1"], "already trained on 2 batches")):
+        assert main([*command, *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "own.pt").read_bytes() == before
+
+
+def test_the_weights_file_needs_an_ending(short, tmp_path, capsys):
+    assert main(["pretrain", "--out", str(tmp_path / "own")]) == 2
+    assert "as in" in capsys.readouterr().err
+    assert not (tmp_path / "own").exists()  # before anything is trained
