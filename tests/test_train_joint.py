@@ -11,8 +11,10 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.features import JointConfig, SharedFeatureCallback
+from backbone.data import DataConfig, load_data, synthetic
+from backbone.data.synthetic import SyntheticConfig
 from scripts.build import build_agent, build_environment, build_grid, build_representation
-from scripts.checkpoint import read_checkpoint
+from scripts.checkpoint import fingerprint, read_checkpoint
 from scripts.cli import main
 from scripts.config import get_preset
 from scripts.logs import read_history
@@ -204,6 +206,27 @@ def test_people_who_came_later_are_noticed(people, tmp_path, capsys):
     assert "other tracklets to train on than when the run began" in capsys.readouterr().err
     assert main(["evaluate", "--checkpoint", str(run)]) == 2
     assert "people of its training may now be in the test half" in capsys.readouterr().err
+
+
+def test_people_drawn_in_another_way_are_noticed(finished_run, tmp_path, capsys, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "run")
+    monkeypatch.setattr(synthetic, "DRAWING_VERSION", synthetic.DRAWING_VERSION + 1)
+    assert main(["train", "--resume", "--out", str(tmp_path / "run"), "--steps", "7"]) == 2
+    assert "other tracklets to train on than when the run began" in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "run")]) == 2
+    assert "people of its training may now be in the test half" in capsys.readouterr().err
+
+
+def test_fingerprints_differ_where_the_drawing_does_wherever_it_lies(tmp_path):
+    few = SyntheticConfig(num_train_people=2, num_test_people=2, num_frames=2, height=32, width=16)
+
+    def of(cache: str, **changes) -> str:
+        options = DataConfig(synthetic=dataclasses.replace(few, **changes))
+        return fingerprint(load_data("synthetic", options, tmp_path / cache))
+
+    assert of("here") == of("there")
+    others = [of("here", **change) for change in ({}, {"seed": 1}, {"thing_size": 0.1}, {"passers_by": 2.0})]
+    assert len(set(others)) == 4
 
 
 def test_the_truth_agent_needs_data_that_knows_it(people, tmp_path, capsys):
