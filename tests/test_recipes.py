@@ -140,7 +140,7 @@ def test_other_agents_take_the_strong_recipe_too(agent, tmp_path):
 def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
     assert main(["bank", "--checkpoint", str(strong_run), "--out", str(tmp_path / "bank")]) == 0
     grid = read_meta(tmp_path / "bank").grid
-    assert grid.overview_counts == (2, 6, 4)
+    assert grid.overview_counts == STRONG_SETTINGS["attention.overview"]
     flags = ["--policy.locator", "pointer", "--timesteps", "100", "--num-envs", "8", "--held-out", "0.5"]
     bank = ["policy", "--bank", str(tmp_path / "bank"), *flags]
     assert main([*bank, "--out", str(tmp_path / "own")]) == 0
