@@ -39,7 +39,8 @@ class REINFORCE(OnPolicyAlgorithm):
         env: an A3D environment, single or batched.
         learning_rate: of F_a and V.
         n_steps: steps per environment and rollout, a multiple of the episode's length; by default one episode.
-        normalize_advantage: divide the advantages of a rollout by their deviation, after centring them.
+        normalize_advantage: divide the advantages of a rollout by their deviation, after centring them; a single
+            one, which has none, stays as it is.
         vf_coef: weight of the value network's own squared error.
         max_grad_norm: clip the gradient of F_a and V to this norm; None for no clipping.
         policy_weight: weight of equation 13. With 0 there is no RL objective (Table VII): F_a stays as it was
@@ -214,7 +215,7 @@ class REINFORCE(OnPolicyAlgorithm):
             advantages = leave_one_out(returns, clip).float()
         else:
             advantages = self._by_episode(self.rollout_buffer.advantages)
-        if self.normalize_advantage:
+        if self.normalize_advantage and advantages.numel() > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return advantages
 

@@ -192,6 +192,8 @@ def test_normalised_advantages_scale_the_gradient_only():
     scaled = scaled["action_net.0.weight"].flatten()
     assert not torch.allclose(plain, scaled)
     assert torch.isfinite(scaled).all()
+    alone = agent_after_one_rollout(make_env(1, num_glimpses=2), normalize_advantage=True)  # it has no deviation
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(alone.policy).values())
 
 
 class ClipWatcher(BaseCallback):
