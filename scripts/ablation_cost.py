@@ -23,7 +23,14 @@ from scripts.ablation_report import estimate
 from scripts.ablation_run import settings_digest
 from scripts.ablation_tables import FULL, WITHOUT_ATTENTION, Row
 from scripts.ablation_text import grid
-from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
+from scripts.build import (
+    build_agent,
+    build_cache,
+    build_environment,
+    build_grid,
+    build_representation,
+    pick_device,
+)
 from scripts.config import TrainConfig, config_to_json
 from scripts.evaluate import clip_bank, searched_tracklets
 from scripts.train_joint import write_text
@@ -81,7 +88,7 @@ def measure_cost(config: TrainConfig, *, rounds: int = ROUNDS, seconds: float = 
     data = load_data(config.data, config.data_options, cache.folder)
     training, testing = load_batches(config, data, cache)
     methods = {name: prepare(each, data, training, testing) for name, each in changed.items()}
-    device = build_representation(config, 2).device
+    device = pick_device(config.device)
 
     def clock(run: Callable[[int], object], count: int) -> float:
         start = time.perf_counter()

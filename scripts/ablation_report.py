@@ -165,7 +165,7 @@ def describe_settings(plan: Plan) -> dict[str, Any]:
     config, tasks = plan.config, next(iter(plan.tasks.values()), [])
     described = {
         "preset": config.preset,
-        "recipe": getattr(config, "recipe", None),
+        "recipe": config.recipe,
         "data": config.data,
         "tested on": tasks[0].test_data if tasks else None,
         "backbone": config.backbone.name,

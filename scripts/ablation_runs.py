@@ -131,7 +131,7 @@ def missing_tasks(plans: Iterable[Plan]) -> list[Task]:
     """Return the runs that are not finished, each once, seed by seed.
 
     Raises:
-        ValueError: a run's folder holds a run with other settings, or two rows want one folder.
+        ValueError: a run's folder holds a run with other settings.
     """
     tasks: dict[Path, Task] = {}
     for task in (task for plan in plans for row in plan.tasks.values() for task in row):

@@ -1,8 +1,6 @@
 """The paper's ablations as data (Tables VII to X, Figures 5 to 7): each row is a change of a run's settings."""
 
 import dataclasses
-import importlib
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +8,7 @@ from typing import Any, Literal
 
 from backbone.two_stream import build_backbone
 from scripts.config import TrainConfig
+from scripts.recipes import STRONG_LEVERS
 
 Change = Callable[[TrainConfig], TrainConfig]
 Figures = dict[str, float]  # percentages by column
@@ -196,13 +195,9 @@ def bin_areas(config: TrainConfig) -> list[Row]:
 
 
 def levers(config: TrainConfig) -> list[Row]:
-    """The strong recipe, and it with each of its levers switched back, but those that the preset has, too.
-
-    Raises:
-        ValueError: there are no recipes in this version.
-    """
+    """The strong recipe, and it with each of its levers switched back, but those that the preset has, too."""
     rows = [dataclasses.replace(FULL, label="strong (all levers)", paper={})]
-    for name, switch_back in _recipes().STRONG_LEVERS.items():
+    for name, switch_back in STRONG_LEVERS.items():
         if switch_back(config) != config:
             rows.append(Row(f"no_{name}", f"w/o {name.replace('_', ' ')}", switch_back))
     return rows
@@ -220,17 +215,6 @@ TABLES: dict[str, Table] = {
     "fig7": Table("fig7", "Figure 7: convergence", lambda config: [FULL], "curves", points=10),
     "levers": Table("levers", "Levers of the strong recipe", levers, recipe="strong"),
 }
-
-
-def _recipes() -> Any:
-    """Return the module of recipes.
-
-    Raises:
-        ValueError: this version has none.
-    """
-    if importlib.util.find_spec("scripts.recipes") is None:
-        raise ValueError("this version has no recipes")
-    return importlib.import_module("scripts.recipes")
 
 
 def _feature_size(config: TrainConfig) -> tuple[int, int, int]:

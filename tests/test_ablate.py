@@ -28,6 +28,7 @@ from scripts.build import build_agent, build_environment, build_grid, build_repr
 from scripts.cli import main
 from scripts.config import config_to_json, get_preset
 from scripts.logs import read_history
+from scripts.recipes import STRONG_LEVERS, strong
 
 NO_DECISIONS = {
     "agent": "centre",
@@ -125,15 +126,14 @@ def test_every_row_of_every_table_can_be_built():
 
 
 def test_the_strong_recipe_is_taken_apart_lever_by_lever(tmp_path):
-    recipes = pytest.importorskip("scripts.recipes")
-    config = recipes.RECIPES["strong"](get_preset("tiny"))
+    config = strong(get_preset("tiny"))
     plan = make_plan(TABLES["levers"], config, tmp_path, seeds=1)
-    # the preset normalises advantages and has 8 episodes, too
-    same = {name for name, switch_back in recipes.STRONG_LEVERS.items() if switch_back(config) == config}
-    assert same < set(recipes.STRONG_LEVERS)
-    assert list(plan.tasks) == ["full", *(f"no_{name}" for name in recipes.STRONG_LEVERS if name not in same)]
+    # what the preset has, too, is no lever
+    same = {name for name, switch_back in STRONG_LEVERS.items() if switch_back(config) == config}
+    assert same < set(STRONG_LEVERS)
+    assert list(plan.tasks) == ["full", *(f"no_{name}" for name in STRONG_LEVERS if name not in same)]
     for name, tasks in plan.tasks.items():
-        expected = config if name == "full" else recipes.STRONG_LEVERS[name.removeprefix("no_")](config)
+        expected = config if name == "full" else STRONG_LEVERS[name.removeprefix("no_")](config)
         assert settings_digest(tasks[0].config) == settings_digest(expected)
     for row in TABLES["7"].rows(config):  # nor does the recipe keep any row from being built
         changed = row.change(config)
@@ -142,7 +142,6 @@ def test_the_strong_recipe_is_taken_apart_lever_by_lever(tmp_path):
 
 
 def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
-    pytest.importorskip("scripts.recipes")
     arguments = AblateConfig(table="all", seeds=1, out=tmp_path)
     plans = make_plans(arguments, ["--preset", "tiny"])
     assert [plan.table.name for plan in plans] == ["table7", "table8", "fig5", "fig6", "table10", "fig7", "levers"]
