@@ -6,8 +6,8 @@ import torch
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.oracles import agent_choice, best_bins, finish, truth_bins
-from agents.rollout import Agent, at_test
-from agents.statistics import bootstrap_interval
+from agents.rollout import Agent, at_test, hit_shares
+from agents.statistics import mean_interval
 from scripts.evaluate import controls
 
 COLUMNS = {"reward": 3, "log_prob": 3, "hit_rate": 1}  # and the digits shown
@@ -52,24 +52,20 @@ def _shown(measure: Measure | None, digits: int) -> str:
 
 
 def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Measure | None]:
-    bank, clip = process.bank, episodes.clip.numpy()
     verdict = process.verdict(episodes)
-    truth = verdict.truth
-    values: dict[str, np.ndarray] = {
+    person = verdict.truth.numpy()
+    values = {
         "reward": process.reward(verdict).numpy(),
         "log_prob": log_prob(verdict).numpy(),
+        "hit_rate": 100 * hit_shares(process.bank, episodes),
     }
-    row: dict[str, Measure | None] = {name: _interval(value, truth.numpy()) for name, value in values.items()}
-    row["hit_rate"] = None
-    if bank.hits is not None and (seen := bank.hits[clip].any(axis=1)).any():
-        hits = np.take_along_axis(bank.hits[clip], episodes.bins[:, 1:].numpy(), axis=1).mean(axis=1)
-        row["hit_rate"] = _interval(100 * hits[seen], truth.numpy()[seen])
-    return row
+    return {name: _interval(value, person) for name, value in values.items()}
 
 
-def _interval(values: np.ndarray, person: np.ndarray) -> Measure:
-    people = np.unique(person)
-    if len(people) < 2:
-        return float(values.mean()), None, None
-    interval = bootstrap_interval([values[person == number] for number in people])
+def _interval(values: np.ndarray, person: np.ndarray) -> Measure | None:
+    """Return the mean of what was measured, which NaN was not, with its interval over people."""
+    people = len(np.unique(person[~np.isnan(values)]))
+    if people < 2:
+        return (float(np.nanmean(values)), None, None) if people else None
+    interval = mean_interval(values, person)
     return interval.value, interval.low, interval.high

@@ -3,11 +3,11 @@
 Leaves in the run's folder checkpoint.pt, config.json (resolved), metrics.json (the printed table), tensorboard/,
 history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose).
 
-The demonstration on built-in data: `a3d train`
+The paper's method on built-in data: `a3d train`
 
 Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 --out runs/ppo`
 
-An agent that sees the whole clip and points at a place: `a3d train --recipe strong`
+The agent that sees the whole clip and points at a place, as `make train` has it: `a3d train --recipe strong`
 
 Your own tracklets: `a3d train --preset small --data folder:my_tracklets`
 

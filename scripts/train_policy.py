@@ -3,6 +3,9 @@
 Where agents are compared, on the same features: minutes instead of a joint training. Leaves policy.pt, which
 `load_policy` reads, and scores.json in the output folder.
 
+The clips that are scored are of tracklets that the agent was not trained on; F_c, which pays the reward, was, and
+knows their people. Whether an agent looks right on people whom nothing has seen is for `a3d probe` to say.
+
 A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
 Then an agent: `a3d policy --bank runs/bank --out runs/policy`
