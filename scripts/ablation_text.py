@@ -14,10 +14,11 @@ TITLES = {"hit_rate": "hits"}
 NOTES = (
     "Percentages: the mean over seeds ± Student's t interval of 95%. Seed s draws other weights, batches and "
     "exploration, and other people (built-in data anew, a folder's split anew), the same for all rows: "
-    "differences to the full method are paired by seed. One whose ± is larger than itself may be none. Hits are "
-    "the glimpses 2 to T on the identifying thing, where it is known. The paper's figures are of iLIDS-VID with "
-    "ResNet50 from ImageNet (its Table X: trained on it, tested on PRID-2011): compare the signs and sizes of "
-    "differences, not the levels."
+    "differences to the full method are paired by seed. One whose ± is larger than itself may be none. All rows "
+    "have the recipe's settings and the same starting weights; none was tuned anew for a row. Hits are the "
+    "glimpses 2 to T on the identifying thing, where it is known; larger bins hit more often by chance. The "
+    "paper's figures are of iLIDS-VID with ResNet50 from ImageNet (its Table X: trained on it, tested on "
+    "PRID-2011): compare the signs and sizes of differences, not the levels."
 )
 CROSS_NOTES = (
     "Trained on the one data, tested on the other; `own` is the test half of the data of the training. The "
