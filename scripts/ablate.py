@@ -47,9 +47,9 @@ class AblateConfig:
     """Only these rows, by name, as in full,random; unknown names are answered with the known ones."""
     recipe: str | None = None
     """The recipe that the settings start from, as in a3d train; levers takes strong."""
-    test_data: str = "synthetic@seed=2000"
+    test_data: str = "synthetic@seed=2000,passers_by=3"
     """Table X's other data: NAME[:DIRECTORY], and settings of it if they differ from the training data's, as in
-    synthetic@seed=2000,passers_by=2; run s adds s to a seed."""
+    synthetic@seed=2000,passers_by=3 (a busier street); run s adds s to a seed."""
     jobs: int = 1
     """Runs at a time; they share the cores."""
     keep: bool = False

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from backbone.two_stream import build_backbone
 from scripts.config import TrainConfig
-from scripts.recipes import STRONG_LEVERS
+from scripts.recipes import STRONG_LEVERS, with_settings
 
 Change = Callable[[TrainConfig], TrainConfig]
 Figures = dict[str, float]  # percentages by column
@@ -107,15 +107,6 @@ def without_decisions(config: TrainConfig) -> TrainConfig:
         attention={"reward": "log_prob", "overview": None},
         policy={"locator": "linear"},
     )
-
-
-def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
-    """Change settings by section and name."""
-    for section, settings in sections.items():
-        config = dataclasses.replace(
-            config, **{section: dataclasses.replace(getattr(config, section), **settings)}
-        )
-    return config
 
 
 def chain(*changes: Change) -> Change:

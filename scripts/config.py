@@ -50,7 +50,7 @@ class TrainConfig:
     nothing; small: your own tracklets on a CPU; prid, ilids, mars: the paper's; walkers: for a3d pretrain."""
     recipe: str = "paper"
     """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
-    the agent find the identifying thing on unseen people (scripts/recipes.py says what that is)."""
+    the agent find the identifying thing on other people (scripts/recipes.py says what that is)."""
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
     agent: str = "reinforce"

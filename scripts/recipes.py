@@ -1,7 +1,7 @@
 """Recipes: the method's settings by name, whatever the data and the network of the preset are.
 
-`paper` leaves the preset as it is. `strong` adds what makes the agent find the identifying thing on people whom it
-has never seen; each lever of it can be switched back alone, for ablations.
+`paper` leaves the preset as it is. `strong` adds what makes the agent find the identifying thing on people that it
+was not trained on; each lever of it can be switched back alone, for ablations.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def paper(config: TrainConfig) -> TrainConfig:
 def strong(config: TrainConfig) -> TrainConfig:
     """Return the preset with all levers of `STRONG`."""
     for lever in STRONG.values():
-        config = _with_settings(config, lever)
+        config = with_settings(config, **lever)
     return dataclasses.replace(config, recipe="strong")
 
 
@@ -73,7 +73,7 @@ def _switch_back(lever: str) -> Change:
         }
         if lever == "episodes":
             own["joint"]["episodes_per_clip"] = max(own["joint"]["episodes_per_clip"], FEWEST_EPISODES)
-        return _with_settings(config, own)
+        return with_settings(config, **own)
 
     return change
 
@@ -83,8 +83,10 @@ def _switch_back(lever: str) -> Change:
 STRONG_LEVERS: dict[str, Change] = {lever: _switch_back(lever) for lever in STRONG}
 
 
-def _with_settings(config: TrainConfig, settings: Settings) -> TrainConfig:
-    sections = {
-        section: dataclasses.replace(getattr(config, section), **values) for section, values in settings.items()
-    }
-    return dataclasses.replace(config, **sections)
+def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
+    """Change settings by section and name."""
+    for section, settings in sections.items():
+        config = dataclasses.replace(
+            config, **{section: dataclasses.replace(getattr(config, section), **settings)}
+        )
+    return config

@@ -147,8 +147,8 @@ def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
     assert [plan.table.name for plan in plans] == ["table7", "table8", "fig5", "fig6", "table10", "fig7", "levers"]
     tasks = {task.row: task for task in missing_tasks(plans)}
     assert (tasks["full"].config.policy.locator, tasks["strong"].config.policy.locator) == ("linear", "pointer")
-    assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=2000")
-    assert (tasks["qan"].points, tasks["qan"].test_data) == (0, "synthetic@seed=2000")
+    assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=2000,passers_by=3")
+    assert (tasks["qan"].points, tasks["qan"].test_data) == (0, "synthetic@seed=2000,passers_by=3")
     alone = make_plans(dataclasses.replace(arguments, table="levers"), ["--preset", "tiny"])
     assert alone[0].tasks["full"][0].folder == tmp_path / "full" / "0"
 
