@@ -54,7 +54,7 @@ def draw_bins(
     cache: FrameCache,
     config: TrainConfig,
     grid: BinGrid,
-    num_clips: int = 4,
+    num_clips: int = 6,
 ) -> None:
     """Draw the first clips of the first query tracklets with the bins that the agent chose."""
     representation.eval()
