@@ -37,7 +37,7 @@ def centre_actions(count: int, scene: Scene | None, generator: np.random.Generat
 
 
 def truth_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
-    """Look at any bin that hits the identifying thing, all alike; at any bin at all where none hits it.
+    """Look at the bin on the identifying thing (`agents.oracles.truth_bins`).
 
     Raises:
         ValueError: it is not known where the thing is.
@@ -45,9 +45,7 @@ def truth_actions(count: int, scene: Scene | None, generator: np.random.Generato
     if scene is None:
         raise ValueError("the truth is not in an observation: give the process and its episodes to choose()")
     process, episodes = scene
-    draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
-    bins = truth_bins(process, draws)(episodes)
-    return process.locations[bins].cpu().numpy()
+    return process.locations[truth_bins(process)(episodes)].cpu().numpy()
 
 
 CONTROLS: dict[str, Control] = {"random": random_actions, "centre": centre_actions, "truth": truth_actions}
@@ -118,6 +116,6 @@ def centre_agent() -> ControlAgent:
     return ControlAgent("centre")
 
 
-def truth_agent(seed: int = 0) -> ControlAgent:
-    """Return an agent that looks at any bin on the identifying thing."""
-    return ControlAgent("truth", seed)
+def truth_agent() -> ControlAgent:
+    """Return an agent that looks at the bin on the identifying thing."""
+    return ControlAgent("truth")

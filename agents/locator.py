@@ -12,7 +12,10 @@ from torch.nn import functional
 
 from backbone.glimpse import HIDDEN_SIZE
 
-Locator = Literal["linear", "pointer"]
+Locator = Literal["linear", "pointer", "mixture"]
+
+# Those that choose among the bins of an overview.
+OVERVIEW_LOCATORS = ("pointer", "mixture")
 
 KEY_SIZE = 64
 
@@ -28,18 +31,20 @@ class LinearLocator(nn.Sequential):
         super().__init__(layer, nn.Tanh())
 
 
-class PointerLocator(nn.Module):
-    """Point at the bins of an overview: the mean is where they are, weighed by how promising each one looks.
+class BinScores(nn.Module):
+    """Score the bins of an overview by how promising each one looks.
 
     | what | how |
     |---|---|
     | key of a bin | ReLU(fc [its feature, its location] -> 64) |
     | query | fc h_t -> 64 |
     | score of a bin | key . query / 8 + fc key -> 1 |
-    | mean | softmax(scores) @ locations, inside [-1, 1]^3 |
 
     The key tells what is in a bin, by layers of its own. One part of the score says whether that is worth a look
     at all, the other whether it still is after h_t.
+
+    As the locator `mixture` these are all: the policy is a mixture of Gaussians, one at each of the bins, whose
+    weights are the softmax of the scores (`agents.mixture`).
 
     Args:
         num_channels: C_g.
@@ -56,14 +61,24 @@ class PointerLocator(nn.Module):
         self.register_buffer("locations", overview_locations.clone())
 
     def forward(self, features: Tensor) -> Tensor:
-        """[h_t, overview], (N, 256 + K C_g) -> mean, (N, 3)."""
+        """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
         hidden, overview = features[:, :HIDDEN_SIZE], features[:, HIDDEN_SIZE:]
         bins = overview.unflatten(1, (len(self.locations), -1))  # (N, K, C_g)
         located = torch.cat([bins, self.locations.expand(len(bins), -1, -1)], dim=2)
         keys = functional.relu(self.key(located))  # (N, K, 64)
         match = (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE)
-        scores = match + self.worth(keys).squeeze(2)  # (N, K)
-        return scores.softmax(1) @ self.locations
+        return match + self.worth(keys).squeeze(2)
+
+
+class PointerLocator(BinScores):
+    """Point at the bins of an overview: the mean is where they are, weighed by how promising each one looks.
+
+    It is softmax(scores) @ locations, inside [-1, 1]^3: where two bins look promising, between them.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[h_t, overview], (N, 256 + K C_g) -> mean, (N, 3)."""
+        return super().forward(features).softmax(1) @ self.locations
 
 
 def build_locator(
@@ -75,7 +90,7 @@ def build_locator(
     """Return the locator of that name.
 
     Args:
-        name: linear or pointer.
+        name: linear, pointer or mixture.
         layer: the linear one's, 256 -> 3, initialised.
         observation_space: the environment's.
         overview_locations: of the overview's bins, (K, 3); with K = 0 there is none.
@@ -89,8 +104,8 @@ def build_locator(
         return LinearLocator(layer)
     if len(overview_locations) == 0:
         raise ValueError(
-            "the locator 'pointer' points at the bins of an overview: make the environment with one, as overview="
-            "(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
+            f"the locator {name!r} chooses among the bins of an overview: make the environment with one, as "
+            "overview=(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
         )
     locations = torch.as_tensor(overview_locations, dtype=torch.float32)
     (num_channels,), (seen,) = (observation_space[part].shape for part in ("bin", "overview"))  # type: ignore[misc]
@@ -99,7 +114,7 @@ def build_locator(
             f"the observations' overview has {seen // num_channels} bins, so that overview_locations has to be "
             f"({seen // num_channels}, 3), got {tuple(locations.shape)}"
         )
-    return PointerLocator(num_channels, locations)
+    return (PointerLocator if name == "pointer" else BinScores)(num_channels, locations)
 
 
 class HiddenState(BaseFeaturesExtractor):
@@ -120,8 +135,8 @@ class HiddenStateAndOverview(BaseFeaturesExtractor):
         parts = observation_space.spaces
         if "overview" not in parts:
             raise ValueError(
-                "the observations have no overview for the locator 'pointer': make the environment with one, as "
-                "overview=(2, 6, 4)"
+                "the observations have no overview for the locator to choose among: make the environment with one, "
+                "as overview=(2, 6, 4)"
             )
         size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
         super().__init__(observation_space, size)

@@ -7,7 +7,6 @@ Gaussian policy's expected reward needs no sampling, and a search says what coul
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -182,27 +181,31 @@ def beam_search(process: AttentionProcess, clip: Tensor, width: int = 4) -> Epis
     return finish(process, process.start(clip), lambda _: next(decisions))
 
 
-def truth_bins(process: AttentionProcess, generator: torch.Generator | None = None) -> Choice:
-    """Return a choice of bins that cover the identifying thing, any of them; any bin where it is out of sight.
+def truth_bins(process: AttentionProcess) -> Choice:
+    """Return a choice of the bin on the identifying thing: of those that hit it the most central.
 
-    Args:
-        process: the decision process.
-        generator: on the CPU, draws the bins; by default PyTorch's own.
+    It is the one whose location is nearest to the mean location of all bins that hit, the same at each glimpse;
+    where the thing is out of sight in the whole clip it is the centre.
 
     Raises:
         ValueError: the bank does not know where the thing is.
     """
-    hits = process.bank.hits
-    if hits is None:
+    bank = process.bank
+    if bank.hits is None:
         raise ValueError("the bank has no truth_boxes: where the identifying thing is, is unknown")
+    bins = most_central(torch.from_numpy(bank.hits), bank.grid).to(bank.device)
+    return lambda episodes: bins[episodes.clip]
 
-    def choose(episodes: Episodes) -> Tensor:
-        wanted = hits[episodes.clip.cpu().numpy()]
-        wanted = wanted | ~wanted.any(axis=1, keepdims=True)
-        bins = torch.multinomial(torch.from_numpy(wanted.astype(np.float32)), 1, generator=generator)
-        return bins.squeeze(1).to(episodes.clip.device)
 
-    return choose
+def most_central(hits: Tensor, grid: BinGrid) -> Tensor:
+    """Return the bin nearest to the middle of those that are marked, bool (N, num_bins) -> int64 (N,).
+
+    Without a mark it is the grid's centre.
+    """
+    marked = hits.float()
+    middle = marked @ grid.locations / marked.sum(1, keepdim=True).clamp(min=1)  # (N, 3)
+    distance = torch.cdist(middle, grid.locations).masked_fill(~hits, torch.inf)
+    return torch.where(hits.any(1), distance.argmin(1), grid.centre)
 
 
 def _search(process: AttentionProcess, clip: Tensor, width: int) -> Tensor:

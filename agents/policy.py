@@ -12,7 +12,15 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.locator import HiddenState, HiddenStateAndOverview, Locator, build_locator
+from agents.locator import (
+    OVERVIEW_LOCATORS,
+    BinScores,
+    HiddenState,
+    HiddenStateAndOverview,
+    Locator,
+    build_locator,
+)
+from agents.mixture import GaussianMixture
 from backbone.glimpse import HIDDEN_SIZE
 
 PAPER_VARIANCE = 0.03
@@ -35,13 +43,13 @@ class AttentionPolicy(ActorCriticPolicy):
     Args:
         variance: of each coordinate, in [-1, 1] coordinates. The paper's is 0.03.
         value_layers: the sizes of V's hidden layers.
-        locator: F_a: `linear`, tanh of one layer on h_t (the paper's), or `pointer`, which points at the bins of
-            an overview (`agents.locator`).
-        overview_locations: the environment's, (K, 3), for the pointer; `agents.make` gives them.
+        locator: F_a: `linear`, tanh of one layer on h_t (the paper's); `pointer`, whose mean lies among the bins
+            of an overview; or `mixture`, of a Gaussian at each of those bins (`agents.locator`).
+        overview_locations: the environment's, (K, 3), for pointer and mixture; `agents.make` gives them.
         kwargs: as in `ActorCriticPolicy`.
 
     Raises:
-        ValueError: a variance that is not above 0, unknown locator, or a pointer without an overview.
+        ValueError: a variance that is not above 0, unknown locator, or no overview to choose from.
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class AttentionPolicy(ActorCriticPolicy):
         self.value_layers = value_layers
         self.locator = locator
         self.overview_locations = overview_locations
-        extractor = HiddenStateAndOverview if locator == "pointer" else HiddenState
+        extractor = HiddenStateAndOverview if locator in OVERVIEW_LOCATORS else HiddenState
         kwargs.setdefault("features_extractor_class", extractor)
         kwargs.setdefault("activation_fn", nn.ReLU)
         kwargs["net_arch"] = {"pi": [], "vf": list(value_layers)}
@@ -93,7 +101,7 @@ class AttentionPolicy(ActorCriticPolicy):
         Args:
             hidden: float (N, 256).
             actions: float (N, 3), as sampled, not clipped.
-            overview: what the observations show of it, float (N, K C_g); only a pointer looks at it.
+            overview: what the observations show of it, float (N, K C_g); only pointer and mixture look at it.
 
         Returns:
             Two float tensors (N,).
@@ -108,9 +116,13 @@ class AttentionPolicy(ActorCriticPolicy):
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         try:
+            if self.locator == "mixture":
+                assert isinstance(self.action_net, BinScores)
+                mixture = GaussianMixture(self.action_net.locations, self.variance)
+                return mixture.proba_distribution(self.action_net(latent_pi))
             return super()._get_action_dist_from_latent(latent_pi)
         except ValueError as error:  # torch's own has all the numbers in it
-            raise ValueError("the policy's mean became NaN: is a learning rate too high?") from error
+            raise ValueError("the policy's output became NaN: is a learning rate too high?") from error
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

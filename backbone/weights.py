@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 IMAGENET = {"resnet50": ResNet50_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}
 
-# Made by `a3d pretrain` on drawn walkers without clutter; what ImageNet's are to a ResNet, at its size.
-SYNTHETIC = {"small": Path(__file__).parent / "pretrained" / "small.pt"}
+# Made by `a3d pretrain` on drawn walkers without clutter; what ImageNet's are to a ResNet, at its size. A network
+# without a flow stream has a file of its own: what follows the two streams was trained on their sum.
+PRETRAINED = Path(__file__).parent / "pretrained"
+SYNTHETIC = {"small": {True: PRETRAINED / "small.pt", False: PRETRAINED / "small_without_flow.pt"}}
 
 # A torchvision ResNet's parts and where each goes in image_stream (Table I) and high_level (Table III).
 LOW_LEVEL = {"conv1": "0", "bn1": "1", "layer1": "4"}
@@ -34,11 +36,12 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> None:
         ValueError: there are no such weights for this network, they can't be fetched, or the file is
             missing, damaged or of another network.
     """
-    state = _named_state(name, weights)
+    with_flow = network.flow_stream is not None
+    state = _named_state(name, weights, with_flow)
     try:
         if "conv1.weight" in state:
-            state = two_stream_state(state, with_flow=network.flow_stream is not None)
-        elif network.flow_stream is None:
+            state = two_stream_state(state, with_flow=with_flow)
+        elif not with_flow:
             state = {key: value for key, value in state.items() if not key.startswith("flow_stream.")}
         network.load_state_dict(state)
     except (RuntimeError, IndexError) as error:  # IndexError: a conv1 without colours to average
@@ -86,13 +89,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _named_state(name: str, weights: str) -> dict[str, Tensor]:
+def _named_state(name: str, weights: str, with_flow: bool) -> dict[str, Tensor]:
     if weights == "imagenet":
         return _imagenet_state(name)
     if weights == "synthetic":
         if name not in SYNTHETIC:
             raise ValueError(f"there are no synthetic weights for {name!r}; known: {', '.join(SYNTHETIC)}")
-        return read_state(SYNTHETIC[name])
+        return read_state(SYNTHETIC[name][with_flow])
     return read_state(Path(weights))
 
 

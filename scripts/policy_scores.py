@@ -28,7 +28,7 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
     follow = agent_choice(at_test(agent), process)
     choices = {"policy": follow} | {name: agent_choice(control, process) for name, control in controls().items()}
     if process.bank.hits is not None:
-        choices["truth bins"] = truth_bins(process, torch.Generator().manual_seed(0))
+        choices["truth bins"] = truth_bins(process)
     finished = {name: finish(process, process.start(clip), choose) for name, choose in choices.items()}
     finished["best bins"] = best_bins(process, clip, follow)
     return {name: _measure(process, episodes) for name, episodes in finished.items()}

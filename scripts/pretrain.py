@@ -1,8 +1,12 @@
 """Make the small backbone's starting weights on drawn walkers without clutter: `a3d pretrain`.
 
 They stand in for ImageNet's, which exist for large networks only. `--backbone.weights synthetic` starts from the
-file that comes with the library, made by `a3d pretrain --out backbone/pretrained/small.pt`. No attention is
-trained: the global feature alone identifies the walkers, who are drawn with a seed of their own.
+files that come with the library, made by the first two commands. No attention is trained: the global feature alone
+identifies the walkers, who wear other clothes than anyone in the benchmark.
+
+`a3d pretrain --out backbone/pretrained/small.pt`
+
+`a3d pretrain --no-flow --out backbone/pretrained/small_without_flow.pt`
 
 Weights of your own, then a run that starts from them:
 `a3d pretrain --out mine.pt --seed 1` and `a3d train --preset benchmark --backbone.weights mine.pt`
@@ -30,6 +34,8 @@ class PretrainConfig:
     """The weights file."""
     steps: int | None = None
     """Batches to train on; by default the preset's."""
+    flow: bool = True
+    """Make weights for the network with a flow stream; --no-flow: for the one without."""
     seed: int = 0
     """Seed of weights and batches."""
     device: str = "auto"
@@ -54,6 +60,7 @@ def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
     config = dataclasses.replace(
         config,
         steps=config.steps if arguments.steps is None else arguments.steps,
+        backbone=config.backbone if arguments.flow else dataclasses.replace(config.backbone, flow=None),
         seed=arguments.seed,
         device=arguments.device,
         cache=arguments.cache,

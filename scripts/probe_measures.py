@@ -119,7 +119,7 @@ def _rows(
     except ValueError as error:
         notes.append(f"{SWAPPED} is left out on the {half} people: {error}")
     if clips.knows_truth:
-        rows[TRUTH] = following(truth_agent(seed))
+        rows[TRUTH] = following(truth_agent())
     else:
         notes.append(f"{TRUTH} is left out on the {half} people: the data does not say where to look")
     return rows

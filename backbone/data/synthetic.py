@@ -33,7 +33,7 @@ from backbone.data.drawing import (
 from backbone.data.tracklet import FrameArray, Tracklet
 
 # Part of the cache's key: raise it when the drawing changes.
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 
 NUM_CAMERAS = 2
 GAIT_PERIODS = (5.0, 20.0)  # frames of the fastest and the slowest walking cycle, where people share gaits
@@ -58,6 +58,8 @@ class SyntheticConfig:
     """Of a frame, in pixels."""
     num_outfits: int = 4
     """Different clothes; people share them."""
+    wardrobe: tuple[int, int] = (0, NUM_OUTFITS)
+    """Where the clothes come from: outfits from the first number up to, but not including, the second."""
     seen_frames: tuple[int, int] = (5, 9)
     """The thing is seen for so many frames at a stretch (least, most)..."""
     hidden_frames: tuple[int, int] = (3, 6)
@@ -74,29 +76,33 @@ class SyntheticConfig:
     """Half of a thing's width, in body heights."""
     num_gaits: int = 0
     """Different rhythms of walking, of one stride, that people share; 0: everyone has a gait of their own."""
-    people_per_look: int = 1
-    """People who share clothes and thing, so that only their rhythm tells them apart; at most num_gaits."""
+    doubles: float = 0.0
+    """Share of the people, 0 to 1, who have a double: the same clothes and thing in another rhythm, so that only
+    the motion tells the two apart; above 0 it takes 2 gaits or more."""
     seed: int = 0
     """The data's own seed, apart from the training's."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_outfits <= NUM_OUTFITS:
-            raise ValueError(f"num_outfits must be 1 to {NUM_OUTFITS}, got {self.num_outfits}")
+        first, end = self.wardrobe
+        if not 0 <= first < end <= NUM_OUTFITS:
+            raise ValueError(f"wardrobe must be (first, end) of the outfits 0 to {NUM_OUTFITS}, got {first, end}")
+        if not 1 <= self.num_outfits <= end - first:
+            raise ValueError(f"num_outfits must be 1 to the wardrobe's {end - first}, got {self.num_outfits}")
         for name, most in (("num_colours", len(THING_COLOURS)), ("num_shapes", len(SHAPES))):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be 1 to {most}, got {getattr(self, name)}")
         if not 0.02 <= self.thing_size <= 0.15:
             raise ValueError(f"thing_size must be 0.02 to 0.15 body heights, got {self.thing_size}")
-        if self.num_gaits < 0 or not 1 <= self.people_per_look <= max(self.num_gaits, 1):
+        if self.num_gaits < 0 or not 0 <= self.doubles <= 1 or (self.doubles > 0 and self.num_gaits < 2):
             raise ValueError(
-                f"people_per_look must be 1 to num_gaits, and num_gaits 0 or more, got {self.people_per_look} and "
-                f"{self.num_gaits}"
+                "num_gaits must be 0 or more, and doubles 0 to 1, above 0 only with 2 gaits or more; got "
+                f"{self.num_gaits} and {self.doubles}"
             )
-        people, looks = self.num_train_people + self.num_test_people, len(self.all_looks()) * self.people_per_look
-        if min(self.num_train_people, self.num_test_people) < 2 or people > looks:
+        wanted, looks = sum(self.num_looks), len(self.all_looks())
+        if min(self.num_train_people, self.num_test_people) < 2 or wanted > looks:
             raise ValueError(
-                f"synthetic data needs 2 or more train and test people and at most {looks} with "
-                f"{self.num_outfits} outfits, got {self.num_train_people} and {self.num_test_people}"
+                f"synthetic data needs 2 or more train and test people and at most {looks} looks with "
+                f"{self.num_outfits} outfits, got {self.num_train_people} and {self.num_test_people} people"
             )
         if min(self.num_frames, self.tracklets_per_camera) < 1:
             raise ValueError("synthetic data needs at least 1 frame a tracklet and 1 tracklet per camera")
@@ -120,20 +126,33 @@ class SyntheticConfig:
         return list(product(range(self.num_outfits), PLACES, shapes, THING_COLOURS[: self.num_colours]))
 
     @property
+    def num_looks(self) -> tuple[int, int]:
+        """The looks of the train and of the test people: two doubles share one."""
+        train, test = (
+            people - round(self.doubles * people / 2) for people in (self.num_train_people, self.num_test_people)
+        )
+        return train, test
+
+    @property
     def key(self) -> str:
         """A name for the cache, of everything that the pixels depend on."""
         text = json.dumps({**asdict(self), "version": DRAWING_VERSION}, sort_keys=True)
         return f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+# The benchmark's people and the walkers that the small backbone starts from wear different clothes, so that
+# nobody of the one is anybody of the other.
+BENCHMARK_WARDROBE, WALKERS_WARDROBE = (0, 14), (14, NUM_OUTFITS)
+
+
 def benchmark(seed: int = 0) -> SyntheticConfig:
     """Return the variant on which looking matters: small frames, so that many runs fit into hours on a CPU.
 
-    People come in pairs who share clothes (one of three outfits) and thing, and differ in their rhythm alone,
-    which is in the motion: no frame shows it. Passers-by wear the same outfits and carry things of the same
-    kinds, so that the clip as a whole shows strangers' things beside the person's; only where it is, on the
-    walker in the middle, tells it apart. It is out of sight two fifths of the time. How much bins set on
-    the truth gain over no attention and over random bins is measured in benchmarks/attention.md.
+    People share clothes; the thing that they carry names them, and it is out of sight two fifths of the time. One
+    in five has a double, who differs in the rhythm of walking alone: no frame shows it. Passers-by wear the same
+    outfits and carry things of the same kinds, so that the clip as a whole shows strangers' things beside the
+    person's; only where it is, on the walker in the middle, tells it apart. How much bins set on the truth gain
+    over no attention and over random bins is measured in benchmarks/attention.md.
     """
     return SyntheticConfig(
         num_train_people=240,
@@ -142,11 +161,12 @@ def benchmark(seed: int = 0) -> SyntheticConfig:
         num_frames=12,
         height=64,
         width=32,
-        num_outfits=3,
+        num_outfits=5,
+        wardrobe=BENCHMARK_WARDROBE,
         num_shapes=2,
         thing_size=0.1,
         num_gaits=2,
-        people_per_look=2,
+        doubles=0.2,
         look_alikes=True,
         passers_by=1.5,
         seed=seed,
@@ -154,11 +174,13 @@ def benchmark(seed: int = 0) -> SyntheticConfig:
 
 
 def without_clutter(seed: int = 0) -> SyntheticConfig:
-    """Return the benchmark's walkers alone, things always in sight: for the small backbone's first weights."""
+    """Return such walkers alone, in other clothes, things always in sight: for the small backbone's first weights."""
     return replace(
         benchmark(seed),
         num_train_people=420,
         num_test_people=100,
+        wardrobe=WALKERS_WARDROBE,
+        doubles=0.5,
         seen_frames=(12, 12),
         hidden_frames=(0, 0),
         passers_by=0.0,
@@ -263,26 +285,28 @@ def _rename(partial: Path, folder: Path) -> None:
 
 
 def _people(config: SyntheticConfig) -> list[Look]:
-    """Draw the people: looks that `people_per_look` share, clothes shared by more, gait and build of their own."""
+    """Draw the people: a look for each, or for two doubles; clothes shared by more; a build of their own."""
     generator = np.random.default_rng([config.seed, 0])
-    outfits = _outfits(config)
-    looks = config.all_looks()
-    people = config.num_train_people + config.num_test_people
-    chosen = generator.choice(len(looks), -(-people // config.people_per_look), replace=False)
-    wearers = []
-    for number in chosen:
-        outfit, place, shape, colour = looks[number]
-        gaits = generator.permutation(max(config.num_gaits, 1))[: config.people_per_look]
-        wearers += [
-            dressed(outfits[outfit], place, shape, colour, generator, _period(config, gait), config.thing_size)
-            for gait in gaits
-        ]
-    return wearers[:people]
+    outfits, looks = _outfits(config), config.all_looks()
+    unused = iter(generator.permutation(len(looks)))
+    people = []
+    for wearers, num_looks in zip((config.num_train_people, config.num_test_people), config.num_looks, strict=True):
+        num_doubles = wearers - num_looks
+        for number in range(num_looks):
+            outfit, place, shape, colour = looks[next(unused)]
+            gaits = generator.permutation(max(config.num_gaits, 1))[: 2 if number < num_doubles else 1]
+            people += [
+                dressed(
+                    outfits[outfit], place, shape, colour, generator, _period(config, gait), config.thing_size
+                )
+                for gait in gaits
+            ]
+    return people
 
 
 def _outfits(config: SyntheticConfig) -> list[int]:
     """Return the outfits that there are in this data."""
-    permutation = np.random.default_rng([config.seed, 3]).permutation(NUM_OUTFITS)
+    permutation = np.random.default_rng([config.seed, 3]).permutation(np.arange(*config.wardrobe))
     return [int(outfit) for outfit in permutation[: config.num_outfits]]
 
 
