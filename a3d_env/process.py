@@ -24,10 +24,10 @@ class AttentionConfig:
     at all ("w/o attention")."""
     reward: str = "identity"
     """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses:
-    the log_prob of each glimpse judged alone, averaged."""
+    the log_prob of each glimpse judged by itself, beside the global feature, averaged."""
     overview: tuple[int, int, int] | None = None
     """Show the agent so many bins along time, height and width, evenly spread over the clip, in every observation;
-    the pointer locator chooses by them. None: it sees only where it looks, as in the paper."""
+    the locator `mixture` chooses among them. None: it sees only where it looks, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,10 @@ class AttentionProcess:
     @torch.no_grad()
     def verdict(self, episodes: Episodes) -> Verdict:
         """Return what F_c says of finished episodes, which a reward is computed from."""
-        logits = self.glimpse.identify(self.descriptor(episodes))
-        return Verdict(logits, self.bank.identity[episodes.clip], episodes.hidden, self.glimpse)
+        logits, clip = self.glimpse.identify(self.descriptor(episodes)), episodes.clip
+        return Verdict(
+            logits, self.bank.identity[clip], self.bank.global_feature[clip], episodes.hidden, self.glimpse
+        )
 
     @torch.no_grad()
     def judge(self, episodes: Episodes) -> Judgement:

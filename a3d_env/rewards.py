@@ -16,12 +16,14 @@ class Verdict:
     Attributes:
         logits: of all that was seen, float32 (N, num_identities).
         truth: the true identity, int64 (N,).
+        global_feature: f_g, float32 (N, C_g).
         hidden: h_1..h_T, float32 (N, T, 256).
         glimpse: the network that F_c is part of.
     """
 
     logits: Tensor
     truth: Tensor
+    global_feature: Tensor
     hidden: Tensor
     glimpse: GlimpseNetwork
 
@@ -54,11 +56,12 @@ def rank(verdict: Verdict) -> Tensor:
 
 
 def glimpses(verdict: Verdict) -> Tensor:
-    """The mean over h_1..h_T of the true identity's log-probability by that glimpse alone.
+    """The mean over h_1..h_T of the true identity's log-probability by that glimpse, beside the global feature.
 
-    The global feature takes no part, so that what pays is to see the person's identity in every bin.
+    What pays is to see in every bin what the clip as a whole does not show.
     """
-    by_glimpse = verdict.glimpse.identify_glimpses(verdict.hidden).log_softmax(2)  # (N, T, num_identities)
+    logits = verdict.glimpse.identify_glimpses(verdict.global_feature, verdict.hidden)
+    by_glimpse = logits.log_softmax(2)  # (N, T, num_identities)
     truth = verdict.truth[:, None, None].expand(-1, by_glimpse.shape[1], 1)
     return by_glimpse.gather(2, truth).squeeze(2).mean(1)
 

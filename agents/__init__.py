@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.control_algorithm import ControlAlgorithm, ControlPolicy
-from agents.locator import OVERVIEW_LOCATORS, HiddenState
+from agents.locator import HiddenState
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 
@@ -65,8 +65,8 @@ def make(
     Args:
         name: a name of `ALGORITHMS`.
         env: the environment, as a stable-baselines3 VecEnv.
-        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; a locator that
-            chooses from an overview gets the environment's `overview_locations`.
+        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; its `locator="mixture"`
+            gets the environment's `overview_locations`.
         overrides: settings of the algorithm, over the entry's defaults.
 
     Raises:
@@ -82,6 +82,6 @@ def make(
     if name == "ppo":
         settings.setdefault("batch_size", settings["n_steps"] * env.num_envs)
     policy_kwargs = {**entry.policy_kwargs, **(policy_kwargs or {})}
-    if policy_kwargs.get("locator") in OVERVIEW_LOCATORS:
+    if policy_kwargs.get("locator") == "mixture":
         policy_kwargs.setdefault("overview_locations", env.get_attr("overview_locations")[0].tolist())
     return entry.build(entry.policy, env, policy_kwargs=policy_kwargs, **settings)

@@ -221,13 +221,14 @@ class SharedFeatureCallback(BaseCallback):
 
         locations = self.grid.locations.to(visited.device)[visited]
         hidden = self._glimpse.unroll(bank.bins[clip[:, None], visited], locations)
-        descriptor = describe(bank.global_feature[clip], hidden)
+        global_feature = bank.global_feature[clip]
+        descriptor = describe(global_feature, hidden)
         logits = self._glimpse.identify(descriptor)
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
         triplet_part = triplet_loss(descriptor, identity, margin=self.config.margin, mining=self.config.mining)
         loss = identity_part + self.config.triplet_weight * triplet_part
         if self.config.glimpse_weight:
-            by_glimpse = self._glimpse.identify_glimpses(hidden).flatten(0, 1)  # (N T, num_identities)
+            by_glimpse = self._glimpse.identify_glimpses(global_feature, hidden).flatten(0, 1)  # (N T, identities)
             repeated = identity.repeat_interleave(hidden.shape[1])
             glimpse_part = identity_loss(by_glimpse, repeated, label_smoothing=self.config.label_smoothing)
             loss = loss + self.config.glimpse_weight * glimpse_part
@@ -239,7 +240,7 @@ class SharedFeatureCallback(BaseCallback):
         self.optimizer.zero_grad()
         loss.backward()
         self._step_is_pending = True
-        verdict = Verdict(logits.detach(), identity, hidden.detach(), self._glimpse)
+        verdict = Verdict(logits.detach(), identity, global_feature.detach(), hidden.detach(), self._glimpse)
         self.metrics = {}
         self._note(
             identity_loss=identity_part,

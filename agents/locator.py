@@ -12,10 +12,7 @@ from torch.nn import functional
 
 from backbone.glimpse import HIDDEN_SIZE
 
-Locator = Literal["linear", "pointer", "mixture"]
-
-# Those that choose among the bins of an overview.
-OVERVIEW_LOCATORS = ("pointer", "mixture")
+Locator = Literal["linear", "mixture"]
 
 KEY_SIZE = 64
 
@@ -31,8 +28,8 @@ class LinearLocator(nn.Sequential):
         super().__init__(layer, nn.Tanh())
 
 
-class BinScores(nn.Module):
-    """Score the bins of an overview by how promising each one looks.
+class MixtureLocator(nn.Module):
+    """The locator `mixture`: score the bins of an overview by how promising each one looks.
 
     | what | how |
     |---|---|
@@ -43,8 +40,8 @@ class BinScores(nn.Module):
     The key tells what is in a bin, by layers of its own. One part of the score says whether that is worth a look
     at all, the other whether it still is after h_t.
 
-    As the locator `mixture` these are all: the policy is a mixture of Gaussians, one at each of the bins, whose
-    weights are the softmax of the scores (`agents.mixture`).
+    The policy is a mixture of Gaussians then, one at each of the bins, whose weights are the softmax of the scores
+    (`agents.mixture`).
 
     Args:
         num_channels: C_g.
@@ -70,17 +67,6 @@ class BinScores(nn.Module):
         return match + self.worth(keys).squeeze(2)
 
 
-class PointerLocator(BinScores):
-    """Point at the bins of an overview: the mean is where they are, weighed by how promising each one looks.
-
-    It is softmax(scores) @ locations, inside [-1, 1]^3: where two bins look promising, between them.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[h_t, overview], (N, 256 + K C_g) -> mean, (N, 3)."""
-        return super().forward(features).softmax(1) @ self.locations
-
-
 def build_locator(
     name: str,
     layer: nn.Linear,
@@ -90,13 +76,13 @@ def build_locator(
     """Return the locator of that name.
 
     Args:
-        name: linear, pointer or mixture.
+        name: linear or mixture.
         layer: the linear one's, 256 -> 3, initialised.
         observation_space: the environment's.
         overview_locations: of the overview's bins, (K, 3); with K = 0 there is none.
 
     Raises:
-        ValueError: unknown name, nothing to point at, or locations of another overview than the observations'.
+        ValueError: unknown name, nothing to choose from, or locations of another overview than the observations'.
     """
     if name not in get_args(Locator):
         raise ValueError(f"unknown locator {name!r}; known: {', '.join(get_args(Locator))}")
@@ -104,7 +90,7 @@ def build_locator(
         return LinearLocator(layer)
     if len(overview_locations) == 0:
         raise ValueError(
-            f"the locator {name!r} chooses among the bins of an overview: make the environment with one, as "
+            "the locator 'mixture' chooses among the bins of an overview: make the environment with one, as "
             "overview=(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
         )
     locations = torch.as_tensor(overview_locations, dtype=torch.float32)
@@ -114,7 +100,7 @@ def build_locator(
             f"the observations' overview has {seen // num_channels} bins, so that overview_locations has to be "
             f"({seen // num_channels}, 3), got {tuple(locations.shape)}"
         )
-    return (PointerLocator if name == "pointer" else BinScores)(num_channels, locations)
+    return MixtureLocator(num_channels, locations)
 
 
 class HiddenState(BaseFeaturesExtractor):
@@ -135,8 +121,8 @@ class HiddenStateAndOverview(BaseFeaturesExtractor):
         parts = observation_space.spaces
         if "overview" not in parts:
             raise ValueError(
-                "the observations have no overview for the locator to choose among: make the environment with one, "
-                "as overview=(2, 6, 4)"
+                "the observations have no overview for the locator 'mixture': make the environment with one, as "
+                "overview=(2, 6, 4)"
             )
         size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
         super().__init__(observation_space, size)

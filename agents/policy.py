@@ -12,14 +12,7 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.locator import (
-    OVERVIEW_LOCATORS,
-    BinScores,
-    HiddenState,
-    HiddenStateAndOverview,
-    Locator,
-    build_locator,
-)
+from agents.locator import HiddenState, HiddenStateAndOverview, Locator, MixtureLocator, build_locator
 from agents.mixture import GaussianMixture
 from backbone.glimpse import HIDDEN_SIZE
 
@@ -43,9 +36,9 @@ class AttentionPolicy(ActorCriticPolicy):
     Args:
         variance: of each coordinate, in [-1, 1] coordinates. The paper's is 0.03.
         value_layers: the sizes of V's hidden layers.
-        locator: F_a: `linear`, tanh of one layer on h_t (the paper's); `pointer`, whose mean lies among the bins
-            of an overview; or `mixture`, of a Gaussian at each of those bins (`agents.locator`).
-        overview_locations: the environment's, (K, 3), for pointer and mixture; `agents.make` gives them.
+        locator: F_a: `linear`, tanh of one layer on h_t, the mean of one Gaussian (the paper's); or `mixture`, of
+            a Gaussian at each bin of an overview (`agents.mixture`).
+        overview_locations: the environment's, (K, 3), for the mixture; `agents.make` gives them.
         kwargs: as in `ActorCriticPolicy`.
 
     Raises:
@@ -67,7 +60,7 @@ class AttentionPolicy(ActorCriticPolicy):
         self.value_layers = value_layers
         self.locator = locator
         self.overview_locations = overview_locations
-        extractor = HiddenStateAndOverview if locator in OVERVIEW_LOCATORS else HiddenState
+        extractor = HiddenStateAndOverview if locator == "mixture" else HiddenState
         kwargs.setdefault("features_extractor_class", extractor)
         kwargs.setdefault("activation_fn", nn.ReLU)
         kwargs["net_arch"] = {"pi": [], "vf": list(value_layers)}
@@ -101,7 +94,7 @@ class AttentionPolicy(ActorCriticPolicy):
         Args:
             hidden: float (N, 256).
             actions: float (N, 3), as sampled, not clipped.
-            overview: what the observations show of it, float (N, K C_g); only pointer and mixture look at it.
+            overview: what the observations show of it, float (N, K C_g); only a mixture looks at it.
 
         Returns:
             Two float tensors (N,).
@@ -116,8 +109,7 @@ class AttentionPolicy(ActorCriticPolicy):
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         try:
-            if self.locator == "mixture":
-                assert isinstance(self.action_net, BinScores)
+            if isinstance(self.action_net, MixtureLocator):
                 mixture = GaussianMixture(self.action_net.locations, self.variance)
                 return mixture.proba_distribution(self.action_net(latent_pi))
             return super()._get_action_dist_from_latent(latent_pi)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from agents.advantages import leave_one_out
-from agents.locator import OVERVIEW_LOCATORS
 from agents.policy import AttentionPolicy
 from backbone.glimpse import GlimpseNetwork
 
@@ -147,7 +146,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
         hidden = self._hidden_states()
         overview = None
-        if self.policy.locator in OVERVIEW_LOCATORS:
+        if self.policy.locator == "mixture":
             overview = self._by_episode(self.rollout_buffer.observations["overview"]).flatten(0, 1)
         log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1), overview)
         log_prob = log_prob.view_as(advantages)

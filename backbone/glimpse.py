@@ -114,20 +114,25 @@ class GlimpseNetwork(nn.Module):
         weight = self.identify.weight[:, self.num_channels :]
         return weight.unflatten(1, (self.num_glimpses, HIDDEN_SIZE)).transpose(0, 1)
 
-    def identify_glimpses(self, hidden: Tensor) -> Tensor:
-        """Let F_c judge each glimpse alone.
+    def identify_glimpses(self, global_feature: Tensor, hidden: Tensor) -> Tensor:
+        """Let F_c judge each glimpse by itself, beside the global feature.
 
-        F_c is linear in [f_g, h_1..h_T], so that its logits are a sum of parts. Here the part of h_t, with the
-        bias, is all that it goes by: W_t h_t + b.
+        F_c is linear in [f_g, h_1..h_T], so that its logits are a sum of parts. Here those of f_g and h_t, with
+        the bias, are all that it goes by: W_g f_g + W_t h_t + b. What the clip as a whole shows is known then,
+        wherever one looks.
 
         Args:
+            global_feature: f_g, float (N, C_g).
             hidden: h_1..h_T, float (N, T, 256), with T of 1 or more.
 
         Returns:
             float (N, T, num_identities).
         """
+        weight, bias = self.identify.weight, self.identify.bias
+        known = rowwise_linear(global_feature, weight[:, : self.num_channels], bias)
         steps = zip(hidden.unbind(1), self.glimpse_weights.unbind(0), strict=True)
-        return torch.stack([rowwise_linear(row, weight, self.identify.bias) for row, weight in steps], dim=1)
+        seen = [rowwise_linear(row, own, torch.zeros_like(bias)) for row, own in steps]
+        return known[:, None] + torch.stack(seen, dim=1)
 
 
 def describe(global_feature: Tensor, hidden: Tensor) -> Tensor:

@@ -144,6 +144,7 @@ TABLE_7 = (
         chain(set_glimpses(0), set_backbone(pooling="separate")),
         figures(86.3, 98.3, 91.5),
     ),
+    Row("centre", "centre bins (not in the paper)", set_agent("centre")),
     Row("truth", "truth bins (not in the paper)", set_agent("truth"), needs_truth=True),
 )
 TABLE_8 = (

@@ -29,8 +29,8 @@ class PolicyConfig:
     variance: float = PAPER_VARIANCE
     """Of the Gaussian policy, in [-1, 1] coordinates; algorithms that learn their own ignore it."""
     locator: Locator = "linear"
-    """F_a: one layer on the hidden state, or a pointer at the bins of an overview (attention.overview) by what is
-    in them; algorithms with a policy network of their own ignore it."""
+    """F_a: linear, one layer on the hidden state, or mixture, a choice among the bins of an overview
+    (attention.overview) by what is in them; algorithms with a policy network of their own ignore it."""
     normalize_advantage: bool = False
     """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
     baseline: Baseline = "value"
@@ -92,7 +92,7 @@ def benchmark() -> TrainConfig:
     """
     return TrainConfig(
         preset="benchmark",
-        steps=450,
+        steps=350,
         data_options=DataConfig(synthetic=synthetic.benchmark()),
         load=LoadConfig(
             height=64, width=32, num_people=16, clips_per_person=2, augment=AugmentConfig(erase_probability=0.0)

@@ -17,9 +17,10 @@ Settings = dict[str, dict[str, Any]]  # values by section and name
 FEWEST_EPISODES = 2
 
 STRONG: dict[str, Settings] = {
-    # The agent sees the whole clip, coarsely, and points at what looks promising.
-    "locator": {"attention": {"overview": (2, 6, 6)}, "policy": {"locator": "pointer"}},
-    # Each glimpse has to identify alone and is paid for it: a bin that shows nothing is known to be worth nothing.
+    # The agent sees the whole clip, coarsely, and takes the bin that looks most promising.
+    "locator": {"attention": {"overview": (2, 6, 6)}, "policy": {"locator": "mixture"}},
+    # Each glimpse has to identify by itself, beside the global feature, and is paid for it: a bin that shows
+    # nothing more is known to be worth nothing.
     "glimpse_reward": {"attention": {"reward": "glimpses"}},
     "glimpse_loss": {"joint": {"glimpse_weight": 1.0}},
     # The hardest triplets of a batch are those in which nothing was seen: their distances say nothing.
@@ -28,11 +29,11 @@ STRONG: dict[str, Settings] = {
     "clip_baseline": {"policy": {"baseline": "clip"}},
     "normalized_advantage": {"policy": {"normalize_advantage": True}},
     "episodes": {"joint": {"episodes_per_clip": 8}},
-    # What F_c reads is not bent to the policy's needs; the pointer has layers of its own.
+    # What F_c reads is not bent to the policy's needs; the locator has layers of its own.
     "fixed_glimpse": {"policy": {"gradient_to_glimpse": False}},
     # A deviation of a cell, and steps that fit a policy whose gradient is normalised.
     "variance": {"policy": {"variance": 0.05}},
-    "learning_rate": {"policy": {"learning_rate": 3e-3}},
+    "learning_rate": {"policy": {"learning_rate": 1e-3}},
 }
 
 

@@ -7,7 +7,7 @@ The paper's method on built-in data: `a3d train`
 
 Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 --out runs/ppo`
 
-The agent that sees the whole clip and points at a place, as `make train` has it: `a3d train --recipe strong`
+The agent that sees the whole clip and takes the most promising bin (`make train`): `a3d train --recipe strong`
 
 Your own tracklets: `a3d train --preset small --data folder:my_tracklets`
 

@@ -47,6 +47,7 @@ TABLE_7 = {
     "without_flow": {"backbone.flow": None},
     "qan": {**NO_GLIMPSES, "backbone.pooling": "quality"},
     "separate": {**NO_GLIMPSES, "backbone.pooling": "separate"},
+    "centre": {"agent": "centre"},
     "truth": {"agent": "truth"},
 }
 
@@ -66,7 +67,7 @@ def rich_settings():
         get_preset("tiny"),
         attention={"reward": "glimpses", "overview": (1, 4, 3), "num_glimpses": 4, "bin_size": (4, 6, 3)},
         joint={"glimpse_weight": 0.5, "episodes_per_clip": 8},
-        policy={"locator": "pointer"},
+        policy={"locator": "mixture"},
         load={"num_frames": 6, "height": 128, "width": 64},
     )
 
@@ -146,7 +147,7 @@ def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
     plans = make_plans(arguments, ["--preset", "tiny"])
     assert [plan.table.name for plan in plans] == ["table7", "table8", "fig5", "fig6", "table10", "fig7", "levers"]
     tasks = {task.row: task for task in missing_tasks(plans)}
-    assert (tasks["full"].config.policy.locator, tasks["strong"].config.policy.locator) == ("linear", "pointer")
+    assert (tasks["full"].config.policy.locator, tasks["strong"].config.policy.locator) == ("linear", "mixture")
     assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=2000,passers_by=3")
     assert (tasks["qan"].points, tasks["qan"].test_data) == (0, "synthetic@seed=2000,passers_by=3")
     alone = make_plans(dataclasses.replace(arguments, table="levers"), ["--preset", "tiny"])

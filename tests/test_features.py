@@ -158,7 +158,7 @@ def test_a_joint_step_without_decisions_is_that_of_the_supervised_losses(num_gli
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_the_glimpse_loss_is_the_cross_entropy_of_every_glimpse_alone():
+def test_the_glimpse_loss_is_the_cross_entropy_of_every_glimpse_beside_the_global_feature():
     config = JointConfig(triplet_weight=0.0, glimpse_weight=0.7, label_smoothing=0.1, episodes_per_clip=2)
     representation, env, agent, shared = make_parts("random", config=config)
     use_sgd(agent, shared, has_parameters=False)
@@ -178,7 +178,7 @@ def test_the_glimpse_loss_is_the_cross_entropy_of_every_glimpse_alone():
     for step in range(4):
         only = torch.zeros_like(hidden)
         only[:, step] = hidden[:, step]
-        logits = reference.glimpse.identify(describe(torch.zeros_like(global_feature), only))
+        logits = reference.glimpse.identify(describe(global_feature, only))
         glimpse_loss = glimpse_loss + identity_loss(logits, identity, label_smoothing=0.1) / 4
     (loss + 0.7 * glimpse_loss).backward()
     torch.optim.SGD(reference.parameters(), lr=0.01).step()

@@ -87,20 +87,20 @@ def test_without_glimpses_the_descriptor_is_the_global_feature():
     assert network.identify(global_feature).shape == (2, 3)
 
 
-def test_a_glimpse_alone_is_judged_by_its_part_of_the_logits():
+def test_a_glimpse_is_judged_by_its_part_of_the_logits_beside_the_global_features():
     torch.manual_seed(0)
     network = GlimpseNetwork(6, 4, 3)
-    hidden = torch.randn(5, 4, 256, requires_grad=True)
-    alone = network.identify_glimpses(hidden)
+    features, hidden = torch.randn(5, 6), torch.randn(5, 4, 256, requires_grad=True)
+    logits = network.identify_glimpses(features, hidden)
     for step in range(4):
         only = torch.zeros(5, 4, 256)
         only[:, step] = hidden[:, step]
-        torch.testing.assert_close(alone[:, step], network.identify(describe(torch.zeros(5, 6), only)))
-    alone[:, 1].sum().backward()
+        torch.testing.assert_close(logits[:, step], network.identify(describe(features, only)))
+    logits[:, 1].sum().backward()
     assert hidden.grad.abs().sum((0, 2)).gt(0).tolist() == [False, True, False, False]
-    # All parts together, f_g's too, are the logits of all that was seen.
-    features, bias = torch.randn(5, 6), network.identify.bias
-    parts = (alone - bias).sum(1) + network.identify(describe(features, torch.zeros(5, 4, 256)))
+    # All parts together are the logits of all that was seen.
+    nothing = network.identify(describe(features, torch.zeros(5, 4, 256)))
+    parts = (logits - nothing[:, None]).sum(1) + nothing
     torch.testing.assert_close(parts, network.identify(describe(features, hidden)))
 
 

@@ -1,4 +1,4 @@
-"""The pointer against its formula written out, in every algorithm, and on the playground."""
+"""The mixture's scores against its formula written out, in every algorithm, and on the playground."""
 
 import io
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
-from torch.nn import functional
 
 import agents
 from a3d_env.env import Attention3DEnv
@@ -16,13 +15,13 @@ from a3d_env.playground import playground
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import random_agent
-from agents.locator import PointerLocator
+from agents.locator import MixtureLocator
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 from agents.rollout import follow
 
 OVERVIEW = (2, 6, 4)
-POINTER = {"locator": "pointer", "variance": 0.2}
+MIXTURE = {"locator": "mixture", "variance": 0.2}
 ON_POLICY = ["reinforce", "a2c", "ppo"]
 
 
@@ -32,58 +31,57 @@ def make_env(num_envs=8, overview=OVERVIEW, *, glimpse_learns=False, **settings)
     return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, overview=overview, **settings))
 
 
-def pointed_at(weights, hidden, bins, locations):
-    """The mean of one episode, bin by bin: hidden (256,), bins (K, C_g), locations (K, 3)."""
+def scored(weights, hidden, bins, locations):
+    """The scores of one episode, bin by bin: hidden (256,), bins (K, C_g), locations (K, 3)."""
     query = weights["query.weight"] @ hidden + weights["query.bias"]
     scores = []
     for feature, location in zip(bins, locations, strict=True):
         key = weights["key.weight"] @ torch.cat([feature, location]) + weights["key.bias"]
         key = key.clamp(min=0)
         scores.append(key @ query / 8 + weights["worth.weight"][0] @ key + weights["worth.bias"][0])
-    shares = functional.softmax(torch.stack(scores), dim=0)
-    return sum(share * location for share, location in zip(shares, locations, strict=True))
+    return torch.stack(scores)
 
 
-def test_the_mean_is_the_formulas():
+def test_the_scores_are_the_formulas():
     torch.manual_seed(0)
     locations = torch.rand(7, 3) * 2 - 1
-    locator, hidden, bins = PointerLocator(5, locations), torch.randn(4, 256), 3 * torch.randn(4, 7, 5)
-    mean = locator(torch.cat([hidden, bins.flatten(1)], dim=1))
+    locator, hidden, bins = MixtureLocator(5, locations), torch.randn(4, 256), 3 * torch.randn(4, 7, 5)
+    scores = locator(torch.cat([hidden, bins.flatten(1)], dim=1))
     for number in range(4):
-        expected = pointed_at(locator.state_dict(), hidden[number], bins[number], locations)
-        torch.testing.assert_close(mean[number], expected)
-    assert mean.std(0).min() > 0.005
+        expected = scored(locator.state_dict(), hidden[number], bins[number], locations)
+        torch.testing.assert_close(scores[number], expected)
+    assert scores.std(0).min() > 0.005
     assert {name: tuple(value.shape) for name, value in locator.state_dict().items()} == {
         "locations": (7, 3), "key.weight": (64, 8), "key.bias": (64,), "query.weight": (64, 256),
         "query.bias": (64,), "worth.weight": (1, 64), "worth.bias": (1,),
     }  # fmt: skip
 
 
-def test_the_policys_mean_is_the_pointers_and_its_value_is_of_the_hidden_state_alone():
+def test_the_policys_weights_are_the_scores_and_its_value_is_of_the_hidden_state_alone():
     env = make_env()
-    policy = agents.make("a2c", env, policy_kwargs=POINTER, seed=0).policy
+    policy = agents.make("a2c", env, policy_kwargs=MIXTURE, seed=0).policy
     seen = {name: torch.as_tensor(value) for name, value in env.reset().items()}
     values, log_prob, _ = policy.evaluate_actions(seen, torch.zeros(8, 3))
-    mean, locations = policy.get_distribution(seen).distribution.mean, env.vector_env.overview_locations
+    weights, locations = policy.get_distribution(seen).log_weights, env.vector_env.overview_locations
     for number in range(8):
         bins = seen["overview"][number].view(48, 19)
-        expected = pointed_at(policy.action_net.state_dict(), seen["hidden"][number], bins, locations)
-        torch.testing.assert_close(mean[number], expected)
+        expected = scored(policy.action_net.state_dict(), seen["hidden"][number], bins, locations)
+        torch.testing.assert_close(weights[number], expected.log_softmax(0))
     own_log_prob, own_values = policy.evaluate_hidden(seen["hidden"], torch.zeros(8, 3), seen["overview"])
     torch.testing.assert_close(own_log_prob, log_prob)
     torch.testing.assert_close(own_values, values.squeeze(1))
     elsewhere = {**seen, "overview": torch.randn_like(seen["overview"])}
     assert torch.equal(policy.predict_values(elsewhere), policy.predict_values(seen))
-    assert not torch.equal(policy.get_distribution(elsewhere).distribution.mean, mean)
+    assert not torch.equal(policy.get_distribution(elsewhere).log_weights, weights)
     assert set(policy.state_dict()) >= {"action_net.locations", "action_net.key.weight", "log_std"}
     trained = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in policy.parameters()}
 
 
 @pytest.mark.parametrize("name", ON_POLICY)
-def test_every_on_policy_algorithm_points_saves_and_loads(name, tmp_path):
+def test_every_on_policy_algorithm_takes_a_mixture_saves_and_loads(name, tmp_path):
     env = make_env()
-    agent = agents.make(name, env, policy_kwargs=POINTER, seed=0, learning_rate=0.01)
+    agent = agents.make(name, env, policy_kwargs=MIXTURE, seed=0, learning_rate=0.01)
     before = {key: value.clone() for key, value in agent.policy.state_dict().items()}
     agent.learn(96)
     changed = {key for key, value in agent.policy.state_dict().items() if not torch.equal(value, before[key])}
@@ -99,7 +97,7 @@ def test_every_on_policy_algorithm_points_saves_and_loads(name, tmp_path):
 
     buffer = io.BytesIO()
     torch.save(agent.get_parameters(), buffer)
-    other = agents.make(name, env, policy_kwargs=POINTER, seed=1)
+    other = agents.make(name, env, policy_kwargs=MIXTURE, seed=1)
     other.set_parameters(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
     np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], action)
     agent.policy.save(tmp_path / "policy")
@@ -107,9 +105,9 @@ def test_every_on_policy_algorithm_points_saves_and_loads(name, tmp_path):
     np.testing.assert_array_equal(own.predict(seen, deterministic=True)[0], action)
 
 
-def test_the_gradient_reaches_the_pointer_and_the_glimpse_network():
+def test_the_gradient_reaches_the_locator_and_the_glimpse_network():
     env = make_env(glimpse_learns=True)
-    agent = agents.make("reinforce", env, policy_kwargs=POINTER, seed=0)
+    agent = agents.make("reinforce", env, policy_kwargs=MIXTURE, seed=0)
     agent.learn(24)
     glimpse = env.vector_env.glimpse
     for module in (agent.policy.action_net, glimpse.embed_observation, glimpse.embed_hidden):
@@ -118,10 +116,10 @@ def test_the_gradient_reaches_the_pointer_and_the_glimpse_network():
             assert parameter.grad.abs().sum() > 0 or name == "worth.bias", name
 
 
-def test_a_single_environment_is_pointed_at_as_one_of_many():
+def test_a_single_environment_is_looked_at_as_one_of_many():
     bank, glimpse = playground()
     single = Attention3DEnv(bank, glimpse, overview=OVERVIEW)
-    agent = agents.make("reinforce", DummyVecEnv([lambda: single]), policy_kwargs=POINTER, seed=0)
+    agent = agents.make("reinforce", DummyVecEnv([lambda: single]), policy_kwargs=MIXTURE, seed=0)
     vector = Attention3DVectorEnv(5, bank, glimpse, overview=OVERVIEW)
     together = agent.predict(vector.reset(options={"clip": np.arange(5)})[0], deterministic=True)[0]
     for clip in range(5):
@@ -130,11 +128,11 @@ def test_a_single_environment_is_pointed_at_as_one_of_many():
     agent.learn(6)
 
 
-def test_the_pointer_learns_where_to_look():
+def test_the_mixture_learns_where_to_look():
     env = make_env(128, reward="glimpses", episodes_per_clip=8)
     agent = agents.make(
         "reinforce", env, seed=0, learning_rate=3e-3, baseline="clip", normalize_advantage=True,
-        policy_kwargs={"locator": "pointer", "variance": 0.1},
+        policy_kwargs={"locator": "mixture", "variance": 0.1},
     )  # fmt: skip
     process, clips = env.vector_env.process, torch.arange(64)
 
@@ -147,16 +145,16 @@ def test_the_pointer_learns_where_to_look():
     assert hit_rate(random_agent()) < 0.4
 
 
-def test_a_pointer_needs_an_overview_and_its_locations():
-    with pytest.raises(ValueError, match=r"no overview for the locator 'pointer'.*overview=\(2, 6, 4\)"):
-        agents.make("reinforce", make_env(overview=None), policy_kwargs=POINTER)
+def test_a_mixture_needs_an_overview_and_its_locations():
+    with pytest.raises(ValueError, match=r"no overview for the locator 'mixture'.*overview=\(2, 6, 4\)"):
+        agents.make("reinforce", make_env(overview=None), policy_kwargs=MIXTURE)
     with pytest.raises(ValueError, match=r"give the policy the environment's overview_locations"):
-        A2C(AttentionPolicy, make_env(), policy_kwargs=POINTER)
+        A2C(AttentionPolicy, make_env(), policy_kwargs=MIXTURE)
     with pytest.raises(ValueError, match=r"overview has 48 bins, so that overview_locations has to be \(48, 3\)"):
-        A2C(AttentionPolicy, make_env(), policy_kwargs={**POINTER, "overview_locations": [[0, 0, 0]]})
-    with pytest.raises(ValueError, match="unknown locator 'eye'; known: linear, pointer"):
+        A2C(AttentionPolicy, make_env(), policy_kwargs={**MIXTURE, "overview_locations": [[0, 0, 0]]})
+    with pytest.raises(ValueError, match="unknown locator 'eye'; known: linear, mixture"):
         agents.make("reinforce", make_env(), policy_kwargs={"locator": "eye"})
-    agent = agents.make("reinforce", make_env(), policy_kwargs=POINTER)
+    agent = agents.make("reinforce", make_env(), policy_kwargs=MIXTURE)
     with pytest.raises(ValueError, match="this observation shows none"):
         agent.predict(make_env(overview=None).reset())
 
@@ -176,6 +174,6 @@ def test_gymnasiums_makers_take_an_overview():
     agent = REINFORCE(
         AttentionPolicy,
         env,
-        policy_kwargs={**POINTER, "overview_locations": env.unwrapped.overview_locations.tolist()},
+        policy_kwargs={**MIXTURE, "overview_locations": env.unwrapped.overview_locations.tolist()},
     )
     agent.learn(6)

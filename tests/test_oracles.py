@@ -20,6 +20,7 @@ from agents.oracles import (
     bin_probabilities,
     expected_reward,
     finish,
+    most_central,
     next_values,
     truth_bins,
 )
@@ -193,7 +194,7 @@ def test_looking_for_the_best_bins_pays_on_the_playground(played):
         "random": finish(
             process, process.start(clip), lambda now: torch.randint(198, (len(now),), generator=generator)
         ),
-        "truth": finish(process, process.start(clip), truth_bins(process, generator)),
+        "truth": finish(process, process.start(clip), truth_bins(process)),
         "best": best_bins(process, clip, stay),
         "narrow": beam_search(process, clip, 1),
         "wide": beam_search(process, clip, 8),
@@ -228,17 +229,24 @@ def test_greedy_bins_beat_the_policy_that_they_follow(random_case):
     assert own.bins.shape == (6, 4)
 
 
-def test_truth_bins_cover_the_thing_wherever_it_can_be_seen(played):
+def test_the_most_central_of_the_bins_that_hit_by_hand():
+    grid = BinGrid((1, 5, 5), (1, 1, 1), (1, 5, 5))  # 25 bins of one cell, the middle one is number 12
+    hits = torch.zeros(4, 25, dtype=torch.bool)
+    hits[0, [0, 1, 2, 5, 6, 7]] = True  # two rows of three: between 1 and 6, of which the first is taken
+    hits[1, [8, 3, 13, 9]] = True  # a cross without its left arm, around 8
+    hits[2, [0, 24]] = True  # the middle of two corners is hit by neither: one of them
+    assert most_central(hits, grid).tolist() == [1, 8, 0, 12]
+
+
+def test_truth_bins_are_central_wherever_the_thing_can_be_seen(played):
     bank, glimpse = played
     hidden = bank.truth_boxes.copy()
     hidden[7] = np.nan
     process = AttentionProcess(dataclasses.replace(bank, truth_boxes=hidden), glimpse)
-    clip = torch.tensor([3, 7]).repeat(200)
-    choose = truth_bins(process, torch.Generator().manual_seed(0))
-    bins = choose(process.start(clip))
-    assert process.bank.hits[3, bins[clip == 3].numpy()].all()
-    assert len(bins[clip == 3].unique()) == process.bank.hits[3].sum()
-    assert len(bins[clip == 7].unique()) > 100
+    bins = truth_bins(process)(process.start(torch.tensor([3, 7, 3])))
+    assert bins[0] == bins[2] == most_central(torch.from_numpy(bank.hits[3:4]), bank.grid)
+    assert process.bank.hits[3, bins[0]]
+    assert bins[1] == bank.grid.centre
     with pytest.raises(ValueError, match="no truth_boxes"):
         truth_bins(AttentionProcess(dataclasses.replace(bank, truth_boxes=None), glimpse))
 

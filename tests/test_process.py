@@ -158,7 +158,7 @@ def test_the_judgement_agrees_with_the_reward(random_case, reward):
     while not process.is_over(episodes):
         episodes = process.look(episodes, episodes.bins[:, -1])
     logits = glimpse.identify(process.descriptor(episodes))
-    verdict = Verdict(logits, bank.identity, episodes.hidden, glimpse)
+    verdict = Verdict(logits, bank.identity, bank.global_feature, episodes.hidden, glimpse)
     torch.testing.assert_close(process.judge(episodes).reward, REWARDS[reward](verdict))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from a3d_env.bank_format import read_meta
-from agents.locator import PointerLocator
+from agents.locator import MixtureLocator
 from scripts.checkpoint import read_checkpoint
 from scripts.cli import main
 from scripts.config import PRESETS, config_from_json, config_to_json, get_preset
@@ -23,12 +23,12 @@ STRONG_SETTINGS = {
     "joint.glimpse_weight": 1.0,
     "joint.episodes_per_clip": 8,
     "joint.triplet_weight": 0.0,
-    "policy.locator": "pointer",
+    "policy.locator": "mixture",
     "policy.baseline": "clip",
     "policy.normalize_advantage": True,
     "policy.gradient_to_glimpse": False,
     "policy.variance": 0.05,
-    "policy.learning_rate": 3e-3,
+    "policy.learning_rate": 1e-3,
 }
 
 
@@ -91,7 +91,7 @@ def test_flags_win_over_the_recipe_and_that_over_the_preset():
     config, _ = read_arguments(flags)
     expected = get_recipe("strong")(get_preset("tiny"))
     assert differences(config, expected) == {"policy.variance", "attention.num_glimpses"}
-    assert (config.policy.variance, config.policy.locator, config.steps) == (0.2, "pointer", 6)
+    assert (config.policy.variance, config.policy.locator, config.steps) == (0.2, "mixture", 6)
     assert read_arguments(["--preset", "tiny"])[0] == get_preset("tiny")
 
 
@@ -112,7 +112,7 @@ def test_a_strong_run_trains_and_is_rebuilt_as_it_was(strong_run, tmp_path):
     metrics = json.loads((strong_run / "metrics.json").read_text())
     assert "glimpse_loss" in json.loads((strong_run / "history.jsonl").read_text().splitlines()[-1])
     run, state = load_run(strong_run), read_checkpoint(strong_run)
-    assert isinstance(run.agent.policy.action_net, PointerLocator)
+    assert isinstance(run.agent.policy.action_net, MixtureLocator)
     assert torch.equal(run.agent.policy.action_net.locations, run.grid.locations[run.grid.overview])
     for name, value in run.agent.policy.state_dict().items():
         assert torch.equal(value, state["agent"]["policy"][name]), name
@@ -141,7 +141,7 @@ def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
     assert main(["bank", "--checkpoint", str(strong_run), "--out", str(tmp_path / "bank")]) == 0
     grid = read_meta(tmp_path / "bank").grid
     assert grid.overview_counts == STRONG_SETTINGS["attention.overview"]
-    flags = ["--policy.locator", "pointer", "--timesteps", "100", "--num-envs", "8", "--held-out", "0.5"]
+    flags = ["--policy.locator", "mixture", "--timesteps", "100", "--num-envs", "8", "--held-out", "0.5"]
     bank = ["policy", "--bank", str(tmp_path / "bank"), *flags]
     assert main([*bank, "--out", str(tmp_path / "own")]) == 0
     assert main([*bank, "--overview", "1", "2", "3", "--out", str(tmp_path / "other")]) == 0

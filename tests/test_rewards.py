@@ -17,7 +17,9 @@ TRUTH = torch.tensor([0, 1, 1, 2])
 def verdict(logits, truth, num_glimpses=2):
     """Logits that are given, beside hidden states of zeros."""
     network = GlimpseNetwork(1, num_glimpses, logits.shape[1])
-    return Verdict(logits, truth, torch.zeros(len(logits), num_glimpses, 256), network)
+    return Verdict(
+        logits, truth, torch.zeros(len(logits), 1), torch.zeros(len(logits), num_glimpses, 256), network
+    )
 
 
 def log_softmax(row, index):
@@ -51,20 +53,21 @@ def test_glimpses_pay_what_each_earns_alone():
     network = GlimpseNetwork(1, 2, 2)
     with torch.no_grad():
         network.identify.weight.zero_()
-        network.identify.weight[:, 0] = torch.tensor([100.0, -100])  # of f_g, which takes no part
+        network.identify.weight[:, 0] = torch.tensor([1.0, 0])  # of f_g
         network.identify.weight[0, 1] = 2.0  # of h_1
         network.identify.weight[0, 1 + 256] = 3.0  # of h_2
         network.identify.bias.copy_(torch.tensor([0.0, 1]))
     hidden = torch.zeros(2, 2, 256)
     hidden[0, :, 0] = torch.tensor([0.5, -1])
-    logits = [[[1.0, 1], [-3, 1]], [[0, 1], [0, 1]]]  # by hand: episodes, glimpses, people
+    global_feature = torch.tensor([[4.0], [-2]])
+    logits = [[[5.0, 1], [1, 1]], [[-2, 1], [-2, 1]]]  # by hand: episodes, glimpses, people
     truth = torch.tensor([0, 1])
     expected = [
         sum(log_softmax(row, person) for row in rows) / 2
         for rows, person in zip(logits, truth.tolist(), strict=True)
     ]
-    torch.testing.assert_close(network.identify_glimpses(hidden), torch.tensor(logits))
-    reward = get_reward("glimpses", 2)(Verdict(torch.zeros(2, 2), truth, hidden, network))
+    torch.testing.assert_close(network.identify_glimpses(global_feature, hidden), torch.tensor(logits))
+    reward = get_reward("glimpses", 2)(Verdict(torch.zeros(2, 2), truth, global_feature, hidden, network))
     torch.testing.assert_close(reward, torch.tensor(expected))
 
 

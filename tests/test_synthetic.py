@@ -86,20 +86,31 @@ def test_strangers_may_wear_anything_or_what_the_people_wear():
     assert {look.colour for look in strangers} == set(THING_COLOURS)
     alike = [module._stranger(benchmark(), generator) for _ in range(400)]
     people = module._people(benchmark())
-    for kind in (lambda look: (look.top, look.bottom), lambda look: look.shape, lambda look: look.period):
+    for kind in (lambda look: (look.top, look.bottom), lambda look: look.shape, lambda look: look.colour):
         assert set(map(kind, alike)) == set(map(kind, people))
 
 
-def test_the_benchmarks_people_come_in_pairs_that_only_their_rhythm_tells_apart():
+def look_of(one: Look) -> tuple:
+    return one.top, one.bottom, one.place, one.shape, one.colour, one.stride
+
+
+def test_one_in_five_of_the_benchmarks_people_has_a_double_of_another_rhythm():
     people = module._people(benchmark(seed=3))
-    looks = [(one.top, one.bottom, one.place, one.shape, one.colour, one.stride) for one in people]
     assert len(people) == 440
-    assert looks[::2] == looks[1::2]
-    assert len(set(looks)) == 220
-    assert {(one.period, other.period) for one, other in zip(people[::2], people[1::2], strict=True)} == {
-        (5.0, 20.0),
-        (20.0, 5.0),
-    }
+    for half, num_pairs in ((people[:240], 24), (people[240:], 20)):
+        doubles, others = half[: 2 * num_pairs], half[2 * num_pairs :]
+        assert list(map(look_of, doubles[::2])) == list(map(look_of, doubles[1::2]))
+        assert all({a.period, b.period} == {5.0, 20.0} for a, b in zip(doubles[::2], doubles[1::2], strict=True))
+        assert len(set(map(look_of, half))) == num_pairs + len(others)
+        assert {one.period for one in others} == {5.0}
+    assert not set(map(look_of, people[:240])) & set(map(look_of, people[240:]))
+
+
+def test_nobody_of_the_benchmark_is_among_the_walkers():
+    walkers = {(one.top, one.bottom) for one in module._people(without_clutter(seed=1000))}
+    worn = {(one.top, one.bottom) for seed in range(20) for one in module._people(benchmark(seed))}
+    assert len(walkers) == 5
+    assert not walkers & worn
 
 
 def test_the_benchmarks_passers_by_cross_with_things_like_the_persons():
@@ -254,14 +265,16 @@ def test_small_frames(size, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_outfits": 21}, "num_outfits must be 1 to 20, got 21"),
+        ({"num_outfits": 21}, "num_outfits must be 1 to the wardrobe's 20, got 21"),
+        ({"num_outfits": 4, "wardrobe": (2, 5)}, "num_outfits must be 1 to the wardrobe's 3, got 4"),
+        ({"wardrobe": (5, 21)}, r"wardrobe must be .*0 to 20, got \(5, 21\)"),
         ({"num_colours": 9}, "num_colours must be 1 to 8, got 9"),
         ({"num_shapes": 0}, "num_shapes must be 1 to 4, got 0"),
         ({"thing_size": 0.5}, "thing_size must be"),
-        ({"people_per_look": 2}, "people_per_look must be 1 to num_gaits"),
-        ({"num_gaits": 2, "people_per_look": 3}, "got 3 and 2"),
+        ({"doubles": 0.5}, "above 0 only with 2 gaits or more; got 0 and 0.5"),
+        ({"num_gaits": 2, "doubles": 1.5}, "doubles 0 to 1"),
         ({"num_train_people": 1}, "2 or more train and test people"),
-        ({"num_test_people": 1_200}, "at most 768 with 4 outfits, got 3 and 1200"),
+        ({"num_test_people": 1_200}, "at most 768 looks with 4 outfits, got 3 and 1200"),
         ({"num_frames": 0}, "at least 1 frame"),
         ({"height": 31}, "32 x 16 pixels or more, got 31 x 32"),
         ({"seen_frames": (0, 0)}, "seen_frames must be"),
