@@ -60,11 +60,11 @@ class GaussianMixture(Distribution):
         """Return the place with the largest weight, (N, 3): what the policy does without exploring."""
         return self.locations[self.log_weights.argmax(1)]
 
-    def actions_from_params(self, scores: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
+    def actions_from_params(self, scores: Tensor, deterministic: bool = False) -> Tensor:
         """Return actions (N, 3) for scores (N, K)."""
         return self.proba_distribution(scores).get_actions(deterministic)
 
-    def log_prob_from_params(self, scores: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def log_prob_from_params(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Return sampled actions (N, 3) for scores (N, K), and their log-densities (N,)."""
         actions = self.actions_from_params(scores)
         return actions, self.log_prob(actions)

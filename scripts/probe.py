@@ -6,9 +6,12 @@ the thing that tells people apart (truth, where it is known) and with the best b
 looks at the right place in this clip is better than swapped and mean location.
 
 reward and log_prob are measured on the people that F_c was fitted on: it knows no others. R1, mAP and hit_rate are
-measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries.
+measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries. Of
+several runs, as of an ablation's seeds, the table has the means over runs with Student's t intervals.
 
 A run on the data of its training: `a3d probe --checkpoint runs/benchmark`
+
+All seeds of an ablation: `a3d probe --checkpoint out/table7/full/* --out out/probe`
 
 Other data, two clips of each tracklet:
 `a3d probe --checkpoint runs/benchmark --data folder:my_tracklets --max-clips 2`
@@ -24,7 +27,7 @@ import tyro
 
 from scripts.checkpoint import replacing
 from scripts.probe_measures import Measured, measure
-from scripts.probe_report import Table, draw, summarise, text_table, verdict
+from scripts.probe_report import Table, draw, over_runs, summarise, text_table, verdict
 from scripts.run import Run, load_run
 
 JSON, PICTURE = "probe.json", "probe.png"
@@ -34,12 +37,12 @@ JSON, PICTURE = "probe.json", "probe.png"
 class ProbeConfig:
     """Whose agent looks at what."""
 
-    checkpoint: Path
-    """A run's folder, or its checkpoint.pt."""
+    checkpoint: tuple[Path, ...]
+    """A run's folder, or its checkpoint.pt; or those of several."""
     data: str | None = None
     """NAME[:DIRECTORY]; by default the data that the run was trained on. Other data has no reward and log_prob."""
     out: Path | None = None
-    """Where probe.json and probe.png go; by default the folder `probe` beside the checkpoint."""
+    """Where probe.json and probe.png go; by default the folder `probe` beside the checkpoint; several need it."""
     max_clips: int | None = None
     """Clips of each tracklet at most, spread evenly over it; by default all."""
     clips_per_batch: int = 32
@@ -52,6 +55,10 @@ class ProbeConfig:
     """Where decoded frames and flow are kept; by default as in training."""
 
     def __post_init__(self) -> None:
+        if not self.checkpoint or (len(self.checkpoint) > 1 and self.out is None):
+            raise ValueError(
+                f"{len(self.checkpoint)} checkpoints: one, or several and where the results go (--out)"
+            )
         for name in ("max_clips", "clips_per_batch"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
@@ -59,23 +66,53 @@ class ProbeConfig:
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        run = self.checkpoint if self.checkpoint.is_dir() else self.checkpoint.parent
+        (first, *_) = self.checkpoint
+        run = first if first.is_dir() else first.parent
         return self.out or run / "probe"
 
 
-def probe(run: Run, config: ProbeConfig) -> tuple[Table, Measured]:
+@dataclass(frozen=True)
+class Probed:
+    """What was found out, of one run or of several.
+
+    Attributes:
+        table: rows and columns.
+        header: what was measured on whom.
+        notes: what is missing, and why.
+    """
+
+    table: Table
+    header: list[str]
+    notes: list[str]
+
+
+def probe(config: ProbeConfig) -> Probed:
     """Measure all rows, and write the numbers and the figure.
 
     Raises:
-        ValueError: as `measure`.
+        ValueError: as `load_run` and `measure`.
     """
-    measured = measure(run, max_clips=config.max_clips, clips_per_batch=config.clips_per_batch, seed=config.seed)
-    table = summarise(measured.values, measured.person)
+    tables, headers, notes = [], [], []
+    for number, checkpoint in enumerate(config.checkpoint, 1):
+        if len(config.checkpoint) > 1:
+            print(f"run {number} of {len(config.checkpoint)}: {checkpoint}", file=sys.stderr, flush=True)
+        run = load_run(checkpoint, data=config.data, device=config.device, cache=config.cache)
+        measured = measure(
+            run, max_clips=config.max_clips, clips_per_batch=config.clips_per_batch, seed=config.seed
+        )
+        tables.append(summarise(measured.values, measured.person))
+        headers.append(header(run, measured))
+        notes += [note for note in measured.notes if note not in notes]
+    who = f"{run.config.agent} on {run.data.name}: means and 95% intervals over "
+    who += "people" if len(tables) == 1 else f"{len(tables)} runs"
+    table = tables[0] if len(tables) == 1 else over_runs(tables)
+    probed = Probed(table, [who, *headers[0]], notes)
     content = {
         "settings": {name: None if value is None else str(value) for name, value in vars(config).items()}
-        | {"data": run.data.name, "agent": run.config.agent, "reward": run.config.attention.reward},
-        "header": header(run, measured),
-        "notes": measured.notes,
+        | {"checkpoint": [str(path) for path in config.checkpoint], "data": run.data.name}
+        | {"agent": run.config.agent, "reward": run.config.attention.reward},
+        "header": probed.header,
+        "notes": probed.notes,
         "verdict": verdict(table),
         "rows": {
             name: {column: None if cell is None else dataclasses.asdict(cell) for column, cell in row.items()}
@@ -84,16 +121,14 @@ def probe(run: Run, config: ProbeConfig) -> tuple[Table, Measured]:
     }
     with replacing(config.folder / JSON) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
-    draw(
-        config.folder / PICTURE, table, f"{run.config.agent} on {run.data.name}: means, 95% intervals over people"
-    )
-    return table, measured
+    draw(config.folder / PICTURE, table, who)
+    return probed
 
 
 def header(run: Run, measured: Measured) -> list[str]:
-    """Say what was measured on whom."""
+    """Say what was measured on whom in a run."""
     number = {column: (len(person), len(set(person.tolist()))) for column, person in measured.person.items()}
-    lines = [f"{run.config.agent} on {run.data.name}: means and 95% intervals over people"]
+    lines = []
     if "reward" in number:
         clips, people = number["reward"]
         lines.append(
@@ -112,16 +147,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
         config = tyro.cli(ProbeConfig, args=argv, prog="a3d probe", description=__doc__)
-        run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
-        table, measured = probe(run, config)
+        probed = probe(config)
     except (ValueError, OSError) as error:
         print(f"a3d probe: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\na3d probe: stopped; nothing was written", file=sys.stderr)
         return 130
-    print("\n".join([*header(run, measured), "", text_table(table), "", *verdict(table)]))
-    print("\n".join(f"note: {note}" for note in measured.notes))
+    print("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
+    print("\n".join(f"note: {note}" for note in probed.notes))
     print(f"see {config.folder / PICTURE} and {config.folder / JSON}")
     return 0
 

@@ -1,13 +1,13 @@
 """The table and the figure of `a3d probe`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
 
-from agents.statistics import Interval, mean_interval
+from agents.statistics import Interval, mean_interval, paired_interval
 from scripts.checkpoint import replacing
 from scripts.probe_measures import MEAN_LOCATION, POLICY, ROWS, SWAPPED
 
@@ -20,7 +20,7 @@ class Cell:
     """A row's value in a column, and how far the policy's mean is above it, on the same clips or queries.
 
     Attributes:
-        value: with its interval over people.
+        value: with its interval over people, or over runs.
         policy_minus_row: None for the policy's mean itself.
     """
 
@@ -49,6 +49,32 @@ def summarise(values: Mapping[str, Mapping[str, np.ndarray]], person: Mapping[st
                 difference = _interval({column: values[POLICY][column] - values[name][column]}, person, column)
             table[name][column] = None if value is None else Cell(value, difference)
     return table
+
+
+def over_runs(tables: Sequence[Table]) -> Table:
+    """Return the means over runs of what each has, with Student's t intervals; differences are of the same run.
+
+    Rows and cells that a run lacks are left out.
+
+    Raises:
+        ValueError: fewer than two runs.
+    """
+    names = [name for name in tables[0] if all(name in table for table in tables)]
+    return {
+        name: {column: _over_runs([table[name][column] for table in tables]) for column in COLUMNS}
+        for name in names
+    }
+
+
+def _over_runs(cells: Sequence[Cell | None]) -> Cell | None:
+    known = [cell for cell in cells if cell is not None]
+    if len(known) < len(cells):
+        return None
+    differences = [cell.policy_minus_row.value for cell in known if cell.policy_minus_row is not None]
+    return Cell(
+        paired_interval([cell.value.value for cell in known]),
+        paired_interval(differences) if differences else None,
+    )
 
 
 def _interval(values: Mapping[str, np.ndarray], person: Mapping[str, np.ndarray], column: str) -> Interval | None:

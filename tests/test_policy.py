@@ -82,7 +82,7 @@ def test_a_variance_must_be_positive(variance):
 def test_a_diverged_policy_says_so_in_a_line():
     policy = make_agent().policy
     torch.nn.init.constant_(policy.action_net[0].bias, math.nan)
-    with pytest.raises(ValueError, match=r"^the policy's mean became NaN[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^the policy's output became NaN[^\n]*$"):
         policy(observation(2))
 
 

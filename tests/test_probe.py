@@ -202,6 +202,30 @@ def test_one_person_with_most_clips_can_not_be_swapped(folder):
     assert summarise(measured.values, measured.person)[SWAPPED]["reward"] is None
 
 
+def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert main(["train", "--preset", "tiny", "--steps", "1", "--seed", "1", "--out", str(other)]) == 0
+    command = ["probe", "--max-clips", "1", "--checkpoint"]
+    rows = {}
+    for name, checkpoints in (("one", [folder]), ("two", [other]), ("both", [folder, other])):
+        assert main([*command, *map(str, checkpoints), "--out", str(tmp_path / name)]) == 0
+        rows[name] = json.loads((tmp_path / name / "probe.json").read_text())["rows"]
+    assert "means and 95% intervals over 2 runs" in capsys.readouterr().out
+    for row, columns in rows["both"].items():
+        for column, cell in columns.items():
+            for part in ("value", "policy_minus_row"):
+                if row == POLICY and part == "policy_minus_row":
+                    assert cell[part] is None
+                    continue
+                one, two = (rows[name][row][column][part]["value"] for name in ("one", "two"))
+                assert cell[part]["value"] == pytest.approx((one + two) / 2)
+                # t of one degree of freedom is 12.706; two values deviate by half their distance from the mean
+                margin = 12.7062 * abs(one - two) / 2
+                assert cell[part]["high"] - cell[part]["value"] == pytest.approx(margin, rel=1e-4, abs=1e-9)
+    assert main([*command, str(folder), str(other)]) == 2
+    assert "2 checkpoints: one, or several and where the results go (--out)" in capsys.readouterr().err
+
+
 def test_mistakes_are_explained(folder, tmp_path, capsys, monkeypatch):
     for flags, message in (
         (["--checkpoint", str(tmp_path)], "there is no checkpoint"),
@@ -211,7 +235,7 @@ def test_mistakes_are_explained(folder, tmp_path, capsys, monkeypatch):
         assert f"a3d probe: error: {message}" in capsys.readouterr().err
 
     with pytest.raises(ValueError, match="max_clips must be 1 or more, got 0"):
-        ProbeConfig(folder, max_clips=0)
+        ProbeConfig((folder,), max_clips=0)
     run = load_run(folder)
     empty = dataclasses.replace(run, data=dataclasses.replace(run.data, query=[]))
     with pytest.raises(ValueError, match="no tracklets in its test half"):
@@ -235,4 +259,4 @@ def test_without_decisions_there_is_nothing_to_probe(folder, tmp_path):
     )
     with pytest.raises(ValueError, match="1 glimpses: none is chosen"):
         measure(load_run(out))
-    assert ProbeConfig(out / "checkpoint.pt").folder == out / "probe"
+    assert ProbeConfig((out / "checkpoint.pt",)).folder == out / "probe"

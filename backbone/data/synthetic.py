@@ -149,9 +149,9 @@ BENCHMARK_WARDROBE, WALKERS_WARDROBE = (0, 14), (14, NUM_OUTFITS)
 def benchmark(seed: int = 0) -> SyntheticConfig:
     """Return the variant on which looking matters: small frames, so that many runs fit into hours on a CPU.
 
-    People share clothes; the thing that they carry names them, and it is out of sight three tenths of the time. One
-    in five has a double, who differs in the rhythm of walking alone: no frame shows it. Passers-by wear the same
-    outfits and carry things of the same kinds, so that the clip as a whole shows strangers' things beside the
+    People share clothes; the thing that they carry names them, and it is out of sight a third of the time.
+    One in five has a double, who differs in the rhythm of walking alone: no frame shows it. Passers-by wear the
+    same outfits and carry things of the same kinds, so that the clip as a whole shows strangers' things beside the
     person's; only where it is, on the walker in the middle, tells it apart. How much bins set on the truth gain
     over no attention and over random bins is measured in benchmarks/attention.md.
     """
