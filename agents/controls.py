@@ -67,7 +67,7 @@ class ControlAgent:
 
     Args:
         name: random, centre or truth.
-        seed: of what is drawn.
+        seed: of what `random` draws; the others draw nothing.
 
     Raises:
         ValueError: unknown name.

@@ -42,8 +42,9 @@ class JointConfig:
     label_smoothing: float = 0.0
     """Smoothing of the labels in the cross entropy (equation 15)."""
     glimpse_weight: float = 0.0
-    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged alone,
-    averaged over the T glimpses. A bin that shows nothing of the person is then known to be worth nothing."""
+    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged by itself,
+    beside the global feature, averaged over the T glimpses. A bin that shows nothing more is then known to be
+    worth nothing."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.glimpse_weight < math.inf:

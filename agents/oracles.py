@@ -1,7 +1,8 @@
 """Exact values from the table of bins: what each next bin would earn, and the best bins that there are.
 
 An episode's clip is a small table of bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried: the
-Gaussian policy's expected reward needs no sampling, and a search says what could have been earned.
+expected reward of a Gaussian policy (the locator `linear`) needs no sampling, and a search says what could have been
+earned.
 """
 
 from collections.abc import Callable
@@ -202,10 +203,11 @@ def most_central(hits: Tensor, grid: BinGrid) -> Tensor:
 
     Without a mark it is the grid's centre.
     """
-    marked = hits.float()
-    middle = marked @ grid.locations / marked.sum(1, keepdim=True).clamp(min=1)  # (N, 3)
-    distance = torch.cdist(middle, grid.locations).masked_fill(~hits, torch.inf)
-    return torch.where(hits.any(1), distance.argmin(1), grid.centre)
+    marked, locations = hits.float(), grid.locations.to(hits.device)
+    middle = marked @ locations / marked.sum(1, keepdim=True).clamp(min=1)  # (N, 3)
+    # not by a matrix product, whose rounding, and so which of two equals is taken, depends on the batch
+    distance = torch.cdist(middle, locations, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.where(hits.any(1), distance.masked_fill(~hits, torch.inf).argmin(1), grid.centre)
 
 
 def _search(process: AttentionProcess, clip: Tensor, width: int) -> Tensor:

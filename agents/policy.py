@@ -1,4 +1,4 @@
-"""The Gaussian policy with fixed variance, F_a, and the value baseline V, for stable-baselines3 algorithms."""
+"""The policy F_a, one Gaussian or a mixture, and the value baseline V, for stable-baselines3 algorithms."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class ActorAndCritic(MlpExtractor):
 
 
 class AttentionPolicy(ActorCriticPolicy):
-    """Equation 5: a_t ~ N(F_a, variance I), with a locator F_a; V(h_t) with a layer between.
+    """Equation 5: a_t ~ N(F_a, variance I), or a mixture of such Gaussians; V(h_t) with a layer between.
 
     The variance is a buffer: it is saved, moves between devices and is never trained. Log-probabilities are of
     the sample before it is clipped to the action space.

@@ -44,7 +44,8 @@ class AblateConfig:
     """Where runs and reports go; by default runs/<table>. Tables in one folder share the runs that they have in
     common."""
     rows: str = ""
-    """Only these rows, by name, as in full,random; unknown names are answered with the known ones."""
+    """Only these rows, by name, as in full,random; of all tables those that have any of them; unknown names are
+    answered with the known ones."""
     recipe: str | None = None
     """The recipe that the settings start from, as in a3d train; levers takes strong."""
     test_data: str = "synthetic@seed=2000,passers_by=3"
@@ -95,20 +96,34 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
     """
     if arguments.table == "levers" and arguments.recipe not in (None, "strong"):
         raise ValueError(f"levers are those of the recipe strong, got --recipe {arguments.recipe}")
-    chosen = [TABLES[name] for name in TABLES if arguments.table in (name, "all")]
+    tables = [
+        (table, base_settings(table.recipe or arguments.recipe, flags))
+        for name, table in TABLES.items()
+        if arguments.table in (name, "all")
+    ]
+    rows = {table.name: [row.name for row in table.rows(config)] for table, config in tables}
+    known = dict.fromkeys(name for names in rows.values() for name in names)
+    if unknown := [name for name in arguments.names if name not in known]:
+        raise ValueError(
+            f"--table {arguments.table} has no row {', '.join(map(repr, unknown))}; "
+            f"known: {', '.join(known) or 'none'}"
+        )
     plans = []
-    for table in chosen:
+    for table, config in tables:
+        names = [name for name in arguments.names if name in rows[table.name]]
+        if arguments.names and not names:  # of all tables, one without any of these rows
+            continue
         recipe = table.recipe or arguments.recipe
         # Beside tables of another recipe, the base of this one goes into a folder of its own.
         shares_base = arguments.table != "all" or recipe == arguments.recipe
         plans.append(
             make_plan(
                 table,
-                base_settings(recipe, flags),
+                config,
                 arguments.folder,
                 seeds=arguments.seeds,
                 base=FULL.name if shares_base else str(recipe),
-                names=arguments.names,
+                names=names,
                 test_data=arguments.test_data,
                 keep=arguments.keep,
                 report_only=arguments.report_only,
@@ -135,7 +150,7 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
         report = make_report(plan)
         path = write_report(report, arguments.folder)
         print(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}", flush=True)
-    if arguments.table in ("9", "all"):
+    if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
         config = base_settings(arguments.recipe, flags)
         if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
             print(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")

@@ -27,7 +27,8 @@ class PolicyConfig:
     learning_rate: float = 2e-4
     """Of F_a and V (or of the algorithm, whatever it trains)."""
     variance: float = PAPER_VARIANCE
-    """Of the Gaussian policy, in [-1, 1] coordinates; algorithms that learn their own ignore it."""
+    """Of the policy's Gaussian, or of each of its mixture, in [-1, 1] coordinates; algorithms that learn their own
+    ignore it."""
     locator: Locator = "linear"
     """F_a: linear, one layer on the hidden state, or mixture, a choice among the bins of an overview
     (attention.overview) by what is in them; algorithms with a policy network of their own ignore it."""

@@ -1,9 +1,10 @@
 """Does the agent look at the right place in this clip? One table and one figure: `a3d probe`.
 
-The policy's mean is compared, on the same representation, with a sample of it, with random and centre bins,
-with its own mean location at each step, with its own locations on another person's clip (swapped), with bins on
-the thing that tells people apart (truth, where it is known) and with the best bin at each glimpse. An agent that
-looks at the right place in this clip is better than swapped and mean location.
+What the policy does without exploring (its mean, or the heaviest place of a mixture) is compared, on the same
+representation, with a sample of it, with random and centre bins, with its own mean location at each step, with its
+own locations on another person's clip (swapped), with bins on the thing that tells people apart (truth, where it
+is known) and with the best bin at each glimpse. An agent that looks at the right place in this clip is better than
+swapped and mean location.
 
 reward and log_prob are measured on the people that F_c was fitted on: it knows no others. R1, mAP and hit_rate are
 measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries. Of
@@ -57,8 +58,10 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if not self.checkpoint or (len(self.checkpoint) > 1 and self.out is None):
             raise ValueError(
-                f"{len(self.checkpoint)} checkpoints: one, or several and where the results go (--out)"
+                f"give one checkpoint, or several and where the results go (--out); got {len(self.checkpoint)}"
             )
+        if len({path.resolve() for path in self.checkpoint}) < len(self.checkpoint):
+            raise ValueError("a checkpoint is given twice, so that it would count as two runs")
         for name in ("max_clips", "clips_per_batch"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
@@ -92,21 +95,27 @@ def probe(config: ProbeConfig) -> Probed:
     Raises:
         ValueError: as `load_run` and `measure`.
     """
-    tables, headers, notes = [], [], []
+    tables, lines, notes, kinds = [], [], [], []
     for number, checkpoint in enumerate(config.checkpoint, 1):
         if len(config.checkpoint) > 1:
             print(f"run {number} of {len(config.checkpoint)}: {checkpoint}", file=sys.stderr, flush=True)
         run = load_run(checkpoint, data=config.data, device=config.device, cache=config.cache)
+        kinds.append((run.config.agent, run.config.attention.reward, run.data.name))
+        if kinds[-1] != kinds[0]:
+            raise ValueError(
+                f"{checkpoint} is a run of {', '.join(kinds[-1])}, {config.checkpoint[0]} of "
+                f"{', '.join(kinds[0])}: probe them apart"
+            )
         measured = measure(
             run, max_clips=config.max_clips, clips_per_batch=config.clips_per_batch, seed=config.seed
         )
         tables.append(summarise(measured.values, measured.person))
-        headers.append(header(run, measured))
+        lines += [line for line in header(run, measured) if line not in lines]
         notes += [note for note in measured.notes if note not in notes]
     who = f"{run.config.agent} on {run.data.name}: means and 95% intervals over "
     who += "people" if len(tables) == 1 else f"{len(tables)} runs"
     table = tables[0] if len(tables) == 1 else over_runs(tables)
-    probed = Probed(table, [who, *headers[0]], notes)
+    probed = Probed(table, [who, *lines], notes)
     content = {
         "settings": {name: None if value is None else str(value) for name, value in vars(config).items()}
         | {"checkpoint": [str(path) for path in config.checkpoint], "data": run.data.name}

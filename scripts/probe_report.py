@@ -73,7 +73,7 @@ def _over_runs(cells: Sequence[Cell | None]) -> Cell | None:
     differences = [cell.policy_minus_row.value for cell in known if cell.policy_minus_row is not None]
     return Cell(
         paired_interval([cell.value.value for cell in known]),
-        paired_interval(differences) if differences else None,
+        paired_interval(differences) if len(differences) == len(known) else None,
     )
 
 

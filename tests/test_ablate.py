@@ -154,6 +154,18 @@ def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
     assert alone[0].tasks["full"][0].folder == tmp_path / "full" / "0"
 
 
+@pytest.mark.parametrize(
+    ("rows", "tables"), [("random", ["table7"]), ("without_rnn", ["table7", "table8"]), ("", None)]
+)
+def test_of_all_tables_those_that_have_a_row_are_run(rows, tables, tmp_path):
+    plans = make_plans(AblateConfig(table="all", rows=rows, out=tmp_path), ["--preset", "tiny"])
+    assert [plan.table.name for plan in plans] == (tables or [table.name for table in TABLES.values()])
+    if rows:
+        assert [row.name for plan in plans for row in plan.rows] == [rows] * len(tables)
+    with pytest.raises(ValueError, match="--table all has no row 'nothing'"):
+        make_plans(AblateConfig(table="all", rows="nothing", out=tmp_path), ["--preset", "tiny"])
+
+
 def test_a_seed_draws_other_people_the_same_for_all_rows(tmp_path):
     config = dataclasses.replace(get_preset("tiny"), seed=10)
     second = with_seed(config, 2)

@@ -238,6 +238,13 @@ def test_the_most_central_of_the_bins_that_hit_by_hand():
     assert most_central(hits, grid).tolist() == [1, 8, 0, 12]
 
 
+def test_the_most_central_bin_does_not_depend_on_the_batch():
+    generator = torch.Generator().manual_seed(0)
+    hits = torch.rand(300, 198, generator=generator) < 0.1
+    together = most_central(hits, BinGrid())
+    assert together.tolist() == [most_central(row[None], BinGrid()).item() for row in hits]
+
+
 def test_truth_bins_are_central_wherever_the_thing_can_be_seen(played):
     bank, glimpse = played
     hidden = bank.truth_boxes.copy()

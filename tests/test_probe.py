@@ -20,12 +20,13 @@ from agents.probes import (
     mean_locations,
     swap_partners,
 )
+from agents.statistics import Interval
 from scripts.cli import main
 from scripts.clip_set import ClipSet
 from scripts.evaluate import evaluate, searched_tracklets
 from scripts.probe import ProbeConfig
 from scripts.probe_measures import BEST, MEAN_LOCATION, POLICY, ROWS, SWAPPED, TRUTH, measure
-from scripts.probe_report import COLUMNS, summarise, text_table, verdict
+from scripts.probe_report import COLUMNS, Cell, over_runs, summarise, text_table, verdict
 from scripts.query_oracle import QueryOracle
 from scripts.run import load_run
 
@@ -223,7 +224,22 @@ def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys):
                 margin = 12.7062 * abs(one - two) / 2
                 assert cell[part]["high"] - cell[part]["value"] == pytest.approx(margin, rel=1e-4, abs=1e-9)
     assert main([*command, str(folder), str(other)]) == 2
-    assert "2 checkpoints: one, or several and where the results go (--out)" in capsys.readouterr().err
+    assert "or several and where the results go (--out); got 2" in capsys.readouterr().err
+    assert main([*command, str(folder), str(folder), "--out", str(tmp_path / "twice")]) == 2
+    assert "given twice" in capsys.readouterr().err
+    random = tmp_path / "random"
+    assert main(["train", "--preset", "tiny", "--steps", "1", "--agent", "random", "--out", str(random)]) == 0
+    assert main([*command, str(folder), str(random), "--out", str(tmp_path / "mixed")]) == 2
+    assert "is a run of random, identity, synthetic" in capsys.readouterr().err
+
+
+def test_a_row_or_cell_that_one_run_lacks_is_left_out():
+    whole = {name: {column: Cell(Interval(1.0, 0.5, 1.5), None) for column in COLUMNS} for name in (POLICY, TRUTH)}
+    partial = {POLICY: {**whole[POLICY], "reward": None}}
+    table = over_runs([whole, partial])
+    assert list(table) == [POLICY]
+    assert table[POLICY]["reward"] is None
+    assert table[POLICY]["R1"] == Cell(Interval(1.0, 1.0, 1.0), None)
 
 
 def test_mistakes_are_explained(folder, tmp_path, capsys, monkeypatch):

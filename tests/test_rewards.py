@@ -15,7 +15,7 @@ TRUTH = torch.tensor([0, 1, 1, 2])
 
 
 def verdict(logits, truth, num_glimpses=2):
-    """Logits that are given, beside hidden states of zeros."""
+    """Logits that are given, beside a global feature and hidden states of zeros."""
     network = GlimpseNetwork(1, num_glimpses, logits.shape[1])
     return Verdict(
         logits, truth, torch.zeros(len(logits), 1), torch.zeros(len(logits), num_glimpses, 256), network
@@ -48,7 +48,7 @@ def test_rank_of_all_ties_is_the_last():
     assert get_reward("rank", 2)(verdict(torch.zeros(1, 8), torch.tensor([3]))).item() == 1 / 8
 
 
-def test_glimpses_pay_what_each_earns_alone():
+def test_glimpses_pay_what_each_earns_beside_the_global_feature():
     """Two glimpses of two people; each glimpse's first number speaks for person 0, the bias for person 1."""
     network = GlimpseNetwork(1, 2, 2)
     with torch.no_grad():

@@ -114,7 +114,7 @@ def test_nobody_of_the_benchmark_is_among_the_walkers():
 
 
 def test_the_benchmarks_passers_by_cross_with_things_like_the_persons():
-    """How hard it is: the thing is in sight two thirds of the time, and in three of five frames a stranger is."""
+    """How hard it is: the thing is in sight two thirds of the time, beside 0.5 to 0.9 strangers on average."""
     config = benchmark()
     seen, strangers = [], []
     for number, look in enumerate(some_looks(config, 40)):
@@ -125,7 +125,7 @@ def test_the_benchmarks_passers_by_cross_with_things_like_the_persons():
         in_view = [[0 < pose.x < config.width for pose in poses] for poses in crossing]
         strangers.append(np.sum(in_view, axis=0) if in_view else np.zeros(config.num_frames))
     assert 0.58 < np.mean(seen) < 0.72
-    assert 0.5 < np.mean(strangers) < 0.8
+    assert 0.5 < np.mean(strangers) < 0.9
 
 
 def test_without_clutter_nothing_crosses_and_nothing_is_hidden(tmp_path):

@@ -133,6 +133,17 @@ def test_truncated_file_is_named(weights_file, tmp_path, share):
         read_state(path)
 
 
+def test_without_flow_small_starts_from_weights_that_never_saw_any():
+    both, images = (
+        build_backbone(BackboneConfig("small", weights="synthetic", flow=f)) for f in ("dis-fast", None)
+    )
+    assert images.flow_stream is None
+    for part in ("image_stream", "high_level"):
+        ours, theirs = getattr(both, part)[0].weight, getattr(images, part)[0].weight
+        assert ours.shape == theirs.shape
+        assert not torch.allclose(ours, theirs)
+
+
 def test_no_imagenet_weights_for_small():
     with pytest.raises(ValueError, match="no ImageNet weights for 'small'; known: resnet50, resnet18"):
         build_backbone(BackboneConfig("small", weights="imagenet"))

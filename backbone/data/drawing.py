@@ -143,7 +143,7 @@ def dressed(
 ) -> Look:
     """Return a look in outfit number `outfit`, with a build of its own, and a gait of its own unless one is given.
 
-    Walkers whose `period` is given have the same stride, so that nothing but their rhythm tells them apart.
+    Walkers whose `period` is given have the same stride.
     """
     return Look(
         top=TOPS[outfit % len(TOPS)],

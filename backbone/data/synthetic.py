@@ -59,7 +59,8 @@ class SyntheticConfig:
     num_outfits: int = 4
     """Different clothes; people share them."""
     wardrobe: tuple[int, int] = (0, NUM_OUTFITS)
-    """Where the clothes come from: outfits from the first number up to, but not including, the second."""
+    """Where the people's clothes come from: outfits from the first number up to, but not including, the second.
+    Without look_alikes passers-by wear any."""
     seen_frames: tuple[int, int] = (5, 9)
     """The thing is seen for so many frames at a stretch (least, most)..."""
     hidden_frames: tuple[int, int] = (3, 6)
@@ -75,11 +76,11 @@ class SyntheticConfig:
     thing_size: float = THING_SIZE
     """Half of a thing's width, in body heights."""
     num_gaits: int = 0
-    """Different rhythms of walking, of one stride: all walk in the first but one of two doubles; 0: everyone has a
-    gait of their own."""
+    """Different rhythms of walking, of one stride: two doubles walk in two of them, all others in the first; 0:
+    everyone has a gait of their own."""
     doubles: float = 0.0
-    """Share of the people, 0 to 1, who have a double: the same clothes and thing in another rhythm, so that only
-    the motion tells the two apart; above 0 it takes 2 gaits or more."""
+    """Share of the people, 0 to 1, who have a double: the same clothes and thing in another rhythm, so that the
+    motion, and a build that differs a little, tell the two apart; above 0 it takes 2 gaits or more."""
     seed: int = 0
     """The data's own seed, apart from the training's."""
 
@@ -130,7 +131,8 @@ class SyntheticConfig:
     def num_looks(self) -> tuple[int, int]:
         """The looks of the train and of the test people: two doubles share one."""
         train, test = (
-            people - round(self.doubles * people / 2) for people in (self.num_train_people, self.num_test_people)
+            people - min(round(self.doubles * people / 2), people // 2)
+            for people in (self.num_train_people, self.num_test_people)
         )
         return train, test
 
@@ -150,8 +152,8 @@ def benchmark(seed: int = 0) -> SyntheticConfig:
     """Return the variant on which looking matters: small frames, so that many runs fit into hours on a CPU.
 
     People share clothes; the thing that they carry names them, and it is out of sight a third of the time.
-    One in five has a double, who differs in the rhythm of walking alone: no frame shows it. Passers-by wear the
-    same outfits and carry things of the same kinds, so that the clip as a whole shows strangers' things beside the
+    One in five has a double, who differs in the rhythm of walking and a little in build. Passers-by wear the same
+    outfits and carry things of the same kinds, so that the clip as a whole shows strangers' things beside the
     person's; only where it is, on the walker in the middle, tells it apart. How much bins set on the truth gain
     over no attention and over random bins is measured in benchmarks/attention.md.
     """
