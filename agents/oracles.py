@@ -1,8 +1,8 @@
 """Exact values from the table of bins: what each next bin would earn, and the best bins that there are.
 
 An episode's clip is a small table of bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried: the
-expected reward of a Gaussian policy (the locator `linear`) needs no sampling, and a search says what could have been
-earned.
+expected reward of a Gaussian policy (the locator `linear`) needs no sampling, and a search says what could have
+been earned.
 """
 
 from collections.abc import Callable
