@@ -587,7 +587,7 @@ def test_costs_are_measured_in_turns():
         assert row["frames_per_second"]["value"] == pytest.approx(3 * rate)
         assert row["videos_per_second"]["value"] == pytest.approx(rate / 3)
     # F_o and F_h, layer by layer, and F_a: (inputs + 1) x outputs, 4 bytes each; and the variance
-    embedding = 129 * 128 + 129 * 256 + 4 * 128 + 129 * 256 + 2 * 257 * 256
+    embedding = 65 * 128 + 129 * 256 + 4 * 128 + 129 * 256 + 2 * 257 * 256
     assert full["megabytes"] - base["megabytes"] == pytest.approx(4e-6 * (embedding + 257 * 3 + 3))
     assert "| w/o attention |" in cost_table(report)
     assert WITHOUT_ATTENTION.change(config).attention.num_glimpses == 0

@@ -223,10 +223,10 @@ def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys):
                 # t of one degree of freedom is 12.706; two values deviate by half their distance from the mean
                 margin = 12.7062 * abs(one - two) / 2
                 assert cell[part]["high"] - cell[part]["value"] == pytest.approx(margin, rel=1e-4, abs=1e-9)
-    assert main([*command, str(folder), str(other)]) == 2
-    assert "or several and where the results go (--out); got 2" in capsys.readouterr().err
-    assert main([*command, str(folder), str(folder), "--out", str(tmp_path / "twice")]) == 2
-    assert "given twice" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"or several and where the results go \(--out\); got 2"):
+        ProbeConfig((folder, other))
+    with pytest.raises(ValueError, match="given twice"):
+        ProbeConfig((folder, folder), out=tmp_path)
     random = tmp_path / "random"
     assert main(["train", "--preset", "tiny", "--steps", "1", "--agent", "random", "--out", str(random)]) == 0
     assert main([*command, str(folder), str(random), "--out", str(tmp_path / "mixed")]) == 2
