@@ -44,7 +44,7 @@ def test_feature_map_is_the_backbones():
     with torch.no_grad():
         maps = network.feature_map(CLIP, FLOW)
         expected = network.backbone(normalise(CLIP), FLOW.permute(0, 4, 1, 2, 3))
-    assert maps.shape == (2, 128, 3, *network.backbone.feature_size(3, 32, 16)[1:])
+    assert maps.shape == (2, 64, 3, *network.backbone.feature_size(3, 32, 16)[1:])
     torch.testing.assert_close(maps, expected)
 
 
@@ -95,5 +95,5 @@ def test_gradients_reach_the_first_layers(precision):
 def test_without_a_flow_stream():
     network = build(flow=None)
     with torch.no_grad():
-        assert network.feature_map(CLIP, None).shape == (2, 128, 3, 8, 4)  # of 32 x 16 pixels, stride 4
+        assert network.feature_map(CLIP, None).shape == (2, 64, 3, 8, 4)  # of 32 x 16 pixels, stride 4
     assert network.device == torch.device("cpu")

@@ -273,7 +273,7 @@ def test_runs_without_attention_or_without_rnn(num_glimpses, tmp_path):
     assert rows[0]["hit_rate"] is None
     assert cv2.imread(str(run / "bins.png")) is not None
     shape = read_checkpoint(run)["shared"]["representation"]["glimpse.identify.weight"].shape
-    assert shape == (6, 128 + 256 * num_glimpses)
+    assert shape == (6, 64 + 256 * num_glimpses)
     assert main(["evaluate", "--checkpoint", str(run)]) == 0
 
 
