@@ -169,3 +169,18 @@ def test_pinned_batch_is_the_same_batch(tracklets, tmp_path, monkeypatch, has_fl
     batch = TestBatches(tracklets, FrameCache(tmp_path, HEIGHT, WIDTH, "none" if has_flow else None), 4, 3)[0]
     assert_same(batch.pin_memory(), batch)
     assert len(pinned) == 1 + has_flow
+
+
+@pytest.mark.parametrize("room", [0, 10**6])
+def test_what_is_kept_in_memory_is_opened_once(tracklets, cache, monkeypatch, room):
+    monkeypatch.setattr("backbone.data.loader.KEPT_BYTES", room)
+    opened = []
+    frames = cache.frames
+    monkeypatch.setattr(cache, "frames", lambda tracklet: opened.append(tracklet.source) or frames(tracklet))
+    batches = TestBatches(tracklets, cache, 4, 3)
+    for _ in range(2):
+        for number in range(len(batches)):
+            batch = batches[number]
+            for row, (index, frame_indices) in enumerate(batches.clips(number)):
+                np.testing.assert_array_equal(batch.clip[row], frames(tracklets[index])[frame_indices])
+    assert len(opened) == (len(tracklets) if room else 2 * len(batches.all_clips))

@@ -15,6 +15,10 @@ from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
 from backbone.flow import flow_indices
 
+# What each process that loads keeps in memory of tracklets already seen: opening a file for every clip costs more
+# than reading it.
+KEPT_BYTES = 2**29
+
 
 @dataclass(frozen=True)
 class LoadConfig:
@@ -73,6 +77,8 @@ class _Batches(Dataset[ClipBatch], ABC):
     def __init__(self, tracklets: Sequence[Tracklet], cache: FrameCache):
         self.tracklets = tracklets
         self.cache = cache
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._room = KEPT_BYTES
 
     @abstractmethod
     def clips(self, number: int) -> list[tuple[int, np.ndarray]]:
@@ -87,15 +93,27 @@ class _Batches(Dataset[ClipBatch], ABC):
         rows = []
         for index, frame_indices in self.clips(number):
             tracklet = self.tracklets[index]
-            clip = self.cache.frames(tracklet)[frame_indices]
-            flow = None
-            if self.cache.flow_method is not None:
-                flow = self.cache.flow(tracklet)[flow_indices(frame_indices)]
+            frames, flow_maps = self._arrays(index)
+            clip = frames[frame_indices]
+            flow = None if flow_maps is None else flow_maps[flow_indices(frame_indices)]
             boxes = None if tracklet.truth_boxes is None else tracklet.truth_boxes[frame_indices]
             if augmentation is not None:
                 clip, flow, boxes = augment(clip, flow, boxes, *augmentation)
             rows.append((index, clip, flow, boxes))
         return self._collate(rows)
+
+    def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a tracklet's frames and flow, from memory if there was room to keep them."""
+        if index in self._kept:
+            return self._kept[index]
+        frames = self.cache.frames(self.tracklets[index])
+        flow = None if self.cache.flow_method is None else self.cache.flow(self.tracklets[index])
+        size = frames.nbytes + (0 if flow is None else flow.nbytes)
+        if size > self._room:
+            return frames, flow  # memory-mapped
+        self._room -= size
+        self._kept[index] = np.array(frames), None if flow is None else np.array(flow)
+        return self._kept[index]
 
     def _collate(self, rows: list[tuple[int, np.ndarray, np.ndarray | None, np.ndarray | None]]) -> ClipBatch:
         indices, clips, flows, boxes = zip(*rows, strict=True)
