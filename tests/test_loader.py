@@ -174,6 +174,8 @@ def test_pinned_batch_is_the_same_batch(tracklets, tmp_path, monkeypatch, has_fl
 @pytest.mark.parametrize("room", [0, 10**6])
 def test_what_is_kept_in_memory_is_opened_once(tracklets, cache, monkeypatch, room):
     monkeypatch.setattr("backbone.data.loader.KEPT_BYTES", room)
+    for tracklet in tracklets:
+        cache.flow(tracklet)  # which looks at the frames the first time
     opened = []
     frames = cache.frames
     monkeypatch.setattr(cache, "frames", lambda tracklet: opened.append(tracklet.source) or frames(tracklet))
