@@ -60,11 +60,14 @@ class MixtureLocator(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
         hidden, overview = features[:, :HIDDEN_SIZE], features[:, HIDDEN_SIZE:]
-        bins = overview.unflatten(1, (len(self.locations), -1))  # (N, K, C_g)
+        # All steps of all episodes on a clip see the same overview: its keys are computed once.
+        _, clip, counts = overview.detach().unique_consecutive(dim=0, return_inverse=True, return_counts=True)
+        first = counts.cumsum(0) - counts
+        bins = overview[first].unflatten(1, (len(self.locations), -1))  # (clips, K, C_g)
         located = torch.cat([bins, self.locations.expand(len(bins), -1, -1)], dim=2)
-        keys = functional.relu(self.key(located))  # (N, K, 64)
-        match = (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE)
-        return match + self.worth(keys).squeeze(2)
+        keys = functional.relu(self.key(located))  # (clips, K, 64)
+        match = (keys[clip] @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE)
+        return match + self.worth(keys).squeeze(2)[clip]
 
 
 def build_locator(
