@@ -121,6 +121,35 @@ class BinGrid:
         _, height, width = self.positions
         return (corner[..., 0] * height + corner[..., 1]) * width + corner[..., 2]
 
+    def chosen(self, action: Tensor) -> Tensor:
+        """Return the bin that each action stands for, whatever its form (`a3d_env.interface.ActionMode`).
+
+        Args:
+            action: float (N, 3), locations, of which the nearest bins are taken; int (N,), bin numbers; or
+                int (N, 3), positions along time, height and width.
+
+        Returns:
+            int64 (N,), bin numbers.
+
+        Raises:
+            ValueError: wrong shape, NaN, or no such bin.
+        """
+        if action.is_floating_point():
+            return self.nearest(action)
+        action = action.long()
+        if action.ndim == 1:
+            if bool(((action < 0) | (action >= self.num_bins)).any()):
+                raise ValueError(f"bins are numbered from 0 to {self.num_bins - 1}, got {action.tolist()}")
+            return action
+        positions = torch.tensor(self.positions, device=action.device)
+        if action.ndim != 2 or action.shape[1] != 3 or bool(((action < 0) | (action >= positions)).any()):
+            raise ValueError(
+                f"a bin's position is 3 whole numbers (time, height, width) below {self.positions}, got "
+                f"{tuple(action.shape)}: {action.tolist()}"
+            )
+        _, height, width = self.positions
+        return (action[:, 0] * height + action[:, 1]) * width + action[:, 2]
+
     def pool(self, feature_map: Tensor) -> Tensor:
         """Average every bin's cells, once for the whole decision process.
 

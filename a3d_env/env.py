@@ -10,7 +10,14 @@ import torch
 from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import open_playable_bank
 from a3d_env.bins import Size3
-from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
+from a3d_env.interface import (
+    ActionMode,
+    action_space,
+    as_actions,
+    as_numpy,
+    glimpse_info,
+    observation_space,
+)
 from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess, Episodes, Judgement
 from a3d_env.render import draw_glimpses
@@ -33,6 +40,8 @@ class Attention3DEnv(gymnasium.Env):
     ## Action
     `Box(-1, 1, (3,), float32)`: where to look next, in the order time, height, width; -1 is the first
     position of a bin along that axis and 1 the last. The nearest bin is taken; what lies outside is clipped.
+    With `action_mode="discrete"` it is a bin's number, with `"multidiscrete"` its position along each axis
+    (`a3d_env.interface.action_space`).
 
     ## Reward
     0 until the last glimpse, then by the reward's name: `identity` (1 if F_c names the right person, else 0),
@@ -55,10 +64,11 @@ class Attention3DEnv(gymnasium.Env):
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
         overview: how many bins along time, height and width every observation shows, as (2, 6, 4); by default
             the bank's own (`BinGrid.overview_counts`), mostly none.
+        action_mode: `continuous`, `discrete` or `multidiscrete`.
 
     Raises:
-        ValueError: an unknown or impossible reward or overview, an unknown render mode, or a bank without its
-            glimpse network.
+        ValueError: an unknown or impossible reward or overview, an unknown render or action mode, or a bank
+            without its glimpse network.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's own form)
@@ -70,11 +80,13 @@ class Attention3DEnv(gymnasium.Env):
         reward: str = "identity",
         render_mode: str | None = None,
         overview: Size3 | None = None,
+        action_mode: ActionMode = "continuous",
     ):
         self.process = make_process(bank, glimpse, reward, overview)
         self.render_mode = check_render_mode(render_mode)
         self.observation_space = observation_space(self.process)
-        self.action_space = action_space()
+        self.action_mode = action_mode
+        self.action_space = action_space(self.process.bank.grid, action_mode)
         self.episodes: Episodes | None = None
 
     @property
@@ -107,19 +119,19 @@ class Attention3DEnv(gymnasium.Env):
         self.episodes = self.process.start(torch.tensor([clip], device=self.process.bank.device))
         return self._observation(), self._info()
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Look at the bin nearest to `action`, float (3,).
+    def step(self, action: np.ndarray | int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Look at the bin nearest to `action`, float (3,), or at the one of that number or position.
 
         Raises:
-            ValueError: the action has another shape, or holds NaN.
+            ValueError: the action has another shape, holds NaN, or there is no such bin.
             ResetNeeded: no episode has begun, or it is over.
         """
         if self.episodes is None or self.process.is_over(self.episodes):
             raise gymnasium.error.ResetNeeded("no episode is under way: call reset() before step()")
-        chosen = torch.as_tensor(np.asarray(action, dtype=np.float32), device=self.process.bank.device)
-        if chosen.shape != (3,):
-            raise ValueError(f"an action is (3,): time, height, width; got {tuple(chosen.shape)}")
-        self.episodes = self.process.step(self.episodes, chosen[None])
+        if np.shape(action) != self.action_space.shape:
+            raise ValueError(f"expected an action of {self.action_space}, got shape {np.shape(action)}")
+        actions = as_actions([action], self.action_space, 1)
+        self.episodes = self.process.step(self.episodes, actions.to(self.process.bank.device))
         if not self.process.is_over(self.episodes):
             return self._observation(), 0.0, False, False, self._info()
         judgement = self.process.judge(self.episodes)

@@ -1,13 +1,19 @@
 """What Gymnasium sees of the process: the spaces, observations as NumPy, and the infos."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess, Episodes, Judgement
 from backbone.glimpse import HIDDEN_SIZE
+
+# How an action says where to look next: a location, of which the nearest bin is taken; a bin's number; or a bin's
+# positions along time, height and width.
+ActionMode = Literal["continuous", "discrete", "multidiscrete"]
 
 # Features are finite but have no natural bound; Gymnasium asks for one.
 FEATURE_BOUND = 1e6
@@ -31,9 +37,41 @@ def observation_space(process: AttentionProcess) -> spaces.Dict:
     return spaces.Dict(parts)
 
 
-def action_space() -> spaces.Box:
-    """Return the space of one action: where to look next (time, height, width), float32 in [-1, 1]."""
+def action_space(grid: BinGrid, mode: ActionMode = "continuous") -> spaces.Space:
+    """Return the space of one action, which says where to look next.
+
+    | mode | space |
+    |---|---|
+    | `continuous` | `Box(-1, 1, (3,), float32)`: a location, time, height, width |
+    | `discrete` | `Discrete(num_bins)`: a bin's number |
+    | `multidiscrete` | `MultiDiscrete(positions)`: a bin's positions, time, height, width |
+
+    Raises:
+        ValueError: unknown mode.
+    """
+    if mode not in get_args(ActionMode):
+        raise ValueError(f"unknown action_mode {mode!r}; known: {', '.join(get_args(ActionMode))}")
+    if mode == "discrete":
+        return spaces.Discrete(grid.num_bins)
+    if mode == "multidiscrete":
+        return spaces.MultiDiscrete(np.array(grid.positions))
     return spaces.Box(-1, 1, (3,), np.float32)
+
+
+def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
+    """Return `count` actions of a space as what `BinGrid.chosen` takes.
+
+    Raises:
+        ValueError: they have another shape, or are not whole numbers where these are asked for.
+    """
+    array, shape = np.asarray(actions), (count, *(space.shape or ()))
+    if array.shape != shape:
+        raise ValueError(f"expected {count} actions of {space}, {shape}, got {array.shape}")
+    if isinstance(space, spaces.Box):
+        return torch.from_numpy(array.astype(np.float32))
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"actions of {space} are whole numbers, got {array.dtype}")
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def as_numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:

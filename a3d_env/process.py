@@ -127,8 +127,8 @@ class AttentionProcess:
         return self._glimpse(empty, self.current_bin(empty)) if self.glimpse.num_glimpses else empty
 
     def step(self, episodes: Episodes, action: Tensor) -> Episodes:
-        """Move each episode to the bin nearest to its action, float (N, 3), and look."""
-        return self.look(episodes, self.bank.grid.nearest(action))
+        """Move each episode to the bin that its action stands for (`BinGrid.chosen`), and look."""
+        return self.look(episodes, self.bank.grid.chosen(action))
 
     def look(self, episodes: Episodes, bins: Tensor) -> Episodes:
         """Take the step to the bins, int64 (N,), and look there; with T of 0 or 1 the bins change nothing."""

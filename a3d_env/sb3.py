@@ -1,13 +1,14 @@
-"""A thin adapter: the batched environment as a stable-baselines3 VecEnv, which no VectorEnv is."""
+"""Thin adapters: the batched environment as a stable-baselines3 VecEnv, and other forms of action around one."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from a3d_env.bank import FeatureBank
+from a3d_env.interface import ActionMode, action_space, as_actions
 from a3d_env.vector import Attention3DVectorEnv, unbatch
 
 
@@ -87,3 +88,34 @@ class Attention3DVecEnv(VecEnv):
 
     def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
         return unbatch({key: value for key, value in infos.items() if not key.startswith("_")})
+
+
+class ActionModeWrapper(VecEnvWrapper):
+    """A continuous environment whose actions become bins' numbers or positions, for algorithms that need those.
+
+    Args:
+        venv: the environment, wrapped or not.
+        mode: `discrete` or `multidiscrete`.
+
+    Raises:
+        ValueError: unknown mode, or an environment that is not continuous.
+    """
+
+    def __init__(self, venv: VecEnv, mode: ActionMode):
+        if (found := venv.get_attr("action_mode")[0]) != "continuous":
+            raise ValueError(f"only a continuous environment can be given another action mode, this is {found}")
+        self.grid = venv.get_attr("process")[0].bank.grid
+        super().__init__(venv, action_space=action_space(self.grid, mode))
+
+    def reset(self) -> VecEnvObs:
+        """Begin all episodes."""
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Pass on where the chosen bins are."""
+        bins = self.grid.chosen(as_actions(actions, self.action_space, self.num_envs))
+        self.venv.step_async(self.grid.locations[bins].numpy())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take one glimpse in every episode."""
+        return self.venv.step_wait()

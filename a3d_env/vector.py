@@ -12,7 +12,14 @@ from gymnasium.vector.utils import batch_space
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import Size3
 from a3d_env.env import check_clips, check_render_mode, make_process
-from a3d_env.interface import action_space, as_numpy, glimpse_info, observation_space
+from a3d_env.interface import (
+    ActionMode,
+    action_space,
+    as_actions,
+    as_numpy,
+    glimpse_info,
+    observation_space,
+)
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.render import draw_glimpses
 from backbone.glimpse import GlimpseNetwork
@@ -35,6 +42,7 @@ class Attention3DVectorEnv(VectorEnv):
         clips: which clips of the bank episodes begin on; by default all. `options` can still choose others.
         episodes_per_clip: so many consecutive episodes begin on one clip, which the first of them draws.
         overview: as in `Attention3DEnv`; it is the same for all banks.
+        action_mode: as in `Attention3DEnv`.
 
     Attributes:
         finished: the episodes that ended last, all of them, with their T bins; None before.
@@ -56,6 +64,7 @@ class Attention3DVectorEnv(VectorEnv):
         clips: np.ndarray | None = None,
         episodes_per_clip: int = 1,
         overview: Size3 | None = None,
+        action_mode: ActionMode = "continuous",
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
@@ -71,7 +80,8 @@ class Attention3DVectorEnv(VectorEnv):
         count = len(self.process.bank)
         self._clips = np.arange(count) if clips is None else check_clips(clips, count, "clips")
         self.single_observation_space = observation_space(self.process)
-        self.single_action_space = action_space()
+        self.action_mode = action_mode
+        self.single_action_space = action_space(self.process.bank.grid, action_mode)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.episodes: Episodes | None = None
@@ -97,8 +107,14 @@ class Attention3DVectorEnv(VectorEnv):
         """Look at other clips, all of them, from the next `reset` on, which must follow; the overview stays.
 
         Raises:
-            ValueError: the bank does not fit the glimpse network, or its map is too small for the overview.
+            ValueError: the bank does not fit the glimpse network, its map is too small for the overview, or it has
+                other bins than actions choose among.
         """
+        if self.action_mode != "continuous" and bank.grid.positions != self.process.bank.grid.positions:
+            raise ValueError(
+                f"actions choose among {self.process.bank.grid.positions} positions, the other bank has "
+                f"{bank.grid.positions}"
+            )
         bank = bank.with_overview(self.process.bank.grid.overview_counts)
         if len(bank.grid.overview) != len(self.process.overview):
             raise ValueError(
@@ -140,18 +156,16 @@ class Attention3DVectorEnv(VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Look at the bins nearest to the actions, float (num_envs, 3).
+        """Look at the bins nearest to the actions, float (num_envs, 3), or at those of that number or position.
 
         Raises:
-            ValueError: the actions have another shape, or hold NaN.
+            ValueError: the actions have another shape, hold NaN, or there is no such bin.
             ResetNeeded: no episode has begun since the environment or its bank is new.
         """
         if self.episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step(), and after set_bank()")
-        action = torch.as_tensor(np.asarray(actions, dtype=np.float32), device=self.process.bank.device)
-        if action.shape != (self.num_envs, 3):
-            raise ValueError(f"actions must be ({self.num_envs}, 3), got {tuple(action.shape)}")
-        self.episodes = self.process.step(self.episodes, action)
+        chosen = as_actions(actions, self.single_action_space, self.num_envs)
+        self.episodes = self.process.step(self.episodes, chosen.to(self.process.bank.device))
         over = self.process.is_over(self.episodes)
         judgement = self.process.judge(self.episodes) if over else None
         info = _with_masks(glimpse_info(self.process, self.episodes, judgement))

@@ -1,16 +1,22 @@
 """Who decides where to look: algorithms by name, made for the environment's short episodes."""
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from stable_baselines3 import A2C, PPO, SAC
+import numpy as np
+from sb3_contrib import QRDQN, TQC, TRPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from a3d_env.interface import ActionMode
+from a3d_env.sb3 import ActionModeWrapper
 from agents.control_algorithm import ControlAlgorithm, ControlPolicy
-from agents.locator import HiddenState
+from agents.extractors import OverviewReader
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 
@@ -22,39 +28,106 @@ class Algorithm:
     Attributes:
         build: the algorithm's class.
         policy: its policy's class or stable-baselines3's name of it.
-        policy_kwargs: how to make the policy.
         defaults: settings that suit episodes of T - 1 steps.
+        policy_kwargs: how to make the policy.
+        action_mode: what its actions are.
         whole_episodes: whether `n_steps` has to be the length of the episode (on-policy algorithms).
     """
 
-    build: Callable[..., BaseAlgorithm]
+    build: type[BaseAlgorithm]
     policy: type[BasePolicy] | str = AttentionPolicy
-    policy_kwargs: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
+    policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    action_mode: ActionMode = "continuous"
     whole_episodes: bool = True
 
 
-_UNDISCOUNTED = {"gamma": 1.0, "gae_lambda": 1.0, "ent_coef": 0.0}
-_OFF_POLICY_POLICY = {"features_extractor_class": HiddenState}
+# On-policy: returns are what was earned, as episodes are short and never cut.
+_RETURNS = {"gamma": 1.0, "gae_lambda": 1.0}
+# F_a is one layer, or a small locator: it takes larger steps than a network of several layers.
+_ACTOR_CRITIC = {**_RETURNS, "ent_coef": 0.0, "learning_rate": 3e-3}
+_PPO = {**_ACTOR_CRITIC, "n_epochs": 4}
+_PPO_MLP = {**_PPO, "learning_rate": 1e-3}
+# Off-policy: the replay is short, for the features in it get stale in joint training, and each transition is used
+# about 16 times where 64 episodes run at once. Values have only T - 1 steps to travel, and few updates: targets
+# follow ten times as fast as usual.
+_REPLAY = {
+    "gamma": 1.0, "buffer_size": 10_000, "learning_starts": 1000, "batch_size": 256, "gradient_steps": 4,
+    "learning_rate": 1e-3,
+}  # fmt: skip
+# The usual 1 is as much as the largest reward, and would be paid for looking anywhere.
+_ENTROPY = {"tau": 0.05, "ent_coef": "auto_0.05"}
+# TD3 and DDPG explore by nothing else.
+_NOISE = {"tau": 0.05, "action_noise": NormalActionNoise(np.zeros(3), np.full(3, 0.6))}
+_EPSILON = {"train_freq": 1, "exploration_fraction": 0.5, "target_update_interval": 500}
+
+
+def _replaying(
+    build: type[BaseAlgorithm], defaults: dict[str, Any], mode: ActionMode = "continuous", **policy_kwargs: Any
+) -> Algorithm:
+    return Algorithm(build, "MultiInputPolicy", {**_REPLAY, **defaults}, policy_kwargs, mode, whole_episodes=False)
+
+
+def _among_bins(build: type[BaseAlgorithm], defaults: dict[str, Any], mode: ActionMode) -> Algorithm:
+    return Algorithm(build, "MultiInputPolicy", defaults, action_mode=mode)
+
+
+def _control(name: str) -> Algorithm:
+    return Algorithm(ControlAlgorithm, ControlPolicy, policy_kwargs={"control": name})
+
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "reinforce": Algorithm(REINFORCE),
-    "a2c": Algorithm(A2C, defaults={**_UNDISCOUNTED, "use_rms_prop": False}),
-    "ppo": Algorithm(PPO, defaults={**_UNDISCOUNTED, "n_epochs": 4}),
-    # The replay holds features of earlier representations: keep it short.
-    "sac": Algorithm(
-        SAC,
-        "MultiInputPolicy",
-        _OFF_POLICY_POLICY,
-        {"gamma": 1.0, "buffer_size": 10_000, "learning_starts": 300, "batch_size": 256},
-        whole_episodes=False,
-    ),
+    # A location, drawn from the policy that the paper describes.
+    "reinforce": Algorithm(REINFORCE, defaults={"learning_rate": 3e-3}),
+    "a2c": Algorithm(A2C, defaults={**_ACTOR_CRITIC, "use_rms_prop": False}),
+    "ppo": Algorithm(PPO, defaults=_PPO),
+    "trpo": Algorithm(TRPO, defaults={**_RETURNS, "learning_rate": 1e-3}),
+    # A location, by a network of the algorithm's own.
+    "sac": _replaying(SAC, _ENTROPY),
+    "tqc": _replaying(TQC, _ENTROPY),
+    "td3": _replaying(TD3, _NOISE),
+    "ddpg": _replaying(DDPG, _NOISE),
+    # One of all bins.
+    "dqn": _replaying(DQN, _EPSILON, "discrete"),
+    "qrdqn": _replaying(QRDQN, _EPSILON, "discrete", n_quantiles=25),
+    "ppo-discrete": _among_bins(PPO, _PPO_MLP, "discrete"),
+    "ppo-multidiscrete": _among_bins(PPO, _PPO_MLP, "multidiscrete"),
     # Those that do not learn where to look: the policy at its initialisation, and controls.
     "untrained": Algorithm(REINFORCE, defaults={"policy_weight": 0.0}),
-    "random": Algorithm(ControlAlgorithm, ControlPolicy, {"control": "random"}),
-    "centre": Algorithm(ControlAlgorithm, ControlPolicy, {"control": "centre"}),
-    "truth": Algorithm(ControlAlgorithm, ControlPolicy, {"control": "truth"}),
-}
+    "random": _control("random"),
+    "centre": _control("centre"),
+    "truth": _control("truth"),
+}  # fmt: skip
+
+
+def get_algorithm(name: str) -> Algorithm:
+    """Return an entry of the registry, or one made for a class of your own.
+
+    Args:
+        name: a name of `ALGORITHMS`, or `module:Class`, a stable-baselines3 algorithm that can be imported. Its
+            actions are locations, unless it is a kind of DQN or says otherwise in its attribute `action_mode`.
+
+    Raises:
+        ValueError: unknown name, or no such class.
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        raise ValueError(f"unknown agent {name!r}; known: {', '.join(ALGORITHMS)}, or module:Class of your own")
+    try:
+        build = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the agent {name!r} can't be imported: {error}") from error
+    if not (isinstance(build, type) and issubclass(build, BaseAlgorithm)):
+        raise ValueError(f"the agent {name!r} is no stable-baselines3 algorithm, but {build!r}")
+    usual: ActionMode = "discrete" if issubclass(build, DQN | QRDQN) else "continuous"
+    return Algorithm(
+        build,
+        "MultiInputPolicy",
+        action_mode=getattr(build, "action_mode", usual),
+        whole_episodes=issubclass(build, OnPolicyAlgorithm),
+    )
 
 
 def make(
@@ -63,25 +136,31 @@ def make(
     """Make an agent for an A3D environment.
 
     Args:
-        name: a name of `ALGORITHMS`.
-        env: the environment, as a stable-baselines3 VecEnv.
-        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; its `locator="mixture"`
-            gets the environment's `overview_locations`.
+        name: as in `get_algorithm`.
+        env: the environment, as a stable-baselines3 VecEnv. Algorithms that choose among bins get it with an
+            `ActionModeWrapper` around it, unless it has their action mode.
+        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; what looks at an
+            overview gets the environment's `overview_locations`.
         overrides: settings of the algorithm, over the entry's defaults.
 
     Raises:
-        ValueError: unknown name, or no overview to choose from.
+        ValueError: unknown name, no overview to choose from, or an environment whose actions are not the
+            algorithm's.
         TypeError: a setting that the algorithm or its policy does not have.
     """
-    if name not in ALGORITHMS:
-        raise ValueError(f"unknown agent {name!r}; known: {', '.join(ALGORITHMS)}")
-    entry = ALGORITHMS[name]
+    entry = get_algorithm(name)
+    if env.get_attr("action_mode")[0] != entry.action_mode:
+        env = ActionModeWrapper(env, entry.action_mode)
     settings = {**entry.defaults, **overrides}
     if entry.whole_episodes:
         settings.setdefault("n_steps", env.get_attr("num_decisions")[0])
-    if name == "ppo":
+    if issubclass(entry.build, PPO | TRPO):
         settings.setdefault("batch_size", settings["n_steps"] * env.num_envs)
     policy_kwargs = {**entry.policy_kwargs, **(policy_kwargs or {})}
-    if policy_kwargs.get("locator") == "mixture":
-        policy_kwargs.setdefault("overview_locations", env.get_attr("overview_locations")[0].tolist())
+    locations = env.get_attr("overview_locations")[0].tolist()
+    if entry.policy == "MultiInputPolicy":
+        policy_kwargs.setdefault("features_extractor_class", OverviewReader)
+        policy_kwargs.setdefault("features_extractor_kwargs", {"overview_locations": locations})
+    elif policy_kwargs.get("locator") == "mixture":
+        policy_kwargs.setdefault("overview_locations", locations)
     return entry.build(entry.policy, env, policy_kwargs=policy_kwargs, **settings)

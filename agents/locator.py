@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 import gymnasium
 import torch
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -104,38 +103,3 @@ def build_locator(
             f"({seen // num_channels}, 3), got {tuple(locations.shape)}"
         )
     return MixtureLocator(num_channels, locations)
-
-
-class HiddenState(BaseFeaturesExtractor):
-    """Take h_t out of the observation: it already includes the current bin and its location."""
-
-    def __init__(self, observation_space: gymnasium.spaces.Dict):
-        super().__init__(observation_space, features_dim=observation_space["hidden"].shape[0])  # type: ignore[index]
-
-    def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """Return the hidden state, (N, 256)."""
-        return observation["hidden"]
-
-
-class HiddenStateAndOverview(BaseFeaturesExtractor):
-    """Take [h_t, overview] out of the observation."""
-
-    def __init__(self, observation_space: gymnasium.spaces.Dict):
-        parts = observation_space.spaces
-        if "overview" not in parts:
-            raise ValueError(
-                "the observations have no overview for the locator 'mixture': make the environment with one, as "
-                "overview=(2, 6, 4)"
-            )
-        size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
-        super().__init__(observation_space, size)
-
-    def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """Return the features, (N, 256 + K C_g).
-
-        Raises:
-            ValueError: the observation shows no overview.
-        """
-        if "overview" not in observation:
-            raise ValueError("the policy was trained with an overview, and this observation shows none")
-        return torch.cat([observation["hidden"], observation["overview"]], dim=1)

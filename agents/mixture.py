@@ -22,6 +22,7 @@ class GaussianMixture(Distribution):
         self.locations = locations
         self.variance = variance
         self.log_weights = torch.empty(0)
+        self.distribution: torch.distributions.Categorical
 
     def proba_distribution_net(self, *args: object, **kwargs: object) -> torch.nn.Module:
         """Say that the policy's locator is the network.
@@ -40,6 +41,8 @@ class GaussianMixture(Distribution):
         if not bool(torch.isfinite(scores).all()):
             raise ValueError("a bin's score is NaN or infinite")
         self.log_weights = scores.log_softmax(1)
+        # Also what TRPO bounds: the components are fixed, so that two mixtures differ at most as their weights do.
+        self.distribution = torch.distributions.Categorical(logits=self.log_weights, validate_args=False)
         return self
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -53,7 +56,7 @@ class GaussianMixture(Distribution):
 
     def sample(self) -> Tensor:
         """Draw a place by its weight, and a point near it: (N, 3)."""
-        chosen = self.locations[torch.distributions.Categorical(logits=self.log_weights).sample()]
+        chosen = self.locations[self.distribution.sample()]
         return chosen + math.sqrt(self.variance) * torch.randn_like(chosen)
 
     def mode(self) -> Tensor:

@@ -19,7 +19,7 @@ from a3d_env.rewards import get_reward
 from agents.rollout import Agent, Choosing
 from backbone.glimpse import HIDDEN_SIZE
 
-# Takes N episodes under way, returns where each looks next: bins, int64 (N,), or actions, float (N, 3).
+# Takes N episodes under way, returns where each looks next: actions in any form (`BinGrid.chosen`).
 Choice = Callable[[Episodes], Tensor]
 
 # Glimpses computed at once: what bounds the memory, to about 200 MB with 2048 channels.
@@ -40,8 +40,7 @@ def agent_choice(agent: Agent, process: AttentionProcess) -> Choice:
 
 def take(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
     """Take one glimpse in each episode where `choose` says."""
-    chosen = choose(episodes)
-    return process.step(episodes, chosen) if chosen.is_floating_point() else process.look(episodes, chosen)
+    return process.step(episodes, choose(episodes))
 
 
 def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:

@@ -12,7 +12,8 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.locator import HiddenState, HiddenStateAndOverview, Locator, MixtureLocator, build_locator
+from agents.extractors import HiddenState, HiddenStateAndOverview
+from agents.locator import Locator, MixtureLocator, build_locator
 from agents.mixture import GaussianMixture
 from backbone.glimpse import HIDDEN_SIZE
 

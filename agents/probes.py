@@ -69,8 +69,10 @@ class Recording:
 
         def remember(now: Episodes) -> Tensor:
             chosen = choose(now)
-            action = chosen.clamp(-1, 1) if chosen.is_floating_point() else process.locations[chosen]
-            actions.append(action.float().cpu())
+            if not chosen.is_floating_point():
+                actions.append(process.locations[process.bank.grid.chosen(chosen)].cpu())
+            else:
+                actions.append(chosen.clamp(-1, 1).float().cpu())
             return chosen
 
         episodes = finish(process, process.start(every_clip(process)), remember)

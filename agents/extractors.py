@@ -1,0 +1,102 @@
+"""What policies take out of an observation: the hidden state, and the overview where there is one."""
+
+from collections.abc import Sequence
+
+import gymnasium
+import torch
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backbone.glimpse import HIDDEN_SIZE
+
+KEY_SIZE = 64
+NUM_HEADS = 4
+
+
+class HiddenState(BaseFeaturesExtractor):
+    """Take h_t out of the observation: it already includes the current bin and its location."""
+
+    def __init__(self, observation_space: gymnasium.spaces.Dict):
+        super().__init__(observation_space, features_dim=observation_space["hidden"].shape[0])  # type: ignore[index]
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the hidden state, (N, 256)."""
+        return observation["hidden"]
+
+
+class HiddenStateAndOverview(BaseFeaturesExtractor):
+    """Take [h_t, overview] out of the observation."""
+
+    def __init__(self, observation_space: gymnasium.spaces.Dict):
+        parts = observation_space.spaces
+        if "overview" not in parts:
+            raise ValueError(
+                "the observations have no overview for the locator 'mixture': make the environment with one, as "
+                "overview=(2, 6, 4)"
+            )
+        size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
+        super().__init__(observation_space, size)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the features, (N, 256 + K C_g).
+
+        Raises:
+            ValueError: the observation shows no overview.
+        """
+        if "overview" not in observation:
+            raise ValueError("the policy was trained with an overview, and this observation shows none")
+        return torch.cat([observation["hidden"], observation["overview"]], dim=1)
+
+
+class OverviewReader(BaseFeaturesExtractor):
+    """h_t and, where there is an overview, the places in it that stand out: for policies that are plain MLPs.
+
+    An MLP on the overview's thousands of numbers would have to learn at each place anew what is worth a look. Here
+    each of 4 heads scores all bins alike, and says where its softmax lies and how high the score is there.
+
+    | what | how |
+    |---|---|
+    | key of a bin | ReLU(fc [its feature, its location] -> 64) |
+    | score of a head | fc key -> 4 |
+    | features | h_t; for each head the mean location and the mean score under the scores' softmax: 256 + 4 x 4 |
+
+    Args:
+        observation_space: an A3D environment's.
+        overview_locations: the environment's, (K, 3); K = 0 without an overview, and then h_t is all.
+
+    Raises:
+        ValueError: locations of another overview than the observations'.
+    """
+
+    locations: Tensor
+
+    def __init__(
+        self, observation_space: gymnasium.spaces.Dict, overview_locations: Sequence[Sequence[float]] = ()
+    ):
+        num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
+        seen = observation_space.spaces.get("overview")
+        num_bins = 0 if seen is None else gymnasium.spaces.flatdim(seen) // num_channels
+        super().__init__(observation_space, HIDDEN_SIZE + (NUM_HEADS * 4 if num_bins else 0))
+        locations = torch.as_tensor(overview_locations, dtype=torch.float32).reshape(-1, 3)
+        if len(locations) != num_bins:
+            raise ValueError(
+                f"the observations' overview has {num_bins} bins, so that overview_locations has to be "
+                f"({num_bins}, 3), got {tuple(locations.shape)}"
+            )
+        self.register_buffer("locations", locations.clone())
+        if num_bins:
+            self.key = nn.Linear(num_channels + 3, KEY_SIZE)
+            self.score = nn.Linear(KEY_SIZE, NUM_HEADS)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the features, (N, 256) or (N, 256 + 16)."""
+        hidden = observation["hidden"]
+        if not len(self.locations):
+            return hidden
+        bins = observation["overview"].unflatten(1, (len(self.locations), -1))  # (N, K, C_g)
+        located = torch.cat([bins, self.locations.expand(len(bins), -1, -1)], dim=2)
+        scores = self.score(functional.relu(self.key(located)))  # (N, K, heads)
+        weights = scores.softmax(1)
+        where = weights.transpose(1, 2) @ self.locations  # (N, heads, 3)
+        return torch.cat([hidden, where.flatten(1), (weights * scores).sum(1)], dim=1)

@@ -1,0 +1,198 @@
+"""Every entry of the registry on a bank whose answer is known: it learns, saves, loads, and goes on as it was."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecMonitor
+
+import agents
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from a3d_env.sb3 import ActionModeWrapper, Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents.control_algorithm import ControlAlgorithm
+from agents.extractors import OverviewReader
+from agents.rollout import follow
+from agents.state import load_training_state, training_state
+from backbone.glimpse import GlimpseNetwork
+
+NUM_IDENTITIES = 4
+GRID = BinGrid(feature_size=(2, 3, 2), bin_size=(1, 1, 1), clip_size=(2, 12, 8))
+PLACES = [(0, 0, 0), (1, 0, 0)]  # of the bin that carries the identity, in even clips and in odd ones
+
+CONTROLS = [name for name, entry in agents.ALGORITHMS.items() if entry.build is ControlAlgorithm]
+LEARNING = [name for name in agents.ALGORITHMS if name not in (*CONTROLS, "untrained")]
+# Environment steps after which each finds both places; TD3 and DDPG, whose one action follows the slope of a value
+# that has steps, find one, and stay.
+STEPS = dict.fromkeys(LEARNING, 9_000) | dict.fromkeys(["reinforce", "a2c", "ppo"], 24_000)
+STEPS |= dict.fromkeys(["sac", "tqc", "td3", "ddpg"], 4_500)
+ONE_PLACE = ("td3", "ddpg")
+
+
+class OwnPPO(PPO):
+    """What a user may bring."""
+
+
+def analytic(num_clips: int = 16) -> tuple[FeatureBank, GlimpseNetwork]:
+    """One bin carries the identity, and every bin says which of two places it is at.
+
+    Channels 0 to 3 are the identity's code, 4 and 5 the place's. F_c counts the codes seen, so that an episode
+    that looks at the bin is right for sure, and any other says 0.
+    """
+    clip = torch.arange(num_clips)
+    identity, place = clip // 2 % NUM_IDENTITIES, clip % 2
+    maps = torch.zeros(num_clips, NUM_IDENTITIES + 2, *GRID.feature_size)
+    maps[clip, NUM_IDENTITIES + place] = 1
+    for number in clip.tolist():
+        maps[(number, identity[number], *PLACES[number % 2])] = 1
+    glimpse = GlimpseNetwork(NUM_IDENTITIES + 2, 4, NUM_IDENTITIES).requires_grad_(False)
+    for parameter in glimpse.parameters():
+        parameter.zero_()
+    for layer in (glimpse.embed_observation.what[0], glimpse.embed_observation.what[2], glimpse.embed_hidden.i2h):
+        layer.weight.fill_diagonal_(1)
+    for weight in glimpse.glimpse_weights:
+        weight[:, :NUM_IDENTITIES].fill_diagonal_(10)
+    names = [f"clip {number}" for number in range(num_clips)]
+    zeros = torch.zeros(num_clips, NUM_IDENTITIES + 2)
+    return FeatureBank.from_feature_map(maps, GRID, identity, names, global_feature=zeros), glimpse
+
+
+def make_env(num_envs: int = 64, **settings) -> VecMonitor:
+    env = VecMonitor(Attention3DVecEnv(Attention3DVectorEnv(num_envs, *analytic(), **settings)))
+    env.seed(0)
+    return env
+
+
+def make_agent(name: str, env: VecMonitor, **overrides):
+    kwargs = (
+        {"policy_kwargs": {"variance": 0.2}} if agents.get_algorithm(name).policy is agents.AttentionPolicy else {}
+    )
+    return agents.make(name, env, seed=0, device="cpu", **kwargs, **overrides)
+
+
+def mean_reward(agent, process: AttentionProcess) -> float:
+    episodes = follow(agent, process, torch.arange(len(process.bank)))
+    return process.judge(episodes).reward.mean().item()
+
+
+def test_the_analytic_bank_pays_1_for_the_place_and_a_quarter_without():
+    process = AttentionProcess(*analytic())
+    clips = torch.arange(16)
+    for glimpse_number in (1, 2, 3):
+        for bins, expected in (
+            (torch.tensor([GRID.index(PLACES[clip % 2]) for clip in range(16)]), 1.0),
+            (GRID.centre, 0.25),
+        ):
+            episodes = process.start(clips)
+            while not process.is_over(episodes):
+                looks = bins if episodes.num_glimpses == glimpse_number else torch.full((16,), GRID.centre)
+                episodes = process.look(episodes, torch.as_tensor(looks).expand(16))
+            assert process.judge(episodes).reward.mean().item() == expected
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_every_algorithm_learns_where_to_look_saves_loads_and_goes_on(name, tmp_path):
+    env, process = make_env(), AttentionProcess(*analytic())
+    agent = make_agent(name, env)
+    agent.learn(STEPS[name])
+    reward = mean_reward(agent, process)
+    assert reward > (0.6 if name in ONE_PLACE else 0.9)
+    agent.save(tmp_path / "agent")
+    loaded = type(agent).load(tmp_path / "agent", env=agent.get_env())
+    assert mean_reward(loaded, process) == reward
+
+    buffer = io.BytesIO()
+    torch.save({"parameters": agent.get_parameters(), "training": training_state(agent)}, buffer)
+    state = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    resumed = make_agent(name, make_env())
+    resumed.set_parameters(state["parameters"])
+    load_training_state(resumed, state["training"])
+    assert (resumed.num_timesteps, resumed._n_updates) == (agent.num_timesteps, agent._n_updates)
+    assert mean_reward(resumed, process) == reward
+    resumed.learn(384, reset_num_timesteps=False)
+    assert resumed.num_timesteps == agent.num_timesteps + 384
+
+
+@pytest.mark.parametrize("name", ["ppo", "trpo", "sac", "td3", "dqn", "ppo-multidiscrete"])
+def test_with_an_overview_every_kind_of_policy_looks_at_it(name):
+    env = make_env(8, overview=(2, 3, 2))
+    kwargs = {"policy_kwargs": {"locator": "mixture"}} if name in ("ppo", "trpo") else {}
+    overrides = (
+        {} if name in ("ppo", "trpo", "ppo-multidiscrete") else {"learning_starts": 24, "gradient_steps": 1}
+    )
+    agent = agents.make(name, env, seed=0, device="cpu", **kwargs, **overrides)
+    agent.learn(96)
+    process = AttentionProcess(analytic()[0].with_overview((2, 3, 2)), analytic()[1])
+    assert 0.25 <= mean_reward(agent, process) <= 1
+    names = [key for key in agent.policy.state_dict() if key.endswith("key.weight")]
+    assert names
+    fresh = agents.make(name, env, seed=0, device="cpu", **kwargs, **overrides).policy.state_dict()
+    assert any(not torch.equal(agent.policy.state_dict()[key], fresh[key]) for key in names)
+
+
+def test_the_reader_says_where_each_head_looks_and_how_sure_it_is():
+    env = make_env(2, overview=(2, 3, 2))
+    locations = env.get_attr("overview_locations")[0]
+    torch.manual_seed(0)
+    reader = OverviewReader(env.observation_space, locations.tolist())
+    seen = {name: torch.as_tensor(value) for name, value in env.reset().items()}
+    features = reader(seen)
+    assert features.shape == (2, reader.features_dim) == (2, 256 + 16)
+    assert torch.equal(features[:, :256], seen["hidden"])
+    for row in range(2):
+        bins = seen["overview"][row].view(12, -1)
+        keys = (torch.cat([bins, locations], 1) @ reader.key.weight.T + reader.key.bias).clamp(min=0)
+        scores = keys @ reader.score.weight.T + reader.score.bias
+        for head in range(4):
+            weights = scores[:, head].softmax(0)
+            where = features[row, 256 + 3 * head : 259 + 3 * head]
+            torch.testing.assert_close(where, (weights[:, None] * locations).sum(0))
+            torch.testing.assert_close(features[row, 268 + head], (weights * scores[:, head]).sum())
+    with pytest.raises(ValueError, match=r"has 12 bins, .* \(12, 3\), got \(3, 3\)"):
+        OverviewReader(env.observation_space, locations[:3].tolist())
+
+
+def test_an_algorithm_of_ones_own_needs_no_entry():
+    env = make_env(8)
+    agent = agents.make(f"{__name__}:OwnPPO", env, seed=0, learning_rate=1e-2)
+    assert type(agent).__name__ == "OwnPPO"
+    agent.learn(48)
+    assert (agent.n_steps, agent.batch_size) == (3, 24)
+    assert agents.get_algorithm("stable_baselines3:DQN").action_mode == "discrete"
+    assert not agents.get_algorithm("stable_baselines3:TD3").whole_episodes
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("dqnn", "unknown agent 'dqnn'; known: reinforce, .*module:Class"),
+        ("no_such_module:PPO", "can't be imported: No module"),
+        ("stable_baselines3:POP", "can't be imported: .*POP"),
+        ("json:JSONDecoder", "is no stable-baselines3 algorithm"),
+        ("json:loads", "is no stable-baselines3 algorithm"),
+    ],
+)
+def test_what_is_no_algorithm_is_said(name, message):
+    with pytest.raises(ValueError, match=message):
+        agents.make(name, make_env(1))
+
+
+@pytest.mark.parametrize("mode", ["discrete", "multidiscrete"])
+def test_chosen_bins_are_what_is_looked_at(mode):
+    env = ActionModeWrapper(make_env(12), mode)
+    env.reset()
+    actions = np.arange(12) if mode == "discrete" else GRID.corners.numpy()
+    *_, infos = env.step(actions)
+    assert [info["bin"].tolist() for info in infos] == GRID.corners.tolist()
+    with pytest.raises(ValueError, match="only a continuous environment"):
+        ActionModeWrapper(make_env(2, action_mode=mode), mode)
+
+
+def test_an_environment_of_another_action_mode_is_refused():
+    with pytest.raises(ValueError, match="only a continuous environment can be given another action mode"):
+        agents.make("dqn", make_env(2, action_mode="multidiscrete"))
+    assert agents.make("dqn", make_env(2, action_mode="discrete")).action_space.n == 12
