@@ -96,6 +96,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     "untrained": Algorithm(REINFORCE, defaults={"policy_weight": 0.0}),
     "random": _control("random"),
     "centre": _control("centre"),
+    "mean": _control("mean"),
+    "swapped": _control("swapped"),
+    "best": _control("best"),
     "truth": _control("truth"),
 }  # fmt: skip
 

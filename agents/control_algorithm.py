@@ -23,7 +23,7 @@ class ControlPolicy(BasePolicy):
         action_space: the same.
         lr_schedule: not used.
         use_sde: not used.
-        control: random, centre or truth.
+        control: a name of `agents.controls.CONTROLS`.
 
     Attributes:
         scenes: in training, the processes and episodes behind the observations.

@@ -1,16 +1,18 @@
-"""Agents without learning, to be compared with: random bins, the centre, and bins set on the truth.
+"""Agents without learning, to be compared with: random bins, the centre, the truth, the best of the table.
 
 `ControlAgent` is one by itself; `agents.control_algorithm` makes it an algorithm that joint training takes.
 """
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.oracles import truth_bins
+from agents.oracles import finish, next_values, truth_bins
+from agents.statistics import swap_partners
 
 # The process, and N episodes of it under way.
 Scene = tuple[AttentionProcess, Episodes]
@@ -42,13 +44,76 @@ def truth_actions(count: int, scene: Scene | None, generator: np.random.Generato
     Raises:
         ValueError: it is not known where the thing is.
     """
-    if scene is None:
-        raise ValueError("the truth is not in an observation: give the process and its episodes to choose()")
-    process, episodes = scene
+    process, episodes = _known(scene, "the truth")
     return process.locations[truth_bins(process)(episodes)].cpu().numpy()
 
 
-CONTROLS: dict[str, Control] = {"random": random_actions, "centre": centre_actions, "truth": truth_actions}
+def best_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+    """Look at the bin that earns most if the episode stays there to its end: by the table, exact, so an oracle.
+
+    Raises:
+        ValueError: only observations are known.
+    """
+    process, episodes = _known(scene, "best")
+    return process.locations[_best_bins(process, episodes)].cpu().numpy()
+
+
+def swapped_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+    """Look where `best` looks on another person's clip: what it is worth to look well, but not at THIS clip.
+
+    Raises:
+        ValueError: only observations are known, or one person has more than half of the clips.
+    """
+    process, episodes = _known(scene, "swapped")
+    partners = torch.from_numpy(swap_partners(process.bank.identity.cpu().numpy()))
+    plan = _best_plan(process, partners.to(process.bank.device)[episodes.clip])
+    return process.locations[plan[:, episodes.num_glimpses - 1]].cpu().numpy()
+
+
+def mean_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+    """Look at the mean place, at each step, of where `best` looks, over up to 256 clips of the bank.
+
+    Raises:
+        ValueError: only observations are known.
+    """
+    process, episodes = _known(scene, "mean")
+    if process not in _MEANS:
+        clips = torch.arange(len(process.bank), device=process.bank.device)
+        some = clips[:: max(1, len(clips) // MEAN_CLIPS)]
+        _MEANS[process] = process.locations[_best_plan(process, some)].mean(dim=0)
+    return np.tile(_MEANS[process][episodes.num_glimpses - 1].cpu().numpy(), (count, 1))
+
+
+MEAN_CLIPS = 256
+_MEANS: "WeakKeyDictionary[AttentionProcess, Tensor]" = WeakKeyDictionary()  # (T - 1, 3) each
+
+
+def _known(scene: Scene | None, name: str) -> Scene:
+    if scene is None:
+        raise ValueError(f"{name} is not in an observation: give the process and its episodes to choose()")
+    return scene
+
+
+def _best_bins(process: AttentionProcess, episodes: Episodes) -> Tensor:
+    """Return the bin that earns most if the rest of the episode stays there, int64 (N,)."""
+    if process.glimpse.num_glimpses < 2:  # nothing is decided
+        return torch.full_like(episodes.clip, process.bank.grid.centre)
+    return next_values(process, episodes, lambda now: now.bins[:, -1]).argmax(1)
+
+
+def _best_plan(process: AttentionProcess, clip: Tensor) -> Tensor:
+    """Return the bins that `best` looks at on these clips, int64 (N, T - 1)."""
+    return finish(process, process.start(clip), lambda now: _best_bins(process, now)).bins[:, 1:]
+
+
+CONTROLS: dict[str, Control] = {
+    "random": random_actions,
+    "centre": centre_actions,
+    "mean": mean_actions,
+    "swapped": swapped_actions,
+    "best": best_actions,
+    "truth": truth_actions,
+}
 
 
 def get_control(name: str) -> Control:
@@ -66,7 +131,7 @@ class ControlAgent:
     """An agent without learning, with the `predict` of a stable-baselines3 algorithm, and `choose`.
 
     Args:
-        name: random, centre or truth.
+        name: a name of `CONTROLS`.
         seed: of what `random` draws; the others draw nothing.
 
     Raises:
@@ -87,7 +152,7 @@ class ControlAgent:
         """Return actions, float32 (N, 3), one for each row of a batched observation.
 
         Raises:
-            ValueError: the truth is asked for, which no observation shows.
+            ValueError: the control goes by more than an observation shows: mean, swapped, best or truth.
         """
         assert isinstance(observation, dict)
         return self.control(len(observation["location"]), None, self.generator), None

@@ -4,9 +4,8 @@ A policy that looks at one place in every clip, or wherever the last clip had so
 compared with its own mean location and with its own locations on another clip.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,34 +86,6 @@ class Recording:
 def mean_locations(locations: Tensor) -> Tensor:
     """Return each step's mean location in the place of every clip's own, (num_clips, T - 1, 3)."""
     return locations.mean(dim=0, keepdim=True).expand_as(locations)
-
-
-def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
-    """Give each clip another clip, of another person, so that each is given once.
-
-    Args:
-        person: whose clip it is, int (num_clips,).
-        seed: of who gets whose.
-
-    Returns:
-        int64 (num_clips,), a permutation.
-
-    Raises:
-        ValueError: one person has more than half of the clips, so that there are not enough others.
-    """
-    names, number = np.unique(np.asarray(person), return_inverse=True)
-    most = int(np.bincount(number).max(initial=0))
-    if 2 * most > len(number):
-        raise ValueError(
-            f"one person has {most} of {len(number)} clips: swapping with other people's needs at most half"
-        )
-    generator = np.random.default_rng(seed)
-    # People in random order, their clips together and in random order. The largest person's number of clips
-    # further on there is always another person.
-    order = np.lexsort((generator.random(len(number)), generator.permutation(len(names))[number]))
-    partners = np.empty(len(order), dtype=np.int64)
-    partners[order] = np.roll(order, -most)
-    return partners
 
 
 @torch.no_grad()

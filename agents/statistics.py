@@ -1,4 +1,4 @@
-"""Intervals for what is measured: over people by bootstrap, over seeds by Student's t."""
+"""Intervals for what is measured: over people by bootstrap, over seeds by Student's t; and swapping of clips."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -120,6 +120,34 @@ def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: fl
     mean = float(values.mean())
     margin = t_quantile((1 + confidence) / 2, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return Interval(mean, mean - margin, mean + margin)
+
+
+def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
+    """Give each clip another clip, of another person, so that each is given once.
+
+    Args:
+        person: whose clip it is, int (num_clips,).
+        seed: of who gets whose.
+
+    Returns:
+        int64 (num_clips,), a permutation.
+
+    Raises:
+        ValueError: one person has more than half of the clips, so that there are not enough others.
+    """
+    names, number = np.unique(np.asarray(person), return_inverse=True)
+    most = int(np.bincount(number).max(initial=0))
+    if 2 * most > len(number):
+        raise ValueError(
+            f"one person has {most} of {len(number)} clips: swapping with other people's needs at most half"
+        )
+    generator = np.random.default_rng(seed)
+    # People in random order, their clips together and in random order. The largest person's number of clips
+    # further on there is always another person.
+    order = np.lexsort((generator.random(len(number)), generator.permutation(len(names))[number]))
+    partners = np.empty(len(order), dtype=np.int64)
+    partners[order] = np.roll(order, -most)
+    return partners
 
 
 def t_quantile(probability: float, freedom: int) -> float:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from agents.controls import centre_agent, random_agent, truth_agent
-from agents.probes import Recording, Watch, best_following, following, looking_at, mean_locations, swap_partners
+from agents.probes import Recording, Watch, best_following, following, looking_at, mean_locations
 from agents.rollout import Agent
+from agents.statistics import swap_partners
 from scripts.clip_set import ClipSet
 from scripts.evaluate import retrieve, searched_tracklets
 from scripts.query_oracle import QueryOracle

@@ -1,7 +1,5 @@
 import io
 
-import numpy as np
-import pytest
 import torch
 from stable_baselines3.common.logger import configure
 
@@ -13,25 +11,6 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
 from agents.state import load_training_state, training_state
-
-LEARNING = ["reinforce", "a2c", "ppo", "sac"]
-
-
-@pytest.mark.parametrize("name", LEARNING)
-def test_every_algorithm_constructs_learns_saves_loads_and_predicts_the_same(name, tmp_path):
-    env = Attention3DVecEnv(Attention3DVectorEnv(8))
-    overrides = {"learning_starts": 8, "batch_size": 16} if name == "sac" else {}
-    agent = agents.make(name, env, seed=0, **overrides)
-    before = {key: value.clone() for key, value in agent.policy.state_dict().items()}
-    agent.learn(96)
-    after = agent.policy.state_dict()
-    assert any(not torch.equal(before[key], after[key]) for key in before)
-    agent.save(tmp_path / "agent")
-    loaded = type(agent).load(tmp_path / "agent", env=env)
-    seen = env.reset()
-    np.testing.assert_array_equal(
-        agent.predict(seen, deterministic=True)[0], loaded.predict(seen, deterministic=True)[0]
-    )
 
 
 def test_sac_goes_on_from_its_training_state_as_if_it_had_not_stopped():
@@ -56,11 +35,6 @@ def test_sac_goes_on_from_its_training_state_as_if_it_had_not_stopped():
         assert torch.equal(value, other.policy.state_dict()[name]), name
     assert (other.num_timesteps, other._n_updates) == (48, agent._n_updates)
     assert other.replay_buffer.size() == agent.replay_buffer.size() == 6
-
-
-def test_unknown_algorithms_list_the_known_ones():
-    with pytest.raises(ValueError, match="unknown agent 'dqnn'; known: reinforce, a2c, ppo, sac"):
-        agents.make("dqnn", Attention3DVecEnv(Attention3DVectorEnv(1)))
 
 
 def test_following_the_centre_agent_stays_at_the_centre():

@@ -9,6 +9,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 import agents
+import agents.controls
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
@@ -18,6 +19,7 @@ from agents.control_algorithm import ControlAlgorithm
 from agents.extractors import OverviewReader
 from agents.rollout import follow
 from agents.state import load_training_state, training_state
+from agents.statistics import swap_partners
 from backbone.glimpse import GlimpseNetwork
 
 NUM_IDENTITIES = 4
@@ -164,6 +166,30 @@ def test_an_algorithm_of_ones_own_needs_no_entry():
     assert (agent.n_steps, agent.batch_size) == (3, 24)
     assert agents.get_algorithm("stable_baselines3:DQN").action_mode == "discrete"
     assert not agents.get_algorithm("stable_baselines3:TD3").whole_episodes
+
+
+def test_the_best_finds_the_place_the_swapped_half_of_the_time_and_the_mean_never():
+    process = AttentionProcess(*analytic(), reward="log_prob")
+    clips = torch.arange(16)
+    seen = {name: follow(agents.controls.ControlAgent(name), process, clips).bins[:, 1:] for name in CONTROLS[:-1]}
+    places = torch.tensor([GRID.index(PLACES[number % 2]) for number in range(16)])
+    assert torch.equal(seen["best"], places[:, None].expand(16, 3))
+    partners = swap_partners(process.bank.identity.numpy())
+    assert torch.equal(seen["swapped"], seen["best"][partners])
+    # between the two places, in time, is neither; along height and width they agree
+    assert {tuple(GRID.corners[number].tolist()) for number in seen["mean"].flatten()} <= {(0, 0, 0), (1, 0, 0)}
+    with pytest.raises(ValueError, match="best is not in an observation"):
+        agents.make("best", make_env(2)).predict(make_env(2).reset())
+
+
+@pytest.mark.parametrize("name", ["mean", "swapped", "best"])
+def test_controls_that_know_the_table_play_in_an_environment(name):
+    env = make_env(6)
+    agent = agents.make(name, env, seed=0)
+    agent.learn(36)
+    finished = env.unwrapped.vector_env.finished
+    process = env.unwrapped.vector_env.process
+    assert torch.equal(follow(agent, process, finished.clip).bins, finished.bins)
 
 
 @pytest.mark.parametrize(

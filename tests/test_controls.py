@@ -115,7 +115,7 @@ def test_without_truth_the_truth_agent_says_what_is_missing(random_case):
         agent.predict(env.reset())
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", ["random", "centre", "truth"])
 def test_the_seed_says_what_is_drawn_in_training_and_at_test(name):
     process, clips = AttentionProcess(*playground()), torch.arange(64)
 
@@ -146,7 +146,7 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert resumed.num_timesteps == 2 * 64 * 3
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", ["random", "centre", "truth"])
 def test_they_have_nothing_to_learn_and_are_saved_and_loaded(name, tmp_path):
     agent = make(name)
     assert not list(agent.policy.parameters())
@@ -157,7 +157,7 @@ def test_they_have_nothing_to_learn_and_are_saved_and_loaded(name, tmp_path):
     assert torch.equal(follow(at_test(agent), process, clips).bins, follow(at_test(loaded), process, clips).bins)
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", ["random", "centre", "truth"])
 def test_single_environments_will_do(name):
     agent = agents.make(name, DummyVecEnv([Attention3DEnv] * 3), seed=0)
     agent.learn(9)
@@ -186,5 +186,7 @@ def test_the_untrained_policy_samples_and_stays_as_it_was_made():
 
 
 def test_unknown_controls_list_the_known_ones():
-    with pytest.raises(ValueError, match="unknown control 'luck'; known: random, centre, truth"):
+    with pytest.raises(
+        ValueError, match="unknown control 'luck'; known: random, centre, mean, swapped, best, truth"
+    ):
         ControlAgent("luck")

@@ -18,9 +18,8 @@ from agents.probes import (
     judge_by_means,
     looking_at,
     mean_locations,
-    swap_partners,
 )
-from agents.statistics import Interval
+from agents.statistics import Interval, swap_partners
 from scripts.cli import main
 from scripts.clip_set import ClipSet
 from scripts.evaluate import evaluate, searched_tracklets

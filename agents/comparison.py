@@ -1,0 +1,164 @@
+"""Statistics for comparing algorithms over a few runs each.
+
+After Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice" (NeurIPS 2021). The
+interquartile mean is less moved by one lucky or failed run than the mean, and less noisy than the median.
+Intervals come from a bootstrap over runs, within each task (stratified). The probability of improvement and the performance
+profile say what a mean does not. Scores are float (num_runs, num_tasks), or of a single task (num_runs,).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from agents.statistics import Interval, mean_interval
+
+# Takes scores (R, num_runs, num_tasks), R resamples of them at once; returns the statistic of each, (R, ...).
+Aggregate = Callable[[np.ndarray], np.ndarray]
+
+
+def as_scores(scores: np.ndarray) -> np.ndarray:
+    """Return scores as float64 (num_runs, num_tasks).
+
+    Raises:
+        ValueError: wrong shape, no run, or scores that are not finite.
+    """
+    array = np.asarray(scores, dtype=np.float64)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"scores are (num_runs, num_tasks) with 1 or more of each, got {np.shape(scores)}")
+    if not np.isfinite(array).all():
+        raise ValueError("a score is NaN or infinite: leave out runs that failed, and say so")
+    return array
+
+
+def mean(scores: np.ndarray) -> np.ndarray:
+    """Return the mean over runs and tasks, (..., num_runs, num_tasks) -> (...)."""
+    return scores.mean(axis=(-2, -1))
+
+
+def interquartile_mean(scores: np.ndarray) -> np.ndarray:
+    """Return the mean of the middle half of all scores, (..., num_runs, num_tasks) -> (...).
+
+    Of n scores the n // 4 lowest and as many highest are left out: of 4 one each, of 3 none.
+    """
+    ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+
+
+def stratified_interval(
+    scores: np.ndarray,
+    aggregate: Aggregate = interquartile_mean,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic of scores with its percentile interval: runs are drawn with replacement, task by task.
+
+    With one run it has no width. With 3 to 5 runs it is too narrow, as a bootstrap knows only what it has seen: it
+    covers the truth in about 75 to 85% of cases instead of 95, for a mean.
+
+    Raises:
+        ValueError: as `as_scores`, or a confidence that is not between 0 and 1.
+    """
+    values = as_scores(scores)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    drawn = aggregate(_resampled(values, resamples, np.random.default_rng(seed)))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(aggregate(values[None])[0]), float(low), float(high))
+
+
+def probability_of_improvement(
+    scores: np.ndarray,
+    others: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return how likely a run of the one beats a run of the other, averaged over tasks; a tie counts half.
+
+    This is Mann and Whitney's U, divided by the number of pairs. The interval draws runs of both, task by task.
+
+    Args:
+        scores: (num_runs, num_tasks).
+        others: (num_other_runs, num_tasks).
+        confidence: between 0 and 1.
+        resamples: sets of runs drawn.
+        seed: of the draws.
+
+    Raises:
+        ValueError: as `as_scores`, or another number of tasks.
+    """
+    first, second = as_scores(scores), as_scores(others)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"both need the same tasks, got {first.shape[1]} and {second.shape[1]}")
+    generator = np.random.default_rng(seed)
+    drawn = _wins(_resampled(first, resamples, generator), _resampled(second, resamples, generator))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(_wins(first[None], second[None])[0]), float(low), float(high))
+
+
+def performance_profile(
+    scores: np.ndarray,
+    thresholds: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the share of runs that score above each threshold, and its interval: value, low, high, (K,) each.
+
+    Args:
+        scores: (num_runs, num_tasks).
+        thresholds: (K,).
+        confidence: between 0 and 1, at each threshold by itself.
+        resamples: sets of runs drawn.
+        seed: of the draws.
+
+    Raises:
+        ValueError: as `as_scores`.
+    """
+    values = as_scores(scores)
+    drawn = _resampled(values, resamples, np.random.default_rng(seed))
+    shares = np.stack([(drawn > threshold).mean(axis=(1, 2)) for threshold in thresholds], axis=1)
+    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return (values[:, :, None] > thresholds).mean(axis=(0, 1)), low, high
+
+
+def paired_clip_interval(scores: np.ndarray, others: np.ndarray, person: np.ndarray, *, seed: int = 0) -> Interval:
+    """Return by how much one agent beats another on the same clips, with a bootstrap over the people in them.
+
+    A clip's score is its mean over an agent's runs: what is drawn anew are people, so that this says how sure the
+    difference of these runs is on other people, where `stratified_interval` says how sure it is for other runs.
+
+    Args:
+        scores: (num_runs, num_clips).
+        others: (num_other_runs, num_clips), on the same clips.
+        person: whose clip each is, (num_clips,).
+        seed: of the draws.
+
+    Raises:
+        ValueError: other clips, scores that are not finite, or fewer than two people.
+    """
+    first, second = as_scores(scores), as_scores(others)
+    if first.shape[1] != second.shape[1] or first.shape[1] != len(person):
+        raise ValueError(
+            f"both need scores on the same clips, got {first.shape[1]}, {second.shape[1]} and {len(person)} people"
+        )
+    return mean_interval(first.mean(axis=0) - second.mean(axis=0), person, seed=seed)
+
+
+def _resampled(values: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw runs with replacement within each task: (num_runs, num_tasks) -> (resamples, num_runs, num_tasks)."""
+    num_runs, num_tasks = values.shape
+    chosen = generator.integers(num_runs, size=(resamples, num_runs, num_tasks))
+    return values[chosen, np.arange(num_tasks)]
+
+
+def _wins(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the share of pairs that the first wins, (R, n, tasks), (R, m, tasks) -> (R,)."""
+    pairs = np.sign(first[:, :, None] - second[:, None, :])
+    return (pairs.mean(axis=(1, 2, 3)) + 1) / 2
