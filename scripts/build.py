@@ -53,7 +53,7 @@ def build_environment(config: TrainConfig, representation: Representation, grid:
 
 def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
     """Return the agent that the configuration names."""
-    initial_rate, halve_every = config.policy.learning_rate, config.joint.halve_every
+    initial_rate, halve_every = initial_learning_rate(config), config.joint.halve_every
 
     def learning_rate(progress_remaining: float) -> float:
         # An update comes after its batch's environment steps: the n-th batch's at n / steps of the way, or (an
@@ -71,15 +71,32 @@ def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
     )
 
 
+def initial_learning_rate(config: TrainConfig) -> float:
+    """Return the policy's learning rate, or the algorithm's own where none is given; 0 for what learns nothing.
+
+    Raises:
+        ValueError: unknown agent, or one of the user's own, of which none is known.
+    """
+    if config.policy.learning_rate is not None:
+        return config.policy.learning_rate
+    entry = agents.get_algorithm(config.agent)
+    if config.agent not in agents.ALGORITHMS:
+        raise ValueError(
+            f"which learning rate suits {config.agent} is not known here: give --policy.learning-rate"
+        )
+    return entry.defaults.get("learning_rate", 0.0)
+
+
 def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
     """Return those of the policy's settings, besides the learning rate, that the agent of that name has."""
-    if agent not in agents.ALGORITHMS or agents.ALGORITHMS[agent].policy is not AttentionPolicy:
+    entry = agents.get_algorithm(agent)
+    if entry.policy is not AttentionPolicy:
         return {}
     settings: dict[str, Any] = {
         "normalize_advantage": policy.normalize_advantage,
         "policy_kwargs": {"variance": policy.variance, "locator": policy.locator},
     }
-    if agents.ALGORITHMS[agent].build is REINFORCE:
+    if entry.build is REINFORCE:
         settings |= {"baseline": policy.baseline, "gradient_to_glimpse": policy.gradient_to_glimpse}
     return settings
 

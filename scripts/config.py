@@ -24,8 +24,8 @@ from backbone.two_stream import BackboneConfig
 class PolicyConfig:
     """How the agent learns."""
 
-    learning_rate: float = 2e-4
-    """Of F_a and V (or of the algorithm, whatever it trains)."""
+    learning_rate: float | None = 2e-4
+    """Of F_a and V (or of the algorithm, whatever it trains); None: the algorithm's own (agents.ALGORITHMS)."""
     variance: float = PAPER_VARIANCE
     """Of the policy's Gaussian, or of each of its mixture, in [-1, 1] coordinates; algorithms that learn their own
     ignore it."""
@@ -55,8 +55,9 @@ class TrainConfig:
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
     agent: str = "reinforce"
-    """Who decides where to look. Learning: reinforce, a2c, ppo or sac. Not learning: untrained (the policy as it
-    was initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known)."""
+    """Who decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac, tqc,
+    td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
+    initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known), ..."""
     seed: int = 0
     """Seed of weights, batches and exploration."""
     steps: int = 600

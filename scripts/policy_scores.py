@@ -6,7 +6,7 @@ import torch
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.oracles import agent_choice, best_bins, finish, truth_bins
-from agents.rollout import Agent, at_test, hit_shares
+from agents.rollout import Agent, Choosing, at_test, hit_shares
 from agents.statistics import mean_interval
 from scripts.evaluate import controls
 
@@ -30,7 +30,9 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
     if process.bank.hits is not None:
         choices["truth bins"] = truth_bins(process)
     finished = {name: finish(process, process.start(clip), choose) for name, choose in choices.items()}
-    finished["best bins"] = best_bins(process, clip, follow)
+    # An agent that searches the table itself is not asked how it would go on from every bin.
+    rest = (lambda now: now.bins[:, -1]) if isinstance(agent, Choosing) else follow
+    finished["best bins"] = best_bins(process, clip, rest)
     return {name: _measure(process, episodes) for name, episodes in finished.items()}
 
 

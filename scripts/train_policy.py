@@ -32,8 +32,10 @@ from stable_baselines3.common.vec_env import VecMonitor
 from tqdm import tqdm
 
 import agents
+from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
+from agents.control_algorithm import ControlAlgorithm
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits, replacing
 from scripts.config import PolicyConfig
@@ -51,7 +53,7 @@ class PolicyRunConfig:
     out: Path
     """Where the policy and its scores go."""
     agent: str = "reinforce"
-    """The algorithm that learns where to look: reinforce, a2c, ppo, sac; or one that does not, as in a3d train."""
+    """Who looks, by a name of agents.ALGORITHMS, or module:Class, as in a3d train."""
     timesteps: int = 200_000
     """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
     num_envs: int = 256
@@ -88,6 +90,27 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
     """
     if (config.out / POLICY).exists():
         raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
+    agent, process, held_out = build_policy_run(config)
+    started = time.monotonic()
+    if not isinstance(agent, ControlAlgorithm):
+        agent.learn(config.timesteps, callback=StepProgress(config.timesteps))
+    steps_per_second = agent.num_timesteps / (time.monotonic() - started)
+
+    with replacing(config.out / POLICY) as partial:
+        settings = json.dumps(dataclasses.asdict(config), default=str)
+        torch.save({"config": settings, "parameters": agent.get_parameters()}, partial)
+    scores = score(process, agent, held_out)
+    with replacing(config.out / SCORES) as partial:
+        partial.write_text(json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n")
+    return scores, steps_per_second
+
+
+def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionProcess, torch.Tensor]:
+    """Return the agent with its environment, the process over the whole bank, and the clips held out, int64 (N,).
+
+    Raises:
+        ValueError: as `train_policy`.
+    """
     probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview)
     process = probe.process
     if process.glimpse.num_glimpses < 2:
@@ -103,25 +126,13 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
         clips=training,
         episodes_per_clip=config.episodes_per_clip,
     )
+    settings = policy_settings(config.agent, config.policy)
+    if config.policy.learning_rate is not None:
+        settings["learning_rate"] = config.policy.learning_rate
     agent = agents.make(
-        config.agent,
-        VecMonitor(Attention3DVecEnv(env)),
-        learning_rate=config.policy.learning_rate,
-        seed=config.seed,
-        device=config.device,
-        **policy_settings(config.agent, config.policy),
+        config.agent, VecMonitor(Attention3DVecEnv(env)), seed=config.seed, device=config.device, **settings
     )
-    started = time.monotonic()
-    agent.learn(config.timesteps, callback=StepProgress(config.timesteps))
-    steps_per_second = agent.num_timesteps / (time.monotonic() - started)
-
-    with replacing(config.out / POLICY) as partial:
-        settings = json.dumps(dataclasses.asdict(config), default=str)
-        torch.save({"config": settings, "parameters": agent.get_parameters()}, partial)
-    scores = score(process, agent, torch.from_numpy(held_out))
-    with replacing(config.out / SCORES) as partial:
-        partial.write_text(json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n")
-    return scores, steps_per_second
+    return agent, process, torch.from_numpy(held_out)
 
 
 def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarray]:
