@@ -3,7 +3,7 @@
 After Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice" (NeurIPS 2021). The
 interquartile mean is less moved by one lucky or failed run than the mean, and less noisy than the median.
 Intervals come from a bootstrap over runs, within each task (stratified). The probability of improvement and the
-performance profile say what a mean does not. Scores are float (num_runs, num_tasks), or of a single task (num_runs,).
+performance profile say what a mean does not. Scores are float (num_runs, num_tasks), of one task also (num_runs,).
 """
 
 from collections.abc import Callable

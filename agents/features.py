@@ -74,7 +74,7 @@ class SharedFeatureCallback(BaseCallback):
 
     **What is in a replay.** An off-policy algorithm replays observations, features of the representation as it was
     then, with rewards by F_c as it was then. They are not computed again: of N clips with M episodes of T - 1
-    steps, `buffer_size` transitions last for buffer_size / (N M (T - 1)) batches, 13 with the registry's 10,000 and
+    steps, `buffer_size` transitions last for buffer_size / (N M (T - 1)) batches, 13 with the registry's 10,000,
     32 clips, 8 episodes and 4 glimpses. Over so few batches a representation at a learning rate of 1e-3 changes
     little; a replay of the usual 10^6 would teach from features that no longer exist. On-policy algorithms learn
     from the batch's own features alone.

@@ -11,6 +11,7 @@ COMMANDS = {
     "ablate": ("scripts.ablate", "run the paper's ablations over seeds, and report them"),
     "bank": ("scripts.make_bank", "run a trained representation over all clips, into a bank's folder"),
     "policy": ("scripts.train_policy", "train an agent alone, on a bank"),
+    "compare": ("scripts.compare_agents", "compare agents on a bank, with statistics over seeds"),
     "data": ("scripts.prepare_data", "make tracklets of your own data"),
     "benchmark": ("scripts.benchmark", "measure what the fast paths gain"),
 }

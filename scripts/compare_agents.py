@@ -1,0 +1,259 @@
+"""Compare agents on one frozen bank, with statistics over seeds: `a3d compare`.
+
+Every agent and seed is a run in a process of its own; all see the same clips in the same order and are scored on
+the same clips held out. Finished runs are kept, so that the same command goes on where it was stopped. Leaves
+compare.html, which needs nothing beside it, and compare.md, .csv, .json, curves.png, profile.png, locations.png.
+
+A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
+
+Then: `a3d compare --bank runs/bank --agents reinforce,ppo,sac,random --seeds 5 --steps 100000 --out runs/compare`
+
+Your own algorithm beside them: `a3d compare --bank runs/bank --agents reinforce,my_module:MyAlgorithm`
+
+On a cluster (pip install 'a3d[cluster]'): `a3d compare --bank runs/bank --backend ray`
+
+The report again, of what is finished: `a3d compare --bank runs/bank --report-only`
+"""
+
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import joblib
+import tyro
+from tqdm import tqdm
+
+import agents
+from a3d_env.bank_file import open_playable_bank
+from a3d_env.rewards import get_reward
+from agents.locator import Locator
+from scripts.ablation_runs import num_cores, only_here
+from scripts.compare_report import text_table, write_report
+from scripts.compare_run import CompareTask, run
+from scripts.config import PolicyConfig
+from scripts.train_joint import say
+from scripts.train_policy import PolicyRunConfig
+
+# What every comparison has: the ends of the scale.
+ENDS = ("random", "best")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Who is compared on what."""
+
+    bank: Path
+    """A bank's folder, as `a3d bank` writes it."""
+    agents: str = "reinforce,ppo,sac,random"
+    """Names of agents.ALGORITHMS, or module:Class, with commas; random and best (the table's oracle) are added."""
+    seeds: int = 5
+    """Runs of each agent."""
+    first_seed: int = 0
+    """The first run's seed."""
+    steps: int = 100_000
+    """Environment steps of each run, T - 1 an episode."""
+    out: Path = Path("runs/compare")
+    """Where results and report go."""
+    reward: str = "glimpses"
+    """identity (equation 7), log_prob, margin, rank or glimpses."""
+    num_envs: int = 64
+    """Episodes at once."""
+    episodes_per_clip: int = 8
+    """How many of them look at one clip: what the baseline clip compares; the same for all agents."""
+    held_out: float = 0.25
+    """Share of the tracklets whose clips are not trained on, and scored."""
+    overview: tuple[int, int, int] | None = None
+    """Bins along time, height and width that the agents always see; by default those of the bank's run, if any."""
+    locator: Locator | Literal["auto"] = "auto"
+    """F_a of reinforce, a2c, ppo and trpo; auto: mixture where there is an overview, else linear."""
+    policy: PolicyConfig = dataclasses.field(
+        default_factory=lambda: PolicyConfig(
+            learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip"
+        )
+    )
+    """Settings of those policies; the learning rate is each algorithm's own."""
+    jobs: int = dataclasses.field(default_factory=num_cores)
+    """Runs at a time, one thread each."""
+    backend: Literal["loky", "ray"] = "loky"
+    """What runs them: processes here, or a ray cluster, which has to see the folders of bank and output."""
+    report_only: bool = False
+    """Run nothing; report what is finished."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "steps", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @property
+    def names(self) -> list[str]:
+        """The agents, each once, with the ends of the scale."""
+        asked = [name.strip() for name in self.agents.split(",") if name.strip()]
+        return list(dict.fromkeys([*asked, *ENDS]))
+
+
+def make_tasks(config: CompareConfig) -> list[CompareTask]:
+    """Return the runs, seed by seed.
+
+    Raises:
+        ValueError: unknown agents or reward, or a bank that can't be used.
+    """
+    for name in config.names:
+        agents.get_algorithm(name)
+    bank, glimpse = open_playable_bank(config.bank)
+    get_reward(config.reward, glimpse.num_glimpses)
+    has_overview = (config.overview or bank.grid.overview_counts) is not None
+    locator: Locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
+    policy = dataclasses.replace(config.policy, locator=locator)
+    if config.episodes_per_clip == 1:  # nobody to compare an episode with
+        policy = dataclasses.replace(policy, baseline="value")
+    return [
+        CompareTask(
+            PolicyRunConfig(
+                config.bank,
+                config.out,
+                agent=name,
+                timesteps=config.steps,
+                num_envs=config.num_envs,
+                episodes_per_clip=config.episodes_per_clip,
+                seed=config.first_seed + number,
+                reward=config.reward,
+                overview=config.overview,
+                held_out=config.held_out,
+                policy=policy,
+            )
+        )
+        for number in range(config.seeds)
+        for name in config.names
+    ]
+
+
+def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
+    """Run what is missing and write the report.
+
+    Returns:
+        The runs that failed, and why.
+
+    Raises:
+        ValueError: settings that can't be used, a folder with other runs, or nothing to report.
+    """
+    tasks = make_tasks(config)
+    failed: list[tuple[CompareTask, str]] = []
+    if not config.report_only:
+        with only_here(config.out):
+            missing = [task for task in tasks if task.result() is None]
+            failed = run_all(missing, config.jobs, config.backend)
+    results = [result for task in tasks if (result := task.result()) is not None]
+    if failed and not results:
+        return failed
+    report = write_report(results, config.out)
+    print(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
+    return failed
+
+
+def run_all(tasks: Sequence[CompareTask], jobs: int, backend: str) -> list[tuple[CompareTask, str]]:
+    """Run tasks side by side; a run that fails does not stop the others.
+
+    Returns:
+        The runs that failed, and why.
+
+    Raises:
+        ValueError: ray is asked for and not installed.
+    """
+    if backend == "ray":
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise ValueError("ray is not installed: pip install 'a3d[cluster]'") from error
+        register_ray()
+    with joblib.parallel_config(backend, n_jobs=jobs), one_thread(), Progress(tasks):
+        reasons = joblib.Parallel(batch_size=1)(joblib.delayed(run)(task) for task in tasks)
+    return [(task, reason) for task, reason in zip(tasks, reasons, strict=True) if reason is not None]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let processes started here use one thread each: they share the cores."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+class Progress:
+    """Shows, from another thread, the steps of all runs with the time left, and how far each one under way is."""
+
+    def __init__(self, tasks: Sequence[CompareTask]):
+        self._tasks = tasks
+        self._bar = tqdm(
+            total=sum(task.config.timesteps for task in tasks), unit="step", smoothing=0, disable=None
+        )
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Progress":
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop watching."""
+        self._over.set()
+        self._thread.join()
+        self._show()
+        self._bar.close()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1):
+            self._show()
+
+    def _show(self) -> None:
+        over = [task for task in self._tasks if task.path.is_file() or task.error.is_file()]
+        steps = {task.title: self._steps(task) for task in self._tasks if task not in over}
+        under_way = {title: number for title, number in steps.items() if number is not None}
+        now = ", ".join(f"{title} {number:,}" for title, number in under_way.items())
+        self._bar.set_postfix_str(f"{len(over)} of {len(self._tasks)} runs over, now {now or '-'}", refresh=False)
+        done = sum(task.config.timesteps for task in over) + sum(under_way.values())
+        self._bar.update(done - self._bar.n)
+
+    @staticmethod
+    def _steps(task: CompareTask) -> int | None:
+        try:
+            return min(int(task.progress.read_text()), task.config.timesteps)
+        except (OSError, ValueError):  # not begun, or just being written
+            return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        config = tyro.cli(
+            CompareConfig,
+            args=argv,
+            prog="a3d compare",
+            description=__doc__,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+        failed = compare(config)
+    except (ValueError, OSError) as error:
+        say(f"a3d compare: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command runs what is missing")
+        return 130
+    for task, reason in failed:
+        say(f"a3d compare: {task.title} failed: {reason}; see {task.error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,157 @@
+"""`a3d compare`: what it runs and never runs again, and what its report says of runs whose scores are known."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from stable_baselines3 import A2C
+
+from a3d_env.bank_file import save_bank
+from a3d_env.playground import playground
+from agents.statistics import paired_interval
+from scripts.cli import main
+from scripts.compare_agents import CompareConfig, compare, make_tasks, run_all
+from scripts.compare_report import make_report, text_table, write_report
+from scripts.compare_run import run
+
+
+class Failing(A2C):
+    """An algorithm that fails as it learns."""
+
+    def train(self) -> None:
+        raise RuntimeError("no idea")
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("banks") / "playground"
+    save_bank(folder, *playground(num_clips=32, num_glimpses=2))
+    return folder
+
+
+def flags(bank, out, agents="reinforce,random", **more):
+    values = {"bank": bank, "out": out, "agents": agents, "seeds": 2, "steps": 256, "reward": "log_prob"} | more
+    return ["compare", *(part for name, value in values.items() for part in (f"--{name}", str(value)))]
+
+
+def test_runs_are_made_once_and_reported(bank, tmp_path, capsys):
+    assert main(flags(bank, tmp_path)) == 0
+    printed = capsys.readouterr().out
+    results = sorted(tmp_path.glob("*/*.json"))
+    assert [str(path.relative_to(tmp_path)) for path in results] == [
+        f"{agent}/{seed}.json" for agent in ("best", "random", "reinforce") for seed in (0, 1)
+    ]
+    for name in ("compare.html", "compare.md", "compare.csv", "compare.json", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    times = [path.stat().st_mtime_ns for path in results]
+    assert main(flags(bank, tmp_path)) == 0
+    assert [path.stat().st_mtime_ns for path in results] == times
+    assert capsys.readouterr().out == printed
+    results[-1].unlink()
+    assert main([*flags(bank, tmp_path), "--report-only"]) == 0
+    assert not results[-1].exists()
+    assert re.search(r"^reinforce +1 ", capsys.readouterr().out, re.M)
+
+    page = (tmp_path / "compare.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "stable-baselines3" in page
+    assert not list(tmp_path.rglob("*.progress"))
+
+
+def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank, tmp_path):
+    tasks = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "a"))
+    again = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "b"))
+    for task, other in zip(tasks, again, strict=True):
+        assert run(task) is run(other) is None
+        first, second = task.result(), other.result()
+        for part in ("clips", "bins", "curve", "steps", "updates", "person"):
+            assert first[part] == second[part]
+    assert len({json.dumps(task.result()["person"]) for task in tasks}) == 1
+    result = tasks[0].result()
+    assert result["steps"] == 256
+    assert result["updates"] == 4  # 64 episodes of one step each
+    assert np.sum(result["bins"]) == len(result["person"]) == len(result["clips"]["reward"])
+    assert result["curve"][0]["step"] == 0
+    assert result["curve"][-1]["step"] == 256
+    assert result["curve"][-1]["reward"] == pytest.approx(np.mean(result["clips"]["reward"]), abs=1e-5)
+    assert result["peak_mb"] > 50
+
+
+def test_a_failed_run_is_reported_and_stops_no_other(bank, tmp_path, capsys):
+    agents = f"{__name__}:Failing,reinforce"
+    config = CompareConfig(bank, agents, seeds=1, steps=128, out=tmp_path)
+    failed = run_all(make_tasks(config), jobs=1, backend="loky")
+    ((task, reason),) = failed
+    assert (task.title, reason) == (f"{__name__}:Failing/0", "RuntimeError: no idea")
+    assert "in train" in task.error.read_text()
+    assert sorted(path.parent.name for path in tmp_path.glob("*/0.json")) == ["best", "random", "reinforce"]
+    assert [task.title for task, _ in compare(config)] == [f"{__name__}:Failing/0"]
+    assert "reinforce" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"agents": "reinforce,dqnn"}, "unknown agent 'dqnn'"),
+        ({"bank": "nowhere"}, "nowhere"),
+        ({"reward": "luck"}, "unknown reward 'luck'"),
+    ],
+)
+def test_mistakes_are_explained(bank, tmp_path, capsys, more, message):
+    assert main(flags(**({"bank": bank, "out": tmp_path} | more))) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/*.json"))
+
+
+def test_results_of_other_settings_and_damaged_ones_are_named(bank, tmp_path, capsys):
+    (task, *_) = make_tasks(CompareConfig(bank, "centre", seeds=1, steps=64, out=tmp_path))
+    assert run(task) is None
+    other = replace(task, config=replace(task.config, timesteps=65))
+    with pytest.raises(ValueError, match="other settings"):
+        other.result()
+    task.path.write_text('{"half": ')
+    with pytest.raises(ValueError, match=r"0\.json is damaged"):
+        task.result()
+
+
+def made_up(agent, seed, rewards, **more):
+    return {
+        "agent": agent, "seed": seed, "clips": {"reward": rewards, "log_prob": rewards, "hit_rate": [50.0, None]},
+        "person": [0, 1], "bins": [[1, 1, 0, 0]], "positions": [1, 2, 2], "steps": 100, "updates": 5,
+        "seconds": 2.0, "peak_mb": 300.0, "settings": {"timesteps": 100, "seed": seed}, "versions": {"torch": "2"},
+        "curve": [{"step": 0, "reward": 0.0}, {"step": 100, "reward": float(np.mean(rewards))}], **more,
+    }  # fmt: skip
+
+
+def test_the_numbers_by_hand(tmp_path):
+    runs = [made_up("random", 0, [0, 0]), made_up("best", 0, [4, 4])]
+    runs += [made_up("reinforce", seed, [seed, 2 * seed]) for seed in range(4)]  # means 0, 1.5, 3, 4.5
+    runs += [made_up("sac", seed, [1 + seed, 1 + 2 * seed]) for seed in range(4)]
+    report = write_report(runs, tmp_path)
+    rows = {row["agent"]: row for row in report["agents"]}
+    assert list(rows) == ["best", "sac", "reinforce", "random"]
+    reinforce, sac = rows["reinforce"], rows["sac"]
+    assert reinforce["iqm"]["value"] == pytest.approx(2.25)  # of 0, 1.5, 3, 4.5 the middle two
+    expected = paired_interval([0, 1.5, 3, 4.5])
+    assert (reinforce["mean"]["low"], reinforce["mean"]["high"]) == pytest.approx((expected.low, expected.high))
+    assert reinforce["oracle_share"] == pytest.approx(2.25 / 4)
+    assert reinforce["improvement"] is None
+    assert reinforce["hit_rate"] == 50
+    # 1, 2.5, 4, 5.5 against 0, 1.5, 3, 4.5: 4 + 3 + 2 + 1 wins of 16
+    assert sac["improvement"]["value"] == pytest.approx(10 / 16)
+    assert sac["less_reference"] == pytest.approx({"value": 1, "low": 1, "high": 1})
+    assert rows["best"]["mean"]["low"] is None
+    assert sac["curve"][1]["value"] == pytest.approx(3.25)
+    assert "63%" not in text_table(report)
+    assert "56%" in text_table(report)
+    lines = (tmp_path / "compare.csv").read_text().splitlines()
+    assert len(lines) == 5
+    assert json.loads((tmp_path / "compare.json").read_text()) == report
+
+
+def test_nothing_finished_is_said():
+    with pytest.raises(ValueError, match="nothing to report"):
+        make_report([])
