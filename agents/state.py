@@ -13,13 +13,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+# The last is DQN's: when its target network is due.
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls")
 
 
 def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return counters, variables outside of networks (SAC's entropy coefficient), random state and replay."""
     return {
-        "counters": {name: getattr(agent, name) for name in COUNTERS},
+        "counters": {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)},
         "variables": {name: variable.detach() for name, variable in _variables(agent).items()},
         # off-policy algorithms draw their first actions from the space
         "action_space": agent.action_space.np_random.bit_generator.state,
@@ -29,8 +30,8 @@ def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
 
 def load_training_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     """Put back what `training_state` returned; the parameters are `set_parameters`'s."""
-    for name in COUNTERS:
-        setattr(agent, name, state["counters"][name])
+    for name, value in state["counters"].items():
+        setattr(agent, name, value)
     for name, variable in _variables(agent).items():
         variable.data.copy_(state["variables"][name])
     agent.action_space.np_random.bit_generator.state = state["action_space"]

@@ -97,7 +97,7 @@ def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, interr
     assert metrics[0]["after"] == metrics[1]["after"]
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac"])
+@pytest.mark.parametrize("agent", ["ppo", "sac", "td3", "dqn"])
 def test_other_algorithms_resume_exactly_too(agent, tmp_path, interrupt_at):
     flags = ("--agent", agent, "--steps", "4", "--joint.halve-every", "2", "--joint.episodes-per-clip", "32")
     assert train(tmp_path / "whole", *flags) == 0
