@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -155,3 +156,19 @@ def test_the_numbers_by_hand(tmp_path):
 def test_nothing_finished_is_said():
     with pytest.raises(ValueError, match="nothing to report"):
         make_report([])
+
+
+def test_a_local_ray_cluster_runs_it_too(bank, tmp_path):
+    ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    config = CompareConfig(bank, "reinforce", seeds=1, steps=128, out=tmp_path, jobs=2, backend="ray")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ray's own
+        ray.init(num_cpus=2, include_dashboard=False)
+        try:
+            assert compare(config) == []
+        finally:
+            ray.shutdown()
+    here = make_tasks(replace(config, out=tmp_path / "here", backend="loky"))
+    for task, own in zip(make_tasks(config), here, strict=True):
+        assert run(own) is None
+        assert task.result()["clips"] == own.result()["clips"]
