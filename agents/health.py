@@ -1,0 +1,148 @@
+"""TrainingHealth: is the agent learning at all? Numbers for TensorBoard, and a warning in plain words."""
+
+import logging
+import math
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from a3d_env.process import Episodes
+from a3d_env.sb3 import Attention3DVecEnv
+from agents.policy import AttentionPolicy
+from agents.reinforce import gradient_norm
+
+LOG = logging.getLogger("a3d")
+
+# A hidden unit beyond this passes almost no gradient on: 1 - 0.99^2 is 2%.
+SATURATED = 0.99
+# A share of the entropy of looking at all bins alike; one bin alone has 0.
+COLLAPSED = 0.02
+
+WARNINGS = {
+    "no_gradient": (
+        "the locator has had no gradient for {count} batches: it does not learn where to look. Is it frozen, is "
+        "policy_weight 0, or are all advantages 0? Compare with the agent `untrained`."
+    ),
+    "collapsed": (
+        "the agent has looked at one and the same bin for {count} batches, whatever the clip. Try a larger "
+        "--policy.variance, a smaller --policy.learning-rate, or a reward that tells bins apart (--attention.reward "
+        "glimpses)."
+    ),
+    "equal_rewards": (
+        "all episodes of a batch have earned the same for {count} batches: nothing tells a good look from a bad one. "
+        "Where all are wrong, or all right, take a reward with degrees (--attention.reward log_prob)."
+    ),
+}
+
+
+class TrainingHealth(BaseCallback):
+    """Watches an agent's episodes and gradients.
+
+    Logged under `health/`, of the episodes that ended last:
+
+    | name | what |
+    |---|---|
+    | `gradient_norm_F_a`, `gradient_norm_V` | of the last update, if the policy is an `AttentionPolicy` |
+    | `spread_2` ... `spread_T` | deviation of where glimpse t looks, mean over time, height and width, in [-1, 1] |
+    | `clipped` | share of sampled actions with a coordinate outside of [-1, 1] |
+    | `saturated` | share of hidden units beyond 0.99 in size |
+    | `equal_rewards` | share of episodes with the most common reward: 1 is no signal |
+    | `bin_entropy` | entropy of the bins chosen, as a share of that of all bins alike: 0 is one bin |
+    | `at_centre` | share of chosen bins that are the centre |
+    | `at_truth` | share that cover the thing, where it is known and seen |
+
+    F_o's and F_h's gradient norms are `SharedFeatureCallback`'s. Each warning is given once, when what it says has
+    been so for `patience` batches in a row.
+
+    Args:
+        patience: batches.
+
+    Attributes:
+        values: what was logged last, by name.
+        warned: the names of the warnings given, in `WARNINGS`.
+
+    Raises:
+        TypeError: the agent's environment is not an `Attention3DVecEnv`.
+    """
+
+    def __init__(self, patience: int = 50):
+        super().__init__()
+        self.patience = patience
+        self.values: dict[str, float] = {}
+        self.warned: list[str] = []
+        self._bad = dict.fromkeys(WARNINGS, 0)
+        self._clipped: list[float] = []
+        self._updates = 0
+
+    @property
+    def env(self) -> Attention3DVecEnv:
+        """The batched environment under whatever wrappers."""
+        env = self.training_env.unwrapped
+        if not isinstance(env, Attention3DVecEnv):
+            raise TypeError(f"TrainingHealth needs an Attention3DVecEnv, got {type(env).__name__}")
+        return env
+
+    def _on_rollout_start(self) -> None:
+        """Read the gradients that the last update left."""
+        policy, updates = self.model.policy, int(getattr(self.model, "_n_updates", 0))
+        if updates == self._updates or not isinstance(policy, AttentionPolicy):
+            return
+        self._updates = updates
+        norm = gradient_norm(policy.action_net)
+        self._log(gradient_norm_F_a=norm)
+        self._log(
+            gradient_norm_V=math.hypot(*map(gradient_norm, (policy.value_net, policy.mlp_extractor.value_net)))
+        )
+        # With one glimpse or none nothing is chosen, and nothing is to be learned.
+        chooses = self.env.vector_env.glimpse.num_glimpses > 1 and getattr(self.model, "policy_weight", 1) != 0
+        self._note("no_gradient", chooses and norm == 0)
+
+    def _on_step(self) -> bool:
+        actions = np.asarray(self.locals["actions"])
+        if isinstance(self.model, OnPolicyAlgorithm) and np.issubdtype(actions.dtype, np.floating):
+            self._clipped.append(float((np.abs(actions) > 1).any(axis=1).mean()))
+        if self.locals["dones"].all():
+            finished = self.env.vector_env.finished
+            assert finished is not None
+            self._look_at(finished, np.asarray(self.locals["rewards"]))
+        return True
+
+    def _look_at(self, episodes: Episodes, rewards: np.ndarray) -> None:
+        process = self.env.vector_env.process
+        _, counts = np.unique(np.round(rewards, 6), return_counts=True)
+        equal = float(counts.max() / len(rewards))
+        self._log(equal_rewards=equal)
+        self._note("equal_rewards", equal == 1 and len(rewards) > 1)
+        if episodes.hidden.shape[1]:
+            self._log(saturated=float((episodes.hidden.abs() > SATURATED).float().mean()))
+        if self._clipped:
+            self._log(clipped=float(np.mean(self._clipped)))
+            self._clipped = []
+        chosen = episodes.bins[:, 1:]
+        if not chosen.shape[1]:
+            return
+        for number, step in enumerate(chosen.unbind(1)):
+            spread = process.locations[step].std(dim=0, correction=0).mean()
+            self._log(**{f"spread_{number + 2}": float(spread)})
+        share = torch.bincount(chosen.flatten(), minlength=process.bank.grid.num_bins) / chosen.numel()
+        entropy = float(torch.special.entr(share).sum()) / math.log(max(process.bank.grid.num_bins, 2))
+        self._log(bin_entropy=entropy, at_centre=float((chosen == process.bank.grid.centre).float().mean()))
+        hits = process.bank.hits
+        if hits is not None and (seen := hits[episodes.clip.cpu().numpy()]).any():
+            found = np.take_along_axis(seen, chosen.cpu().numpy(), axis=1)
+            self._log(at_truth=float(found[seen.any(axis=1)].mean()))
+        self._note("collapsed", entropy < COLLAPSED and len(torch.unique(episodes.clip)) > 1)
+
+    def _log(self, **values: float) -> None:
+        for name, value in values.items():
+            self.values[name] = value
+            self.logger.record(f"health/{name}", value)
+
+    def _note(self, name: str, is_bad: object) -> None:
+        """Count how long something has been wrong, and warn once."""
+        self._bad[name] = self._bad[name] + 1 if is_bad else 0
+        if self._bad[name] == self.patience and name not in self.warned:
+            self.warned.append(name)
+            LOG.warning(WARNINGS[name].format(count=self.patience))
