@@ -104,8 +104,8 @@ class ActionModeWrapper(VecEnvWrapper):
     def __init__(self, venv: VecEnv, mode: ActionMode):
         if (found := venv.get_attr("action_mode")[0]) != "continuous":
             raise ValueError(f"only a continuous environment can be given another action mode, this is {found}")
-        self.grid = venv.get_attr("process")[0].bank.grid
-        super().__init__(venv, action_space=action_space(self.grid, mode))
+        self.mode = mode
+        super().__init__(venv, action_space=action_space(venv.get_attr("process")[0].bank.grid, mode))
 
     def reset(self) -> VecEnvObs:
         """Begin all episodes."""
@@ -113,9 +113,15 @@ class ActionModeWrapper(VecEnvWrapper):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Pass on where the chosen bins are."""
-        bins = self.grid.chosen(as_actions(actions, self.action_space, self.num_envs))
-        self.venv.step_async(self.grid.locations[bins].numpy())
+        grid = self.venv.get_attr("process")[0].bank.grid  # joint training shows another bank every time
+        bins = grid.chosen(as_actions(actions, self.action_space, self.num_envs))
+        self.venv.step_async(grid.locations[bins].numpy())
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take one glimpse in every episode."""
         return self.venv.step_wait()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute of the batched environment, but `action_mode` as it is here."""
+        values = self.venv.get_attr(attr_name, indices)
+        return [self.mode] * len(values) if attr_name == "action_mode" else values

@@ -108,7 +108,8 @@ def get_algorithm(name: str) -> Algorithm:
 
     Args:
         name: a name of `ALGORITHMS`, or `module:Class`, a stable-baselines3 algorithm that can be imported. Its
-            actions are locations, unless it is a kind of DQN or says otherwise in its attribute `action_mode`.
+            actions are locations, unless it is a kind of DQN or says otherwise in its attribute `action_mode`; its
+            policy is `AttentionPolicy` if it is a kind of REINFORCE, else "MultiInputPolicy".
 
     Raises:
         ValueError: unknown name, or no such class.
@@ -127,7 +128,7 @@ def get_algorithm(name: str) -> Algorithm:
     usual: ActionMode = "discrete" if issubclass(build, DQN | QRDQN) else "continuous"
     return Algorithm(
         build,
-        "MultiInputPolicy",
+        AttentionPolicy if issubclass(build, REINFORCE) else "MultiInputPolicy",
         action_mode=getattr(build, "action_mode", usual),
         whole_episodes=issubclass(build, OnPolicyAlgorithm),
     )

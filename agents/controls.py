@@ -79,7 +79,7 @@ def mean_actions(count: int, scene: Scene | None, generator: np.random.Generator
     process, episodes = _known(scene, "mean")
     if process not in _MEANS:
         clips = torch.arange(len(process.bank), device=process.bank.device)
-        some = clips[:: max(1, len(clips) // MEAN_CLIPS)]
+        some = clips[:: -(-len(clips) // MEAN_CLIPS)]
         _MEANS[process] = process.locations[_best_plan(process, some)].mean(dim=0)
     return np.tile(_MEANS[process][episodes.num_glimpses - 1].cpu().numpy(), (count, 1))
 
@@ -114,6 +114,10 @@ CONTROLS: dict[str, Control] = {
     "best": best_actions,
     "truth": truth_actions,
 }
+
+
+# Those that go by what F_c says of every bin, so that it has to know the people.
+TABLE_CONTROLS = ("mean", "swapped", "best")
 
 
 def get_control(name: str) -> Control:

@@ -74,10 +74,10 @@ class SharedFeatureCallback(BaseCallback):
 
     **What is in a replay.** An off-policy algorithm replays observations, features of the representation as it was
     then, with rewards by F_c as it was then. They are not computed again: of N clips with M episodes of T - 1
-    steps, `buffer_size` transitions last for buffer_size / (N M (T - 1)) batches, 13 with the registry's 10,000,
-    32 clips, 8 episodes and 4 glimpses. Over so few batches a representation at a learning rate of 1e-3 changes
-    little; a replay of the usual 10^6 would teach from features that no longer exist. On-policy algorithms learn
-    from the batch's own features alone.
+    steps, `buffer_size` transitions last for buffer_size / (N M (T - 1)) batches: with the registry's 10,000, 32
+    clips and 4 glimpses 104 batches of one episode a clip, or 13 of eight. Over so few a representation at a
+    learning rate of 1e-3 changes little; the usual 10^6 would teach from features that no longer exist.
+    On-policy algorithms learn from the batch's own features alone.
 
     Args:
         representation: the backbone and the glimpse network; the environment's is the same object.

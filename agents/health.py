@@ -27,12 +27,12 @@ WARNINGS = {
     ),
     "collapsed": (
         "the agent has looked at one and the same bin for {count} batches, whatever the clip. Try a larger "
-        "--policy.variance, a smaller --policy.learning-rate, or a reward that tells bins apart (--attention.reward "
-        "glimpses)."
+        "--policy.variance, a smaller --policy.learning-rate, or a reward that tells bins apart "
+        "(--attention.reward glimpses)."
     ),
     "equal_rewards": (
-        "all episodes of a batch have earned the same for {count} batches: nothing tells a good look from a bad one. "
-        "Where all are wrong, or all right, take a reward with degrees (--attention.reward log_prob)."
+        "all episodes of a batch have earned the same for {count} batches: nothing tells a good look from a bad "
+        "one. Where all are wrong, or all right, take a reward with degrees (--attention.reward log_prob)."
     ),
 }
 
@@ -45,7 +45,7 @@ class TrainingHealth(BaseCallback):
     | name | what |
     |---|---|
     | `gradient_norm_F_a`, `gradient_norm_V` | of the last update, if the policy is an `AttentionPolicy` |
-    | `spread_2` ... `spread_T` | deviation of where glimpse t looks, mean over time, height and width, in [-1, 1] |
+    | `spread_2` ... `spread_T` | deviation of where glimpse t looks in [-1, 1], mean over the axes |
     | `clipped` | share of sampled actions with a coordinate outside of [-1, 1] |
     | `saturated` | share of hidden units beyond 0.99 in size |
     | `equal_rewards` | share of episodes with the most common reward: 1 is no signal |
@@ -92,9 +92,8 @@ class TrainingHealth(BaseCallback):
         self._updates = updates
         norm = gradient_norm(policy.action_net)
         self._log(gradient_norm_F_a=norm)
-        self._log(
-            gradient_norm_V=math.hypot(*map(gradient_norm, (policy.value_net, policy.mlp_extractor.value_net)))
-        )
+        value = (gradient_norm(part) for part in (policy.value_net, policy.mlp_extractor.value_net))
+        self._log(gradient_norm_V=math.hypot(*value))
         # With one glimpse or none nothing is chosen, and nothing is to be learned.
         chooses = self.env.vector_env.glimpse.num_glimpses > 1 and getattr(self.model, "policy_weight", 1) != 0
         self._note("no_gradient", chooses and norm == 0)

@@ -13,8 +13,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-# The last is DQN's: when its target network is due.
-COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls")
+# The last two are DQN's: when its target network is due, and how often it explores.
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate")
 
 
 def training_state(agent: BaseAlgorithm) -> dict[str, Any]:

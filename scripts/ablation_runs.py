@@ -164,7 +164,7 @@ def only_here(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"another a3d ablate is at work in {folder}: wait for it, or end it") from error
+            raise ValueError(f"another command is at work in {folder}: wait for it, or end it") from error
         yield
 
 

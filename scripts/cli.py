@@ -1,6 +1,7 @@
 """The console command `a3d`: its subcommands are the scripts of this folder."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"a3d: unknown command {arguments[0]!r}\n\n{usage}", file=sys.stderr)
         return 2
+    # A module of the user's own can be an agent's; last, so that nothing here can take a library's place.
+    sys.path.append(os.getcwd())
     # Imported when asked for: `a3d --help` need not wait for torch.
     try:
         return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])

@@ -15,11 +15,10 @@ On a cluster (pip install 'a3d[cluster]'): `a3d compare --bank runs/bank --backe
 The report again, of what is finished: `a3d compare --bank runs/bank --report-only`
 """
 
-import contextlib
 import dataclasses
-import os
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,16 +30,20 @@ from tqdm import tqdm
 import agents
 from a3d_env.bank_file import open_playable_bank
 from a3d_env.rewards import get_reward
+from agents.control_algorithm import ControlAlgorithm
+from agents.controls import TABLE_CONTROLS
 from agents.locator import Locator
 from scripts.ablation_runs import num_cores, only_here
 from scripts.compare_report import text_table, write_report
-from scripts.compare_run import CompareTask, run
+from scripts.compare_run import CompareTask, start
 from scripts.config import PolicyConfig
 from scripts.train_joint import say
-from scripts.train_policy import PolicyRunConfig
+from scripts.train_policy import PolicyRunConfig, split_clips
 
 # What every comparison has: the ends of the scale.
 ENDS = ("random", "best")
+# One run says it all of those that draw nothing.
+DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class CompareConfig:
     """Share of the tracklets whose clips are not trained on, and scored."""
     overview: tuple[int, int, int] | None = None
     """Bins along time, height and width that the agents always see; by default those of the bank's run, if any."""
+    reference: str = "reinforce"
+    """The agent that the others are compared with; the first one if it has no finished run."""
     locator: Locator | Literal["auto"] = "auto"
     """F_a of reinforce, a2c, ppo and trpo; auto: mixture where there is an overview, else linear."""
     policy: PolicyConfig = dataclasses.field(
@@ -76,17 +81,18 @@ class CompareConfig:
             learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip"
         )
     )
-    """Settings of those policies; the learning rate is each algorithm's own."""
-    jobs: int = dataclasses.field(default_factory=num_cores)
-    """Runs at a time, one thread each."""
-    backend: Literal["loky", "ray"] = "loky"
-    """What runs them: processes here, or a ray cluster, which has to see the folders of bank and output."""
+    """Settings of those policies. The learning rate is each algorithm's own, unless one is given here for all."""
+    jobs: int | None = None
+    """Runs at a time, one thread each; by default one a core, or all that ray has."""
+    backend: Literal["threading", "ray"] = "threading"
+    """What starts the runs' processes: threads here, or a ray cluster, which has to see the folders of bank and
+    output."""
     report_only: bool = False
     """Run nothing; report what is finished."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "steps", "jobs"):
-            if getattr(self, name) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
     @property
@@ -106,6 +112,16 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
         agents.get_algorithm(name)
     bank, glimpse = open_playable_bank(config.bank)
     get_reward(config.reward, glimpse.num_glimpses)
+    if glimpse.num_glimpses < 2:
+        raise ValueError(f"the episodes of {config.bank} have {glimpse.num_glimpses} glimpses: none is chosen")
+    if "truth" in config.names and bank.hits is None:
+        raise ValueError(f"{config.bank} does not know where the identifying thing is: leave out the agent truth")
+    split_clips(bank.tracklet, config.held_out)
+    if config.episodes_per_clip < 1 or config.num_envs % config.episodes_per_clip:
+        raise ValueError(
+            f"episodes_per_clip must be 1 or more and divide num_envs = {config.num_envs}, got "
+            f"{config.episodes_per_clip}"
+        )
     has_overview = (config.overview or bank.grid.overview_counts) is not None
     locator: Locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
     policy = dataclasses.replace(config.policy, locator=locator)
@@ -114,8 +130,8 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
     return [
         CompareTask(
             PolicyRunConfig(
-                config.bank,
-                config.out,
+                config.bank.resolve(),
+                config.out.resolve(),
                 agent=name,
                 timesteps=config.steps,
                 num_envs=config.num_envs,
@@ -129,6 +145,7 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
         )
         for number in range(config.seeds)
         for name in config.names
+        if number == 0 or name not in DETERMINISTIC
     ]
 
 
@@ -145,12 +162,15 @@ def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
     failed: list[tuple[CompareTask, str]] = []
     if not config.report_only:
         with only_here(config.out):
-            missing = [task for task in tasks if task.result() is None]
-            failed = run_all(missing, config.jobs, config.backend)
+            to_run = [task for task in tasks if task.result() is None]
+            failed = run_all(
+                to_run, config.jobs or (-1 if config.backend == "ray" else num_cores()), config.backend
+            )
     results = [result for task in tasks if (result := task.result()) is not None]
     if failed and not results:
         return failed
-    report = write_report(results, config.out)
+    missing = [task.title for task in tasks if task.result() is None]
+    report = write_report(results, config.out, reference=config.reference, missing=missing)
     print(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
     return failed
 
@@ -170,23 +190,12 @@ def run_all(tasks: Sequence[CompareTask], jobs: int, backend: str) -> list[tuple
         except ImportError as error:
             raise ValueError("ray is not installed: pip install 'a3d[cluster]'") from error
         register_ray()
-    with joblib.parallel_config(backend, n_jobs=jobs), one_thread(), Progress(tasks):
-        reasons = joblib.Parallel(batch_size=1)(joblib.delayed(run)(task) for task in tasks)
+    for task in tasks:  # of a run that was killed, or failed
+        task.progress.unlink(missing_ok=True)
+        task.error.unlink(missing_ok=True)
+    with joblib.parallel_config(backend, n_jobs=jobs), Progress(tasks):
+        reasons = joblib.Parallel(batch_size=1)(joblib.delayed(start)(task) for task in tasks)
     return [(task, reason) for task, reason in zip(tasks, reasons, strict=True) if reason is not None]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let processes started here use one thread each: they share the cores."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 class Progress:
@@ -195,7 +204,11 @@ class Progress:
     def __init__(self, tasks: Sequence[CompareTask]):
         self._tasks = tasks
         self._bar = tqdm(
-            total=sum(task.config.timesteps for task in tasks), unit="step", smoothing=0, disable=None
+            total=sum(map(self._steps_in_all, tasks)),
+            unit="step",
+            smoothing=0,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+            disable=not tasks,
         )
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -222,8 +235,13 @@ class Progress:
         under_way = {title: number for title, number in steps.items() if number is not None}
         now = ", ".join(f"{title} {number:,}" for title, number in under_way.items())
         self._bar.set_postfix_str(f"{len(over)} of {len(self._tasks)} runs over, now {now or '-'}", refresh=False)
-        done = sum(task.config.timesteps for task in over) + sum(under_way.values())
+        done = sum(map(self._steps_in_all, over)) + sum(under_way.values())
         self._bar.update(done - self._bar.n)
+
+    @staticmethod
+    def _steps_in_all(task: CompareTask) -> int:
+        is_control = agents.get_algorithm(task.config.agent).build is ControlAlgorithm
+        return 0 if is_control else task.config.timesteps
 
     @staticmethod
     def _steps(task: CompareTask) -> int | None:

@@ -13,7 +13,7 @@ from scripts.checkpoint import replacing
 PICTURES = {
     "curves.png": "Learning curves: mean over runs, bands are 95% bootstrap intervals",
     "profile.png": "Performance profile: share of runs that score above",
-    "locations.png": "Where each agent looks: share of glimpses at each bin, by glimpse, summed over time",
+    "locations.png": "Where each agent looks: how often at each place, by glimpse, brightest where most often",
 }
 
 
@@ -40,15 +40,15 @@ def curves(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
     axes = figure.subplots()
     last = max(point["step"] for row in report["agents"] for point in row["curve"])
     for number, row in enumerate(report["agents"]):
-        colour = f"C{number % 10}"
+        look = style(number)
         points = row["curve"]
         if len(points) == 1:
-            axes.axhline(points[0]["value"], color=colour, linestyle="--", linewidth=1, label=row["agent"])
+            axes.axhline(points[0]["value"], linewidth=1, label=row["agent"], **look)
             continue
         step = [point["step"] for point in points]
-        axes.plot(step, [point["value"] for point in points], "o-", markersize=3, color=colour, label=row["agent"])
+        axes.plot(step, [point["value"] for point in points], marker="o", markersize=3, label=row["agent"], **look)
         low, high = ([point[side] for point in points] for side in ("low", "high"))
-        axes.fill_between(step, low, high, color=colour, alpha=0.15)
+        axes.fill_between(step, low, high, color=look["color"], alpha=0.15)
     axes.set(xlabel="environment steps", ylabel=f"{report['score']} of the policy's mean, clips held out")
     axes.set_xlim(0, last or None)
     axes.grid(alpha=0.3)
@@ -62,12 +62,17 @@ def profile(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
     axes = figure.subplots()
     for number, row in enumerate(report["agents"]):
         value, low, high = row["profile"]
-        axes.plot(report["thresholds"], value, color=f"C{number % 10}", drawstyle="steps-post", label=row["agent"])
+        axes.plot(report["thresholds"], value, drawstyle="steps-post", label=row["agent"], **style(number))
         axes.fill_between(report["thresholds"], low, high, color=f"C{number % 10}", alpha=0.1, step="post")
     axes.set(xlabel=report["score"], ylabel="share of runs above", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return figure
+
+
+def style(number: int) -> dict[str, str]:
+    """Return an agent's colour and line, different for 40 of them."""
+    return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
 
 
 def locations(report: Mapping[str, Any]) -> matplotlib.figure.Figure:

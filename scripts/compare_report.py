@@ -49,19 +49,25 @@ NOTES = (
     "with a stratified bootstrap interval (95%; with 5 runs or fewer it is too narrow). P(better): how "
     "often a run beats one of the reference, a tie counting half. Less the reference: on the same clips, "
     "clip by clip, each averaged over runs, with a bootstrap over the people in them. Share of the "
-    "oracle's gain: (agent - random) / (best - random), where best looks at the bin that the table says "
-    "pays most. All episodes begin on the same clips in the same order."
+    "oracle's gain: (agent - random) / (best - random), where best looks at the bin that, by the table, "
+    "pays most if it stays there: more than 100% is possible. Updates are as the algorithm counts them "
+    "(PPO: epochs); seconds are of the training alone. All episodes begin on the same clips in the same "
+    "order."
 )
 
 
-def make_report(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def make_report(
+    results: Sequence[Mapping[str, Any]], *, reference: str = REFERENCE, missing: Sequence[str] = ()
+) -> dict[str, Any]:
     """Compute what is reported.
 
     Args:
         results: of finished runs, as `scripts.compare_run.train_and_score` returns them.
+        reference: whom the others are compared with; the first agent if it has no run.
+        missing: the titles of runs that are not finished, or failed.
 
     Returns:
-        Plain numbers, for JSON: `reference`, `agents` (a row each), `settings`, `versions`, `seeds`.
+        Plain numbers, for JSON: `reference`, `agents` (a row each), `missing`, `settings`, `versions`, `seeds`.
 
     Raises:
         ValueError: there is nothing to report.
@@ -71,7 +77,7 @@ def make_report(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     by_agent: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         by_agent.setdefault(result["agent"], []).append(result)
-    reference = REFERENCE if REFERENCE in by_agent else next(iter(by_agent))
+    reference = reference if reference in by_agent else next(iter(by_agent))
     scores = {name: clip_table(runs, SCORE) for name, runs in by_agent.items()}
     ends = [float(scores[name].mean()) if name in scores else None for name in (RANDOM, BEST)]
     low, high = (
@@ -90,8 +96,10 @@ def make_report(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "score": SCORE,
         "agents": rows,
         "thresholds": thresholds.tolist(),
+        "missing": list(missing),
         "seeds": sorted({result["seed"] for result in results}),
         "settings": settings,
+        "algorithms": {name: runs[0]["algorithm"] for name, runs in by_agent.items()},
         "versions": results[0]["versions"],
     }
 
@@ -117,26 +125,36 @@ def make_row(
         "agent": name,
         "runs": len(runs),
         "mean": as_dict(paired_interval(own) if len(own) > 1 else Interval(float(own[0]), np.nan, np.nan)),
-        "mean_bootstrap": as_dict(stratified_interval(own, mean)),
-        "iqm": as_dict(stratified_interval(own, interquartile_mean)),
+        "iqm": as_dict(stratified_interval(own, interquartile_mean), len(own)),
         "improvement": None
         if is_reference
-        else as_dict(probability_of_improvement(own, scores[reference].mean(axis=1))),
+        else as_dict(probability_of_improvement(own, scores[reference].mean(axis=1)), len(own)),
         "less_reference": None
-        if is_reference
+        if is_reference or len(np.unique(person)) < 2
         else as_dict(paired_clip_interval(scores[name], scores[reference], person)),
         "oracle_share": share,
         "log_prob": float(clip_table(runs, "log_prob").mean()),
-        "hit_rate": float(np.nanmean(clip_table(runs, "hit_rate"))) if "hit_rate" in runs[0]["clips"] else None,
-        **{
-            cost: float(np.mean([run[cost] for run in runs]))
-            for cost in ("steps", "updates", "seconds", "peak_mb")
-        },
+        "hit_rate": mean_hits(runs),
+        **{cost: mean_cost(runs, cost) for cost in ("steps", "updates", "seconds", "peak_mb")},
         "profile": [values.tolist() for values in profile],
         "curve": curve(runs),
         "bins": np.sum([run["bins"] for run in runs], axis=0).tolist(),
         "positions": runs[0]["positions"],
     }
+
+
+def mean_cost(runs: Sequence[Mapping[str, Any]], cost: str) -> float | None:
+    """Return the mean over runs of what was spent; None where a run does not tell."""
+    values = [run[cost] for run in runs]
+    return None if None in values else float(np.mean(values))
+
+
+def mean_hits(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean hit rate over clips in which the thing is seen; None where there are none."""
+    if "hit_rate" not in runs[0]["clips"]:
+        return None
+    hits = clip_table(runs, "hit_rate")
+    return None if np.isnan(hits).all() else float(np.nanmean(hits))
 
 
 def clip_table(runs: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
@@ -156,13 +174,17 @@ def curve(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return points
 
 
-def as_dict(interval: Interval) -> dict[str, float | None]:
-    """Return an interval for JSON, which has no NaN."""
+def as_dict(interval: Interval, runs: int = 2) -> dict[str, float | None]:
+    """Return an interval for JSON, which has no NaN; one run has none."""
+    if runs < 2:
+        interval = Interval(interval.value, np.nan, np.nan)
     bounds = {"value": interval.value, "low": interval.low, "high": interval.high}
     return {name: None if np.isnan(value) else float(value) for name, value in bounds.items()}
 
 
-def write_report(results: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+def write_report(
+    results: Sequence[Mapping[str, Any]], folder: Path, *, reference: str = REFERENCE, missing: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write the report's files into a folder, each all or nothing.
 
     Returns:
@@ -171,7 +193,7 @@ def write_report(results: Sequence[Mapping[str, Any]], folder: Path) -> dict[str
     Raises:
         ValueError: there is nothing to report.
     """
-    report = make_report(results)
+    report = make_report(results, reference=reference, missing=missing)
     pictures = draw(report, folder)
     write_text(folder / "compare.json", json.dumps(report, indent=1) + "\n")
     write_text(folder / "compare.csv", csv_table(report))
@@ -197,11 +219,13 @@ def shown(column: str, value: Any) -> str:
         )
     if isinstance(value, dict):
         digits = 2 if column == "improvement" else 3
+        if value["low"] is None:
+            return f"{value['value']:.{digits}f}"
         return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
     if column == "oracle_share":
         return f"{100 * value:.0f}%"
     if isinstance(value, float):
-        return f"{value:,.0f}" if column in ("steps", "updates", "peak_mb") else f"{value:.3g}"
+        return f"{value:,.0f}" if column in ("steps", "updates", "seconds", "peak_mb") else f"{value:.3g}"
     return str(value)
 
 
@@ -220,13 +244,18 @@ def markdown(report: Mapping[str, Any]) -> str:
     table = [head, ["---"] * len(head), *body]
     lines = "\n".join("| " + " | ".join(row) + " |" for row in table)
     pictures = "\n\n".join(f"![{title}]({name})" for name, title in PICTURES.items())
-    return f"# {heading(report)}\n\n{NOTES}\n\n{lines}\n\n{pictures}\n"
+    return f"# {heading(report)}\n\n{NOTES}{unfinished(report)}\n\n{lines}\n\n{pictures}\n"
 
 
 def heading(report: Mapping[str, Any]) -> str:
     """Return a title that says what was compared."""
     settings = report["settings"]
     return f"{len(report['agents'])} agents, {len(report['seeds'])} seeds, {settings['timesteps']:,} steps"
+
+
+def unfinished(report: Mapping[str, Any]) -> str:
+    """Say which runs are left out."""
+    return f" Not finished, or failed, and left out: {', '.join(report['missing'])}." if report["missing"] else ""
 
 
 def csv_table(report: Mapping[str, Any]) -> str:
@@ -263,7 +292,9 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         f'<img alt="{html.escape(PICTURES[name])}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
         for name, data in pictures.items()
     )
-    setup = html.escape(json.dumps({key: report[key] for key in ("settings", "versions", "seeds")}, indent=2))
+    setup = html.escape(
+        json.dumps({key: report[key] for key in ("settings", "algorithms", "versions", "seeds")}, indent=2)
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(heading(report))}</title>
 <style>
@@ -274,7 +305,7 @@ th:first-child, td:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }} pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; }}
 </style></head><body>
 <h1>{html.escape(heading(report))}</h1>
-<p>{html.escape(NOTES)}</p>
+<p>{html.escape(NOTES + unfinished(report))}</p>
 <table>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>
 {images}
 <h2>Settings, versions, seeds</h2>

@@ -1,26 +1,30 @@
-"""One run of `a3d compare`: an agent trained on a bank with one seed, scored on the clips held out.
+"""One run of `a3d compare` in a process of its own: `python -m scripts.compare_run`, the task on standard input.
 
-It leaves <out>/<agent>/<seed>.json, all or nothing; where it fails, <seed>.error.txt with the traceback.
+An agent is trained on a bank with one seed and scored on the clips held out. It leaves <out>/<agent>/<seed>.json,
+all or nothing; where it fails, <seed>.error.txt with the traceback.
 """
 
-import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import re
-import resource
+import subprocess
+import sys
 import time
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import dacite
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+import agents
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.control_algorithm import ControlAlgorithm
@@ -28,7 +32,7 @@ from agents.rollout import at_test, follow, hit_shares
 from scripts.train_joint import write_text
 from scripts.train_policy import PolicyRunConfig, build_policy_run
 
-# Clips that a point of the learning curve is measured on; the final scores are of all that are held out.
+# Clips at most that a point of the learning curve is measured on; the final scores are of all that are held out.
 CURVE_CLIPS = 256
 LIBRARIES = ("torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy")
 
@@ -69,8 +73,8 @@ class CompareTask:
     def digest(self) -> str:
         """A text that differs between runs that can come out differently; the folders' names do not count."""
         values = {key: value for key, value in asdict(self.config).items() if key not in ("out", "bank", "device")}
-        bank = [[path.name, path.stat().st_size] for path in sorted(self.config.bank.iterdir())]
-        text = json.dumps([values, bank, self.points], sort_keys=True, default=str)
+        entry = agents.get_algorithm(self.config.agent)
+        text = json.dumps([values, settings_of(entry), bank_digest(self.config.bank), self.points], default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def result(self) -> dict[str, Any] | None:
@@ -91,36 +95,63 @@ class CompareTask:
         return result
 
 
-def run(task: CompareTask) -> str | None:
-    """Run a task and write its result.
+def settings_of(entry: agents.Algorithm) -> dict[str, Any]:
+    """Return what the registry says of an algorithm, as text and numbers."""
+    return json.loads(json.dumps({"defaults": entry.defaults, "policy": entry.policy_kwargs}, default=repr))
+
+
+@functools.cache
+def bank_digest(folder: Path) -> str:
+    """Return a text that differs between banks; F_o to F_c and the global features stand for the bins'."""
+    digest = hashlib.sha256()
+    for name in ("meta.json", "glimpse.pt", "identity.npy", "global_feature.npy"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def start(task: CompareTask) -> str | None:
+    """Run a task in a process of its own, with one thread, and wait for it.
 
     Returns:
-        None, or why it failed, in a line; the traceback is in the error's file.
+        None, or why it failed, in a line; the traceback, if there is one, is in the error's file.
     """
     task.path.parent.mkdir(parents=True, exist_ok=True)
-    task.error.unlink(missing_ok=True)
+    paths = os.pathsep.join(path for path in sys.path if path)  # an agent's module is found as it is here
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "scripts.compare_run"],
+        input=json.dumps(asdict(task), default=str),
+        text=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+    )
+    if done.returncode == 0 and task.path.is_file():
+        return None
+    if not task.error.is_file():  # killed, or gone before it could say why
+        reason = f"ended with status {done.returncode}"
+        write_text(task.error, f"{done.stderr}\n{reason}\n")
+    return task.error.read_text().strip().splitlines()[-1]
+
+
+def run(task: CompareTask) -> bool:
+    """Run a task here and write its result, or the error's traceback; return whether it came to its end."""
     try:
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        write_text(task.path, json.dumps(train_and_score(task)) + "\n")
-    except Exception as error:
+        write_text(task.path, json.dumps(train_and_score(task), allow_nan=False) + "\n")
+        return True
+    except Exception:
         write_text(task.error, traceback.format_exc())
-        return f"{type(error).__name__}: {error}"
+        return False
     finally:
         task.progress.unlink(missing_ok=True)
-    return None
 
 
 def train_and_score(task: CompareTask) -> dict[str, Any]:
     """Train, and return what is measured: the curve, each held-out clip's scores, the bins looked at, the cost."""
-    started = time.monotonic()
-    reset_peak_memory()
     agent, process, held_out = build_policy_run(task.config)
-    curve = Curve(task, process, held_out[:: max(1, len(held_out) // CURVE_CLIPS)])
-    if isinstance(agent, ControlAlgorithm):
-        curve.note(agent)
-    else:
+    curve = Curve(task, process, held_out[:: -(-len(held_out) // CURVE_CLIPS)])
+    started = time.monotonic()
+    if not isinstance(agent, ControlAlgorithm):
         agent.learn(task.config.timesteps, callback=curve)
-    trained = time.monotonic() - started
+    trained = time.monotonic() - started - curve.seconds
     episodes = follow(at_test(agent), process, held_out)
     scores = clip_scores(process, episodes)
     chosen = episodes.bins[:, 1:].numpy()
@@ -129,7 +160,7 @@ def train_and_score(task: CompareTask) -> dict[str, Any]:
         "seed": task.config.seed,
         "digest": task.digest,
         "curve": curve.points,
-        "clips": {name: np.round(values, 6).tolist() for name, values in scores.items()},
+        "clips": {name: as_list(values) for name, values in scores.items()},
         "person": process.bank.identity[held_out].tolist(),
         # how often each bin is looked at, at each glimpse: (T - 1, num_bins)
         "bins": [np.bincount(step, minlength=process.bank.grid.num_bins).tolist() for step in chosen.T],
@@ -137,8 +168,9 @@ def train_and_score(task: CompareTask) -> dict[str, Any]:
         "steps": agent.num_timesteps,
         "updates": int(getattr(agent, "_n_updates", 0)),
         "seconds": round(trained, 1),
-        "peak_mb": round(peak_memory_mb(), 1),
+        "peak_mb": peak_memory_mb(),
         "settings": json.loads(json.dumps(asdict(task.config), default=str)),
+        "algorithm": settings_of(agents.get_algorithm(task.config.agent)),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
 
@@ -152,11 +184,17 @@ def clip_scores(process: AttentionProcess, episodes: Episodes) -> dict[str, np.n
     return scores
 
 
+def as_list(values: np.ndarray) -> list[float | None]:
+    """Return numbers for JSON, which has no NaN, to 6 digits after the point."""
+    return [None if np.isnan(value) else round(float(value), 6) for value in values]
+
+
 class Curve(BaseCallback):
     """Scores the policy's mean on held-out clips in the course of the training, and says how far it is.
 
     Attributes:
-        points: mean scores by name, with the environment step.
+        points: mean rewards, with the environment step.
+        seconds: that the scoring took.
     """
 
     def __init__(self, task: CompareTask, process: AttentionProcess, clip: torch.Tensor):
@@ -165,6 +203,7 @@ class Curve(BaseCallback):
         self.process = process
         self.clip = clip
         self.points: list[dict[str, float]] = []
+        self.seconds = 0.0
         self._said = 0.0
 
     def _on_training_start(self) -> None:
@@ -190,23 +229,28 @@ class Curve(BaseCallback):
 
     def note(self, agent: BaseAlgorithm) -> None:
         """Add a point to the curve."""
-        was_training = agent.policy.training
+        started, was_training = time.monotonic(), agent.policy.training
         scores = clip_scores(self.process, follow(at_test(agent), self.process, self.clip))
         agent.policy.set_training_mode(was_training)
-        means = {name: float(np.nanmean(values)) for name, values in scores.items()}
-        self.points.append({"step": agent.num_timesteps, **means})
+        self.points.append({"step": agent.num_timesteps, "reward": float(scores["reward"].mean())})
+        self.seconds += time.monotonic() - started
 
 
-def reset_peak_memory() -> None:
-    """Forget the largest memory so far, where the system can: a worker process has runs one after another."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+def peak_memory_mb() -> float | None:
+    """Return the most memory that this process has had, in MB; None where the system does not tell."""
+    if os.name != "posix":
+        return None
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
-def peak_memory_mb() -> float:
-    """Return the most memory that the process has had, in MB, since `reset_peak_memory` where the system can."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
-    except (OSError, TypeError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def main() -> int:
+    """Run the task on standard input."""
+    config = dacite.Config(cast=[Path, tuple], strict=True)
+    return 0 if run(dacite.from_dict(CompareTask, json.load(sys.stdin), config)) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

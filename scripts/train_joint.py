@@ -30,7 +30,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 from a3d_env.bins import BinGrid
+from agents.control_algorithm import ControlAlgorithm
+from agents.controls import TABLE_CONTROLS
 from agents.features import SharedFeatureCallback
+from agents.health import TrainingHealth
 from agents.rollout import Agent
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
@@ -77,6 +80,11 @@ def train(
     data = load_data(config.data, config.data_options, cache.folder)
     if state:
         check_same_data(config, data, state)
+    if config.agent in TABLE_CONTROLS:
+        raise ValueError(
+            f"{config.agent} looks into the table of clips whose people F_c knows, and a3d train tests on others: "
+            "compare with it on a bank (a3d compare)"
+        )
     if config.agent == "truth" and not data.knows_truth:
         raise ValueError(
             f"{config.data} does not know where the identifying thing is: take another agent than truth"
@@ -122,6 +130,8 @@ def train(
             CheckpointCallback(shared, config.checkpoint_every, save),
             shared,
             ProgressCallback(shared, config.steps, folder, config.log_every),
+            # controls do on purpose what it warns of
+            *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth()]),
             *callbacks,
         ],
         log_interval=config.log_every,

@@ -71,7 +71,7 @@ class PolicyRunConfig:
     device: str = "cpu"
     """The agent's; the bank stays on the CPU."""
     policy: PolicyConfig = field(
-        default_factory=lambda: PolicyConfig(learning_rate=2e-3, variance=0.1, normalize_advantage=True)
+        default_factory=lambda: PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True)
     )
 
     def __post_init__(self) -> None:

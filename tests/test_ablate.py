@@ -404,7 +404,7 @@ def test_two_ablations_do_not_work_in_one_folder(fake_runs, tmp_path, capsys):
     flags = ["ablate", "--preset", "tiny", "--rows", "full", "--seeds", "1", "--out", str(tmp_path)]
     with ablation_runs.only_here(tmp_path):
         assert main(flags) == 2
-        assert "another a3d ablate is at work" in capsys.readouterr().err
+        assert "another command is at work" in capsys.readouterr().err
     assert fake_runs == []
     assert main(flags) == 0
 

@@ -1,7 +1,10 @@
 """`a3d compare`: what it runs and never runs again, and what its report says of runs whose scores are known."""
 
 import json
+import os
 import re
+import shutil
+import signal
 import warnings
 from dataclasses import replace
 
@@ -15,7 +18,7 @@ from agents.statistics import paired_interval
 from scripts.cli import main
 from scripts.compare_agents import CompareConfig, compare, make_tasks, run_all
 from scripts.compare_report import make_report, text_table, write_report
-from scripts.compare_run import run
+from scripts.compare_run import run, start
 
 
 class Failing(A2C):
@@ -23,6 +26,13 @@ class Failing(A2C):
 
     def train(self) -> None:
         raise RuntimeError("no idea")
+
+
+class Dying(A2C):
+    """An algorithm that the system ends, as it does where memory runs out."""
+
+    def train(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +52,7 @@ def test_runs_are_made_once_and_reported(bank, tmp_path, capsys):
     printed = capsys.readouterr().out
     results = sorted(tmp_path.glob("*/*.json"))
     assert [str(path.relative_to(tmp_path)) for path in results] == [
-        f"{agent}/{seed}.json" for agent in ("best", "random", "reinforce") for seed in (0, 1)
+        *("best/0.json", "random/0.json", "random/1.json", "reinforce/0.json", "reinforce/1.json")
     ]
     for name in ("compare.html", "compare.md", "compare.csv", "compare.json", "curves.png"):
         assert (tmp_path / name).stat().st_size > 0
@@ -54,6 +64,7 @@ def test_runs_are_made_once_and_reported(bank, tmp_path, capsys):
     assert main([*flags(bank, tmp_path), "--report-only"]) == 0
     assert not results[-1].exists()
     assert re.search(r"^reinforce +1 ", capsys.readouterr().out, re.M)
+    assert "left out: reinforce/1" in (tmp_path / "compare.md").read_text()
 
     page = (tmp_path / "compare.html").read_text()
     assert page.count("data:image/png;base64,") == 3
@@ -66,7 +77,8 @@ def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank
     tasks = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "a"))
     again = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "b"))
     for task, other in zip(tasks, again, strict=True):
-        assert run(task) is run(other) is None
+        assert run(task)
+        assert run(other)
         first, second = task.result(), other.result()
         for part in ("clips", "bins", "curve", "steps", "updates", "person"):
             assert first[part] == second[part]
@@ -82,15 +94,17 @@ def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank
 
 
 def test_a_failed_run_is_reported_and_stops_no_other(bank, tmp_path, capsys):
-    agents = f"{__name__}:Failing,reinforce"
+    agents = f"{__name__}:Failing"
     config = CompareConfig(bank, agents, seeds=1, steps=128, out=tmp_path)
-    failed = run_all(make_tasks(config), jobs=1, backend="loky")
+    failed = run_all(make_tasks(config), jobs=1, backend="threading")
     ((task, reason),) = failed
     assert (task.title, reason) == (f"{__name__}:Failing/0", "RuntimeError: no idea")
     assert "in train" in task.error.read_text()
-    assert sorted(path.parent.name for path in tmp_path.glob("*/0.json")) == ["best", "random", "reinforce"]
+    assert sorted(path.parent.name for path in tmp_path.glob("*/0.json")) == ["best", "random"]
     assert [task.title for task, _ in compare(config)] == [f"{__name__}:Failing/0"]
-    assert "reinforce" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "random" in printed
+    assert "Failing" not in printed
 
 
 @pytest.mark.parametrize(
@@ -99,6 +113,8 @@ def test_a_failed_run_is_reported_and_stops_no_other(bank, tmp_path, capsys):
         ({"agents": "reinforce,dqnn"}, "unknown agent 'dqnn'"),
         ({"bank": "nowhere"}, "nowhere"),
         ({"reward": "luck"}, "unknown reward 'luck'"),
+        ({"num-envs": 60}, "episodes_per_clip must be 1 or more and divide num_envs = 60"),
+        ({"held-out": 0}, "hold out 1 or more"),
     ],
 )
 def test_mistakes_are_explained(bank, tmp_path, capsys, more, message):
@@ -109,7 +125,7 @@ def test_mistakes_are_explained(bank, tmp_path, capsys, more, message):
 
 def test_results_of_other_settings_and_damaged_ones_are_named(bank, tmp_path, capsys):
     (task, *_) = make_tasks(CompareConfig(bank, "centre", seeds=1, steps=64, out=tmp_path))
-    assert run(task) is None
+    assert run(task)
     other = replace(task, config=replace(task.config, timesteps=65))
     with pytest.raises(ValueError, match="other settings"):
         other.result()
@@ -118,11 +134,44 @@ def test_results_of_other_settings_and_damaged_ones_are_named(bank, tmp_path, ca
         task.result()
 
 
+def test_another_bank_of_the_same_size_is_another_comparison(bank, tmp_path):
+    save_bank(tmp_path / "bank", *playground(num_clips=32, num_glimpses=2, seed=1))
+    (task, *_) = make_tasks(CompareConfig(bank, "centre", seeds=1, out=tmp_path))
+    (other, *_) = make_tasks(CompareConfig(tmp_path / "bank", "centre", seeds=1, out=tmp_path))
+    assert task.digest != other.digest
+    shutil.copytree(bank, tmp_path / "moved")
+    (moved, *_) = make_tasks(CompareConfig(tmp_path / "moved", "centre", seeds=1, out=tmp_path))
+    assert task.digest == moved.digest
+
+
+def test_a_process_that_is_killed_is_a_failed_run(bank, tmp_path):
+    (task, *_) = make_tasks(CompareConfig(bank, f"{__name__}:Dying", seeds=1, steps=128, out=tmp_path))
+    assert start(task) == "ended with status -9"
+    assert task.result() is None
+
+
+def test_people_that_cannot_be_drawn_and_things_never_seen_leave_gaps(tmp_path):
+    unseen = {"reward": [1.0, 2.0], "log_prob": [0.0, 0.0], "hit_rate": [None, None]}
+    runs = [made_up(name, 0, [0, 0]) | {"person": [3, 3], "clips": unseen} for name in ("reinforce", "sac")]
+    rows = write_report(runs, tmp_path, missing=["sac/1"])["agents"]
+    assert [(row["hit_rate"], row["less_reference"]) for row in rows] == [(None, None)] * 2
+    assert "NaN" not in (tmp_path / "compare.json").read_text()
+    assert "left out: sac/1." in (tmp_path / "compare.html").read_text()
+
+
+def test_any_agent_can_be_the_reference():
+    runs = [made_up(name, 0, [score, score]) for name, score in (("reinforce", 1), ("sac", 3))]
+    rows = {row["agent"]: row for row in make_report(runs, reference="sac")["agents"]}
+    assert rows["reinforce"]["less_reference"]["value"] == -2
+    assert rows["sac"]["improvement"] is None
+
+
 def made_up(agent, seed, rewards, **more):
     return {
         "agent": agent, "seed": seed, "clips": {"reward": rewards, "log_prob": rewards, "hit_rate": [50.0, None]},
         "person": [0, 1], "bins": [[1, 1, 0, 0]], "positions": [1, 2, 2], "steps": 100, "updates": 5,
-        "seconds": 2.0, "peak_mb": 300.0, "settings": {"timesteps": 100, "seed": seed}, "versions": {"torch": "2"},
+        "seconds": 2.0, "peak_mb": 300.0, "algorithm": {}, "settings": {"timesteps": 100, "seed": seed},
+        "versions": {"torch": "2"},
         "curve": [{"step": 0, "reward": 0.0}, {"step": 100, "reward": float(np.mean(rewards))}], **more,
     }  # fmt: skip
 
@@ -168,7 +217,7 @@ def test_a_local_ray_cluster_runs_it_too(bank, tmp_path):
             assert compare(config) == []
         finally:
             ray.shutdown()
-    here = make_tasks(replace(config, out=tmp_path / "here", backend="loky"))
+    here = make_tasks(replace(config, out=tmp_path / "here", backend="threading"))
     for task, own in zip(make_tasks(config), here, strict=True):
-        assert run(own) is None
+        assert run(own)
         assert task.result()["clips"] == own.result()["clips"]

@@ -52,8 +52,8 @@ def test_the_numbers_by_hand():
     location = process.locations[centre]  # of the corner it is -1, -1, -1
     assert values["spread_4"] == pytest.approx(float(((location + 1) / 2).mean()))
     hits = process.bank.hits[:4]
-    assert values["at_truth"] == pytest.approx(np.mean([hits[:, centre].mean(), hits[:, 0].mean(),
-                                                        hits[[0, 1, 2, 3], [0, 0, centre, centre]].mean()]))  # fmt: skip
+    looks = [hits[:, centre], hits[:, corner], hits[np.arange(4), [corner, corner, centre, centre]]]
+    assert values["at_truth"] == pytest.approx(np.mean(looks))
     assert values["saturated"] == float((episodes.hidden.abs() > 0.99).float().mean())
 
 

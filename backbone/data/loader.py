@@ -15,9 +15,10 @@ from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
 from backbone.flow import flow_indices
 
-# What each process that loads keeps in memory of tracklets already seen: opening a file for every clip costs more
-# than reading it.
+# What is kept in memory of short tracklets already seen: opening a file for every clip costs more than reading it.
+# Of a long one a clip is a small part.
 KEPT_BYTES = 2**29
+SHORT_BYTES = 2**21
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class _Batches(Dataset[ClipBatch], ABC):
         frames = self.cache.frames(self.tracklets[index])
         flow = None if self.cache.flow_method is None else self.cache.flow(self.tracklets[index])
         size = frames.nbytes + (0 if flow is None else flow.nbytes)
-        if size > self._room:
+        if size > min(SHORT_BYTES, self._room):
             return frames, flow  # memory-mapped
         self._room -= size
         self._kept[index] = np.array(frames), None if flow is None else np.array(flow)
