@@ -38,12 +38,12 @@ def curves(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
     """Draw each agent's score by environment step; what does not learn is a level."""
     figure = matplotlib.figure.Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    last = max(point["step"] for row in report["agents"] for point in row["curve"])
+    last = max((point["step"] for row in report["agents"] for point in row["curve"]), default=0)
     for number, row in enumerate(report["agents"]):
         look = style(number)
         points = row["curve"]
-        if len(points) == 1:
-            axes.axhline(points[0]["value"], linewidth=1, label=row["agent"], **look)
+        if not points:
+            axes.axhline(row["mean"]["value"], linewidth=1, label=row["agent"], **look)
             continue
         step = [point["step"] for point in points]
         axes.plot(step, [point["value"] for point in points], marker="o", markersize=3, label=row["agent"], **look)
@@ -70,7 +70,7 @@ def profile(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
     return figure
 
 
-def style(number: int) -> dict[str, str]:
+def style(number: int) -> dict[str, Any]:
     """Return an agent's colour and line, different for 40 of them."""
     return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
 

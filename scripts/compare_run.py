@@ -115,7 +115,6 @@ def start(task: CompareTask) -> str | None:
     Returns:
         None, or why it failed, in a line; the traceback, if there is one, is in the error's file.
     """
-    task.path.parent.mkdir(parents=True, exist_ok=True)
     paths = os.pathsep.join(path for path in sys.path if path)  # an agent's module is found as it is here
     done = subprocess.run(
         [sys.executable, "-P", "-m", "scripts.compare_run"],
@@ -134,6 +133,7 @@ def start(task: CompareTask) -> str | None:
 
 def run(task: CompareTask) -> bool:
     """Run a task here and write its result, or the error's traceback; return whether it came to its end."""
+    task.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_text(task.path, json.dumps(train_and_score(task), allow_nan=False) + "\n")
         return True
