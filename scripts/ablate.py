@@ -4,7 +4,8 @@ A table is 7, 8, 9 or 10, a figure fig5, fig6 or fig7; levers takes the strong r
 Every run is a process of its own in <out>/<row>/<seed>; finished ones are never run again, interrupted ones go on,
 and a failed one does not stop the others. Leaves <out>/table7.md with .csv, .json and .png beside it.
 
-Table VII on built-in data, two runs at a time: `a3d ablate --table 7 --seeds 5 --jobs 2 --out out/table7`
+Table VII on built-in data, two runs at a time:
+`a3d ablate --table 7 --recipe strong --seeds 5 --jobs 2 --out out/table7`
 
 Two rows of it, to see whether it works: `a3d ablate --preset tiny --seeds 1 --rows full,random --out out/try`
 

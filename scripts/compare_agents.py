@@ -110,6 +110,8 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
     """
     for name in config.names:
         agents.get_algorithm(name)
+    if config.policy.locator != "linear":
+        raise ValueError("the locator is chosen by --locator here, not by --policy.locator")
     bank, glimpse = open_playable_bank(config.bank)
     get_reward(config.reward, glimpse.num_glimpses)
     if glimpse.num_glimpses < 2:

@@ -10,7 +10,7 @@ A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
 Then an agent: `a3d policy --bank runs/bank --out runs/policy`
 
-The strong recipe's, on a bank of a run of that recipe: `a3d policy --bank runs/bank --reward glimpses
+As in the strong recipe, on a bank of a run of that recipe: `a3d policy --bank runs/bank --reward glimpses
 --episodes-per-clip 8 --policy.locator mixture --policy.baseline clip --out runs/mixture`
 
 Another algorithm and seed: `a3d policy --bank runs/bank --agent ppo --seed 1 --out runs/ppo`
