@@ -36,8 +36,8 @@ CONTROLS = [name for name, entry in agents.ALGORITHMS.items() if entry.build is 
 LEARNING = [name for name in agents.ALGORITHMS if name not in (*CONTROLS, "untrained")]
 # Environment steps after which each finds both places; TD3 and DDPG, whose one action follows the slope of a value
 # that has steps, find one, and stay.
-STEPS = dict.fromkeys(LEARNING, 9_000) | dict.fromkeys(["reinforce", "a2c", "ppo"], 24_000)
-STEPS |= dict.fromkeys(["sac", "tqc", "td3", "ddpg"], 4_500)
+STEPS = dict.fromkeys(LEARNING, 6_000) | dict.fromkeys(["reinforce", "a2c", "ppo"], 15_000)
+STEPS |= dict.fromkeys(["sac", "tqc", "td3", "ddpg"], 3_500)
 ONE_PLACE = ("td3", "ddpg")
 
 
