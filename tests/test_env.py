@@ -137,7 +137,7 @@ def test_observations_share_no_memory(env):
 
 @pytest.mark.parametrize(
     ("action", "message"),
-    [(np.zeros(2), "got \\(2,\\)"), (np.zeros((1, 3)), "got \\(1, 3\\)"), ([0, np.nan, 0], "NaN")],
+    [(np.zeros(2), "got shape \\(2,\\)"), (np.zeros((1, 3)), "got shape \\(1, 3\\)"), ([0, np.nan, 0], "NaN")],
 )
 def test_a_wrong_action_is_an_error_and_changes_nothing(env, action, message):
     env.reset(seed=0)
