@@ -63,11 +63,8 @@ def stratified_interval(
         ValueError: as `as_scores`, or a confidence that is not between 0 and 1.
     """
     values = as_scores(scores)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     drawn = aggregate(_resampled(values, resamples, np.random.default_rng(seed)))
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(aggregate(values[None])[0]), float(low), float(high))
+    return Interval(float(aggregate(values[None])[0]), *map(float, _percentiles(drawn, confidence)))
 
 
 def probability_of_improvement(
@@ -97,8 +94,7 @@ def probability_of_improvement(
         raise ValueError(f"both need the same tasks, got {first.shape[1]} and {second.shape[1]}")
     generator = np.random.default_rng(seed)
     drawn = _wins(_resampled(first, resamples, generator), _resampled(second, resamples, generator))
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(_wins(first[None], second[None])[0]), float(low), float(high))
+    return Interval(float(_wins(first[None], second[None])[0]), *map(float, _percentiles(drawn, confidence)))
 
 
 def performance_profile(
@@ -124,7 +120,7 @@ def performance_profile(
     values = as_scores(scores)
     drawn = _resampled(values, resamples, np.random.default_rng(seed))
     shares = np.stack([(drawn > threshold).mean(axis=(1, 2)) for threshold in thresholds], axis=1)
-    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = _percentiles(shares, confidence)
     return (values[:, :, None] > thresholds).mean(axis=(0, 1)), low, high
 
 
@@ -162,3 +158,10 @@ def _wins(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the share of pairs that the first wins, (R, n, tasks), (R, m, tasks) -> (R,)."""
     pairs = np.sign(first[:, :, None] - second[:, None, :])
     return (pairs.mean(axis=(1, 2, 3)) + 1) / 2
+
+
+def _percentiles(drawn: np.ndarray, confidence: float) -> np.ndarray:
+    """Return between what the middle of the resamples lies, (R, ...) -> (2, ...)."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    return np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)

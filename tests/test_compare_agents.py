@@ -17,8 +17,9 @@ from a3d_env.playground import playground
 from agents.statistics import paired_interval
 from scripts.cli import main
 from scripts.compare_agents import CompareConfig, compare, make_tasks, run_all
-from scripts.compare_report import make_report, text_table, write_report
+from scripts.compare_report import make_report, write_report
 from scripts.compare_run import run, start
+from scripts.compare_text import text_table
 
 
 class Failing(A2C):
