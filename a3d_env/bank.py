@@ -112,6 +112,19 @@ class FeatureBank:
             return self
         return replace(self, grid=replace(self.grid, overview_counts=counts))
 
+    def one_clip(self, clip: int) -> "FeatureBank":
+        """Return a bank of one of the clips, a copy without the features' gradient history."""
+        rows = slice(clip, clip + 1)
+        return replace(
+            self,
+            bins=self.bins[rows].detach().clone(),
+            global_feature=self.global_feature[rows].detach().clone(),
+            identity=self.identity[rows].clone(),
+            tracklet=self.tracklet[rows],
+            frames=None if self.frames is None else np.array(self.frames[rows]),
+            truth_boxes=None if self.truth_boxes is None else np.array(self.truth_boxes[rows]),
+        )
+
     def detached(self) -> "FeatureBank":
         """Return the same bank without the features' gradient history."""
         return replace(self, bins=self.bins.detach(), global_feature=self.global_feature.detach())

@@ -102,6 +102,7 @@ class AttentionProcess:
             )
         self.bank = bank
         self.glimpse = glimpse
+        self.reward_name = reward
         self.reward = get_reward(reward, glimpse.num_glimpses)
         self.locations = bank.grid.locations.to(bank.device)
         self.overview = bank.grid.overview.to(bank.device)

@@ -39,33 +39,63 @@ def draw_glimpses(bank: FeatureBank, clip: int, bins: Sequence[int]) -> np.ndarr
     Raises:
         ValueError: the bank holds no frames.
     """
-    if bank.frames is None:
-        raise ValueError("this bank holds no frames to draw: build it with frames=...")
+    _check_frames(bank)
     num_frames, frame_height, frame_width = bank.grid.clip_size
-    scale = max(1, round(FRAME_HEIGHT / frame_height))
+    scale = _scale(bank)
     height, width = frame_height * scale, frame_width * scale
     canvas_width = MARGIN + num_frames * (width + MARGIN)
     legend = _draw_legend(canvas_width, len(bins), has_truth=bank.truth_boxes is not None)
     canvas = np.full((len(legend) + height + MARGIN, canvas_width, 3), BACKGROUND, dtype=np.uint8)
     canvas[: len(legend)] = legend
+    for frame in range(num_frames):
+        left = MARGIN + frame * (width + MARGIN)
+        canvas[len(legend) : len(legend) + height, left : left + width] = draw_frame(bank, clip, frame, bins)
+    return canvas
+
+
+def draw_frame(bank: FeatureBank, clip: int, frame: int, bins: Sequence[int]) -> np.ndarray:
+    """Draw one frame of a clip with the bins that cover it, and the truth where it is known.
+
+    Args:
+        bank: the bank, with frames.
+        clip: the clip's number.
+        frame: the frame's, 0-based.
+        bins: the bins visited, in order; those that do not cover the frame count for the numbers alone.
+
+    Returns:
+        uint8 (height, width, 3), RGB, enlarged by a whole number to about 256 pixels of height.
+
+    Raises:
+        ValueError: the bank holds no frames.
+    """
+    frames, (_, frame_height, frame_width), scale = _check_frames(bank), bank.grid.clip_size, _scale(bank)
+    size = (frame_width * scale, frame_height * scale)
+    picture = cv2.resize(frames[clip, frame], size, interpolation=cv2.INTER_LINEAR)
+    if bank.truth_boxes is not None and not np.isnan(bank.truth_boxes[clip, frame]).any():
+        x0, y0, x1, y1 = np.round(bank.truth_boxes[clip, frame] * scale).astype(int).tolist()
+        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), TRUTH_COLOUR, 1)
     boxes: list[Box] = [tuple((bank.grid.boxes[index] * scale).tolist()) for index in bins]
     levels = _levels(boxes)
-    for frame in range(num_frames):
-        picture = cv2.resize(bank.frames[clip, frame], (width, height), interpolation=cv2.INTER_LINEAR)
-        if bank.truth_boxes is not None and not np.isnan(bank.truth_boxes[clip, frame]).any():
-            x0, y0, x1, y1 = np.round(bank.truth_boxes[clip, frame] * scale).astype(int).tolist()
-            cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), TRUTH_COLOUR, 1)
-        ranges = bank.grid.frame_ranges[list(bins)].reshape(-1, 2).tolist()
-        shown = [order for order, (start, stop) in enumerate(ranges) if start <= frame < stop]
-        for order in shown:
-            _draw_box(picture, boxes[order], levels[order], COLOURS[order % len(COLOURS)])
-        tags: list[Box] = []
-        for order in shown:
-            tags.append(_free_place(boxes[order], tags))
-            _draw_tag(picture, tags[-1], order)
-        left = MARGIN + frame * (width + MARGIN)
-        canvas[len(legend) : len(legend) + height, left : left + width] = picture
-    return canvas
+    ranges = bank.grid.frame_ranges[list(bins)].reshape(-1, 2).tolist()
+    shown = [order for order, (start, stop) in enumerate(ranges) if start <= frame < stop]
+    for order in shown:
+        _draw_box(picture, boxes[order], levels[order], COLOURS[order % len(COLOURS)])
+    tags: list[Box] = []
+    for order in shown:
+        tags.append(_free_place(boxes[order], tags))
+        _draw_tag(picture, tags[-1], order)
+    return picture
+
+
+def _check_frames(bank: FeatureBank) -> np.ndarray:
+    if bank.frames is None:
+        raise ValueError("this bank holds no frames to draw: build it with frames=...")
+    return bank.frames
+
+
+def _scale(bank: FeatureBank) -> int:
+    """Return by how much frames are enlarged."""
+    return max(1, round(FRAME_HEIGHT / bank.grid.clip_size[1]))
 
 
 def _levels(boxes: Sequence[Box]) -> list[int]:

@@ -118,6 +118,8 @@ CONTROLS: dict[str, Control] = {
 
 # Those that go by what F_c says of every bin, so that it has to know the people.
 TABLE_CONTROLS = ("mean", "swapped", "best")
+# Of those the ones that go by other clips than the one they look at.
+OTHER_CLIPS_CONTROLS = ("mean", "swapped")
 
 
 def get_control(name: str) -> Control:
@@ -143,6 +145,7 @@ class ControlAgent:
     """
 
     def __init__(self, name: str, seed: int = 0):
+        self.name = name
         self.control = get_control(name)
         self.generator = np.random.default_rng(seed)
 
@@ -168,6 +171,35 @@ class ControlAgent:
             ValueError: the truth is asked for, and the bank does not know it.
         """
         return as_bins(self.control(len(episodes), (process, episodes), self.generator), process)
+
+
+class PlannedAgent:
+    """An agent that looks at bins that were settled before.
+
+    Args:
+        bins: of glimpses 2 to T, int64 (T - 1,), the same for every clip.
+    """
+
+    def __init__(self, bins: Tensor):
+        self.bins = bins
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, None]:
+        """Say that an observation does not tell which glimpse comes next.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("an observation does not tell which glimpse comes next: ask choose()")
+
+    def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
+        """Return where each episode looks next, bins, int64 (N,)."""
+        return self.bins[episodes.num_glimpses - 1].to(episodes.clip.device).expand(len(episodes))
 
 
 def as_bins(actions: np.ndarray, process: AttentionProcess) -> Tensor:

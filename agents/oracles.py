@@ -85,7 +85,7 @@ def next_values(
     return torch.cat(values)
 
 
-def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid) -> Tensor:
+def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid, *, squashed: bool = False) -> Tensor:
     """Return how often a Gaussian action's nearest bin is each of the bins; differentiable.
 
     `BinGrid.nearest` rounds each coordinate to a position: between the midpoints of neighbouring positions lies a
@@ -95,6 +95,7 @@ def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid) -> 
         mean: float (N, 3), order time, height, width, in [-1, 1] coordinates.
         variance: of each coordinate: a number, (3,) or (N, 3).
         grid: the bins.
+        squashed: the action is tanh of the Gaussian, which has this mean and variance before it (SAC's).
 
     Returns:
         (N, num_bins), of `mean`'s dtype; rows sum to 1.
@@ -111,6 +112,8 @@ def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid) -> 
     for axis, count in enumerate(grid.positions):
         corner = torch.arange(count - 1, dtype=torch.float64, device=mean.device)
         midpoint = 2 * (corner + 0.5) / max(count - 1, 1) - 1  # none where there is one position
+        if squashed:
+            midpoint = torch.atanh(midpoint)
         below = torch.special.ndtr((midpoint - mean[:, axis, None]) / spread[:, axis, None])
         below = functional.pad(functional.pad(below, (1, 0), value=0.0), (0, 1), value=1.0)
         shares.append(below.diff(dim=1))

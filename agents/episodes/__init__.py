@@ -1,0 +1,14 @@
+"""Single episodes: recorded, looked into, and played on otherwise.
+
+```python
+episode = record_episode(env, agent)
+episode.figure()
+episode.reward_map(2).best
+episode.replay({2: (2, 5, 1)}).to_html("episode.html")
+```
+"""
+
+from agents.episodes.episode import Episode, RewardMap, record_episode
+from agents.episodes.gallery import Gallery
+
+__all__ = ["Episode", "Gallery", "RewardMap", "record_episode"]

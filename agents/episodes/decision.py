@@ -1,0 +1,210 @@
+"""What an agent thinks when it decides: its policy, and what it expects, for any algorithm of the registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from gymnasium import spaces
+from sb3_contrib import QRDQN, TQC
+from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor
+
+from a3d_env.interface import as_numpy
+from a3d_env.process import AttentionProcess, Episodes
+from agents.mixture import GaussianMixture
+from agents.oracles import agent_choice, bin_probabilities
+from agents.rollout import Agent, Choosing
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One choice of where to look next. Locations are time, height, width in [-1, 1]; NaN is what is not known.
+
+    Attributes:
+        action: the location that was chosen, before it is clipped, float32 (3,).
+        mean: what the agent does without exploring, float32 (3,).
+        deviation: of the Gaussian around it, float32 (3,); of a mixture that of each of its parts.
+        log_prob: of the action: a density where actions are locations, a probability where they are bins.
+        value: what the agent expects to earn from here: V(h_t), or Q of what it would do.
+        probability: how likely the policy's next look is to be at each bin, exact, float32 (num_bins,).
+    """
+
+    action: Tensor
+    mean: Tensor
+    deviation: Tensor
+    log_prob: float
+    value: float
+    probability: Tensor
+
+    @classmethod
+    def unknown(cls, action: Tensor, num_bins: int) -> "Decision":
+        """Return a choice of which nothing but the location is known."""
+        nothing = torch.full((3,), torch.nan)
+        return cls(action, nothing, nothing, torch.nan, torch.nan, torch.full((num_bins,), torch.nan))
+
+
+@torch.no_grad()
+def decide(
+    agent: Agent, process: AttentionProcess, episodes: Episodes, action: Tensor | None, *, deterministic: bool
+) -> Decision:
+    """Let an agent choose where one episode looks next, and say what it thought.
+
+    Args:
+        agent: who decides, at test (`agents.rollout.at_test`).
+        process: the decision process.
+        episodes: one episode under way.
+        action: the location that is taken, float (3,), whatever the agent says; None for the agent's own.
+        deterministic: take its mean rather than a sample.
+    """
+    grid = process.bank.grid
+    distribution = _distribution(agent, process, episodes)
+    mean = _location(agent_choice(agent, process)(episodes), process)
+    if action is None:
+        action = mean if deterministic else _sample(agent, distribution, process, episodes)
+    nothing = Decision.unknown(action, grid.num_bins)
+    log_prob, deviation, probability = nothing.log_prob, nothing.deviation, nothing.probability
+    if distribution is not None:
+        native = _native(agent, action, process)
+        log_prob = float(distribution.log_prob(native.to(_device(agent))))
+        deviation, probability = _policy(distribution, process)
+    value = float(state_values(agent, process, episodes))
+    return Decision(action.cpu(), mean.cpu(), deviation.cpu(), log_prob, value, probability.float().cpu())
+
+
+@torch.no_grad()
+def state_values(agent: Agent, process: AttentionProcess, episodes: Episodes) -> Tensor:
+    """Return what the agent expects of N episodes under way, float32 (N,): V, or Q of what it would do; or NaN."""
+    if isinstance(policy := getattr(agent, "policy", None), ActorCriticPolicy):
+        return policy.predict_values(_observe(agent, process, episodes)).squeeze(1).cpu()
+    if (value_of := _action_values(agent, process, episodes)) is None:
+        return torch.full((len(episodes),), torch.nan)
+    return value_of(agent_choice(agent, process)(episodes))
+
+
+@torch.no_grad()
+def bin_values(agent: Agent, process: AttentionProcess, episodes: Episodes) -> Tensor:
+    """Return what the agent expects if one episode's next look is at each bin, float32 (num_bins,).
+
+    That is Q(h_t, bin), or V(h_{t+1}) after that look; NaN for an agent that expects nothing, and for V where
+    that look is the last, after which V is never asked.
+    """
+    num_bins = process.bank.grid.num_bins
+    bins = torch.arange(num_bins, device=episodes.clip.device)
+    hidden = episodes.hidden
+    tried = Episodes(
+        episodes.clip.expand(num_bins),
+        episodes.bins.expand(num_bins, -1),
+        hidden.expand(num_bins, *hidden.shape[1:]),
+    )
+    if isinstance(getattr(agent, "policy", None), ActorCriticPolicy):
+        after = process.look(tried, bins)
+        return (
+            torch.full((num_bins,), torch.nan) if process.is_over(after) else state_values(agent, process, after)
+        )
+    value_of = _action_values(agent, process, tried)
+    if value_of is None:
+        return torch.full((num_bins,), torch.nan)
+    return value_of(bins if _chooses_bins(agent) else process.locations)
+
+
+def _action_values(
+    agent: Agent, process: AttentionProcess, episodes: Episodes
+) -> Callable[[Tensor], Tensor] | None:
+    """Return Q(h_t, .) of N episodes: takes actions (N, 3) or (N,), returns float32 (N,); None without a Q."""
+    if isinstance(agent, DQN | QRDQN):
+        observation = _observe(agent, process, episodes)
+        net = agent.quantile_net if isinstance(agent, QRDQN) else agent.q_net
+        values = net(observation)
+        values = values.mean(dim=1) if isinstance(agent, QRDQN) else values  # of the quantiles
+        return lambda bins: values.gather(1, bins.to(values.device)[:, None]).squeeze(1).cpu()
+    if isinstance(agent, SAC | TD3 | TQC):
+        observation = _observe(agent, process, episodes)
+
+        def value_of(actions: Tensor) -> Tensor:
+            values = agent.critic(observation, actions.to(agent.device))
+            if isinstance(agent, TQC):
+                return values.mean(dim=(1, 2)).cpu()  # of the critics' quantiles
+            return torch.cat(values, dim=1).amin(dim=1).cpu()
+
+        return value_of
+    return None
+
+
+def _distribution(agent: Agent, process: AttentionProcess, episodes: Episodes) -> Distribution | None:
+    """Return the policy's distribution of the next action; None where there is none, or it is not known."""
+    if isinstance(policy := getattr(agent, "policy", None), ActorCriticPolicy):
+        return policy.get_distribution(_observe(agent, process, episodes))
+    if isinstance(agent, SAC | TQC):
+        mean, log_std, kwargs = agent.actor.get_action_dist_params(_observe(agent, process, episodes))
+        return agent.actor.action_dist.proba_distribution(mean, log_std, **kwargs)
+    return None
+
+
+def _policy(distribution: Distribution, process: AttentionProcess) -> tuple[Tensor, Tensor]:
+    """Return the deviation (3,), NaN where it is no Gaussian, and each bin's probability (num_bins,)."""
+    grid, unknown = process.bank.grid, torch.full((3,), torch.nan)
+    if isinstance(distribution, GaussianMixture):
+        parts = bin_probabilities(distribution.locations, distribution.variance, grid)
+        spread = torch.full((3,), distribution.variance).sqrt()
+        return spread, (distribution.log_weights.exp() @ parts)[0]
+    if isinstance(distribution, DiagGaussianDistribution):  # and SAC's, its tanh
+        normal = distribution.distribution
+        squashed = type(distribution) is not DiagGaussianDistribution
+        probability = bin_probabilities(normal.mean, normal.stddev.square(), grid, squashed=squashed)[0]
+        return unknown if squashed else normal.stddev[0], probability
+    if isinstance(distribution, CategoricalDistribution):
+        return unknown, distribution.distribution.probs[0]
+    if isinstance(distribution, MultiCategoricalDistribution):
+        time, height, width = (part.probs[0] for part in distribution.distribution)
+        return unknown, (time[:, None, None] * height[:, None] * width).flatten()
+    return unknown, torch.full((grid.num_bins,), torch.nan)
+
+
+def _sample(
+    agent: Agent, distribution: Distribution | None, process: AttentionProcess, episodes: Episodes
+) -> Tensor:
+    """Return a location that the exploring agent draws, (3,), before it is clipped."""
+    if isinstance(agent, Choosing):
+        drawn = agent.choose(process, episodes)
+    elif distribution is not None:
+        drawn = distribution.get_actions(deterministic=False)  # predict() would clip it
+    else:
+        drawn = torch.as_tensor(agent.predict(as_numpy(process.observe(episodes)), deterministic=False)[0])
+    return _location(drawn, process)
+
+
+def _location(action: Tensor, process: AttentionProcess) -> Tensor:
+    """Return where one action (1, ...) looks, float32 (3,), not clipped."""
+    if action.is_floating_point():
+        return action[0].float()
+    return process.locations[process.bank.grid.chosen(action.to(process.locations.device))[0]]
+
+
+def _native(agent: Agent, location: Tensor, process: AttentionProcess) -> Tensor:
+    """Return a location (3,) as an action of the agent's own kind, (1, ...)."""
+    grid = process.bank.grid
+    if _chooses_bins(agent):
+        return grid.nearest(location[None])
+    if isinstance(getattr(agent, "action_space", None), spaces.MultiDiscrete):
+        return grid.corners.to(location.device)[grid.nearest(location[None])]
+    return location[None]
+
+
+def _chooses_bins(agent: Agent) -> bool:
+    return isinstance(getattr(agent, "action_space", None), spaces.Discrete)
+
+
+def _observe(agent: Agent, process: AttentionProcess, episodes: Episodes) -> dict[str, Tensor]:
+    """Return the observation on the agent's device."""
+    return {name: value.to(_device(agent)) for name, value in process.observe(episodes).items()}
+
+
+def _device(agent: Agent) -> torch.device:
+    return torch.device(getattr(agent, "device", "cpu"))

@@ -1,0 +1,401 @@
+"""Episode: one recorded episode, with all that is needed to look into it and to play it on otherwise."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from a3d_env.process import AttentionProcess, Episodes
+from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent
+from agents.episodes.decision import Decision, bin_values, decide
+from agents.oracles import agent_choice, finish, next_values
+from agents.rollout import Agent, at_test, follow
+
+if TYPE_CHECKING:  # both draw, and take a second to import
+    import matplotlib.figure
+
+    from agents.episodes.gallery import Gallery
+
+# Who says who it is, where nothing else is said.
+F_C = "F_c"
+
+
+@dataclass(frozen=True)
+class RewardMap:
+    """What each bin would lead to at one glimpse, exactly: nothing is sampled.
+
+    The rest of the episode follows the agent without exploring. Arrays are float32 (positions along time, height,
+    width), so that `probability[3, 5, 1]` is of the bin whose corner is the cell (3, 5, 1).
+
+    Attributes:
+        probability: of the true identity at the episode's end.
+        reward: the episode's.
+        value: what the agent expects: Q of that bin, or V after looking there; NaN where it expects nothing, or
+            the look is the last.
+    """
+
+    probability: np.ndarray
+    reward: np.ndarray
+    value: np.ndarray
+
+    @property
+    def best(self) -> tuple[int, int, int]:
+        """The corner of the bin with the largest probability."""
+        time, height, width = np.unravel_index(int(self.probability.argmax()), self.probability.shape)
+        return int(time), int(height), int(width)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An agent's episode on one clip. `record_episode` makes it.
+
+    Glimpses are numbered from 1, the centre, to T; the agent decides on glimpses 2 to T.
+
+    Attributes:
+        process: the decision process over a bank of this clip alone, with F_o, F_h and F_c as they were.
+        agent: who decides, as it is tested; None if the episode was loaded without one.
+        agent_name: for people.
+        identity_names: of F_c's outputs, for people.
+        bins: of glimpses 1 to T, int64 (T,).
+        hidden: h_1..h_T, float32 (T, 256).
+        decisions: on glimpses 2 to T.
+        beliefs: after each glimpse, how probable each identity would be if the agent stayed where it looks to the
+            end, float32 (T, num_identities). The last is what F_c says.
+        probabilities: of each identity at the end, float32 (num_identities,).
+        reward: what the end paid.
+        judge: who says who it is; the agent's value is comparable with the reward only if that is F_c.
+        changes: glimpses that were set by hand, by number, as corners (time, height, width).
+        original: the episode without these changes.
+        stored_maps: the reward maps of an episode from a file.
+    """
+
+    process: AttentionProcess
+    agent: Agent | None
+    agent_name: str
+    identity_names: tuple[str, ...]
+    bins: Tensor
+    hidden: Tensor
+    decisions: tuple[Decision, ...]
+    beliefs: Tensor
+    probabilities: Tensor
+    reward: float
+    judge: str = F_C
+    changes: Mapping[int, tuple[int, int, int]] | None = None
+    original: "Episode | None" = None
+    stored_maps: tuple[RewardMap, ...] | None = None
+
+    @property
+    def num_glimpses(self) -> int:
+        """T."""
+        return len(self.bins)
+
+    @property
+    def tracklet(self) -> str:
+        """The clip's source, for people."""
+        return self.process.bank.tracklet[0]
+
+    @property
+    def true_identity(self) -> int:
+        """The true identity's number among F_c's outputs."""
+        return int(self.process.bank.identity)
+
+    @property
+    def identity(self) -> int:
+        """The identity that F_c names."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def is_right(self) -> bool:
+        """Whether that is the true one."""
+        return self.identity == self.true_identity
+
+    @property
+    def probability(self) -> float:
+        """The true identity's probability at the end."""
+        return float(self.probabilities[self.true_identity])
+
+    @property
+    def hits(self) -> list[bool] | None:
+        """Whether each bin covers the identifying thing; None where the truth is unknown."""
+        hits = self.process.bank.hits
+        return None if hits is None else hits[0, self.bins.numpy()].tolist()
+
+    @property
+    def advantages(self) -> list[float]:
+        """How much more each decision led to than the agent expected: reward - V(h_t); NaN where not known."""
+        comparable = self.judge == F_C
+        return [self.reward - decision.value if comparable else float("nan") for decision in self.decisions]
+
+    @property
+    def hidden_changes(self) -> list[float]:
+        """How far each glimpse moved the hidden state: |h_t - h_{t-1}|, with h_0 = 0."""
+        before = torch.cat([torch.zeros(1, self.hidden.shape[1]), self.hidden])[:-1]
+        return (self.hidden - before).norm(dim=1).tolist()
+
+    @property
+    def descriptor(self) -> Tensor:
+        """[f_g, h_1..h_T], float32 (C_g + 256 T,)."""
+        return torch.cat([self.process.bank.global_feature[0].cpu(), self.hidden.flatten()])
+
+    def corner(self, number: int) -> tuple[int, int, int]:
+        """Return the corner of a glimpse's bin, in cells: time, height, width."""
+        time, height, width = self.process.bank.grid.corners[self.bins[number - 1]].tolist()
+        return time, height, width
+
+    def reward_map(self, number: int) -> RewardMap:
+        """Return what each bin would have led to at that glimpse, 2 to T.
+
+        An agent that draws at random draws once for each bin; then it is no exact value.
+
+        Raises:
+            ValueError: the agent does not decide on that glimpse, or the episode was loaded without its agent.
+        """
+        if not 2 <= number <= self.num_glimpses:
+            raise ValueError(
+                f"the agent decides on glimpses 2 to {self.num_glimpses}, there is no map of {number}"
+            )
+        return self.maps[number - 2]
+
+    @cached_property
+    def maps(self) -> tuple[RewardMap, ...]:
+        """The reward maps of glimpses 2 to T.
+
+        Raises:
+            ValueError: the episode was loaded without its agent, and the file had none.
+        """
+        if self.stored_maps is not None:
+            return self.stored_maps
+        agent = self._need_agent("a reward map")
+        return tuple(self._map(agent, self._before(number)) for number in range(2, self.num_glimpses + 1))
+
+    def replay(self, changes: Mapping[int, Sequence[int]] | None = None) -> "Episode":
+        """Play the episode again, some glimpses elsewhere.
+
+        Glimpses before the first change are as recorded; those after it that are not changed themselves are the
+        agent's, without exploring. Without a change everything is as recorded, to the last bit.
+
+        Args:
+            changes: the corner (time, height, width) of the bin to look at, in cells, by glimpse, 2 to T.
+
+        Returns:
+            The new episode, with this one as its `original` if anything was changed.
+
+        Raises:
+            ValueError: no such glimpse or bin, or the rest needs the agent, and the episode was loaded without.
+        """
+        grid, changes = self.process.bank.grid, dict(changes or {})
+        for number in changes:
+            if not 2 <= number <= self.num_glimpses:
+                raise ValueError(
+                    f"glimpse {number} can't be changed: glimpses 2 to {self.num_glimpses} can, 1 is the centre"
+                )
+        bins = {number: grid.index(corner) for number, corner in changes.items()}
+        first = min(bins, default=self.num_glimpses + 1)
+        if len(bins) < self.num_glimpses + 1 - first:
+            self._need_agent("what comes after a changed glimpse")
+        forced = {number: grid.locations[bin_number] for number, bin_number in bins.items()}
+        forced |= {number: self.decisions[number - 2].action for number in range(2, first)}
+        corners = {number: tuple(grid.corners[bin_number].tolist()) for number, bin_number in bins.items()}
+        return _play(
+            self.process,
+            self.agent,
+            forced=forced,
+            deterministic=True,
+            agent_name=self.agent_name,
+            identity_names=self.identity_names,
+            judge=self.judge,
+            changes={number: corners[number] for number in sorted(corners)} or None,
+            original=self if changes else None,
+        )
+
+    def figure(self) -> "matplotlib.figure.Figure":
+        """Draw the episode: the frames with the bins, the bins in the clip's volume, and the reward maps."""
+        from agents.episodes.figure import draw_episode
+
+        return draw_episode(self)
+
+    def to_html(self, path: Path | str, gallery: "Gallery | None" = None) -> Path:
+        """Write one page that needs nothing beside it (`agents.episodes.page`).
+
+        Args:
+            path: where to; the folder is made if need be.
+            gallery: what the clip is searched in, for ranked lists.
+        """
+        from agents.episodes.page import write_page
+
+        return write_page(Path(path), self, gallery)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the episode to a .npz file (`agents.episodes.file`); the agent is not in it."""
+        from agents.episodes.file import save_episode
+
+        return save_episode(Path(path), self)
+
+    @staticmethod
+    def load(path: Path | str, agent: Agent | None = None) -> "Episode":
+        """Read an episode. What it would do elsewhere needs its agent.
+
+        Raises:
+            ValueError: the file is missing, damaged, or something else.
+        """
+        from agents.episodes.file import load_episode
+
+        return load_episode(Path(path), agent)
+
+    def _need_agent(self, what: str) -> Agent:
+        if self.agent is None:
+            raise ValueError(f"{what} needs the agent: load the episode with it, Episode.load(path, agent=...)")
+        return self.agent
+
+    def _before(self, number: int) -> Episodes:
+        """Return the episode before it looks for the `number`-th time."""
+        bins, hidden = self.bins[None, : number - 1], self.hidden[None, : number - 1]
+        device = self.process.bank.device
+        return Episodes(torch.zeros(1, dtype=torch.long, device=device), bins.to(device), hidden.to(device))
+
+    def _map(self, agent: Agent, before: Episodes) -> RewardMap:
+        rest, positions = agent_choice(agent, self.process), self.process.bank.grid.positions
+        log_prob = next_values(self.process, before, rest, "log_prob")[0]
+        reward = next_values(self.process, before, rest)[0]
+        value = bin_values(agent, self.process, before)
+        return RewardMap(*(part.cpu().view(positions).numpy() for part in (log_prob.exp(), reward, value)))
+
+
+def record_episode(
+    env: gymnasium.Env | gymnasium.vector.VectorEnv | VecEnv,
+    agent: Agent,
+    *,
+    clip: int | None = None,
+    deterministic: bool = True,
+    seed: int = 0,
+    agent_name: str | None = None,
+    identity_names: Sequence[str] | None = None,
+) -> Episode:
+    """Play one episode, and record all that the agent thought. The environment's own episodes stay as they are.
+
+    Args:
+        env: an A3D environment, single or batched, wrapped or not, whose clips and networks are taken.
+        agent: any algorithm of the registry, or a control.
+        clip: the clip's number in the environment's bank; by default one that the seed draws.
+        deterministic: what the agent does without exploring, as at test time; else a sample.
+        seed: of the clip and the sample.
+        agent_name: for people; by default the class's name.
+        identity_names: of F_c's outputs; by default their numbers.
+
+    Raises:
+        ValueError: it is no A3D environment, or there is no such clip.
+    """
+    process = process_of(env)
+    count = len(process.bank)
+    if clip is None:
+        clip = int(np.random.default_rng(seed).integers(count))
+    if not 0 <= clip < count:
+        raise ValueError(f"there is no clip {clip}: the environment has clips 0 to {count - 1}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return record_on(
+            AttentionProcess(process.bank.one_clip(clip), process.glimpse, process.reward_name),
+            _for_one_clip(agent, process, clip),
+            deterministic=deterministic,
+            agent_name=agent_name or type(agent).__name__,
+            identity_names=identity_names,
+        )
+
+
+def record_on(
+    process: AttentionProcess,
+    agent: Agent,
+    *,
+    deterministic: bool = True,
+    agent_name: str | None = None,
+    identity_names: Sequence[str] | None = None,
+    judge: str = F_C,
+) -> Episode:
+    """Play one episode on a process over a bank of one clip; see `record_episode`.
+
+    Training that goes on does not change the episode's networks: it has copies of its own.
+    """
+    glimpse = copy.deepcopy(process.glimpse).requires_grad_(False)
+    number = glimpse.num_identities
+    return _play(
+        AttentionProcess(process.bank, glimpse, process.reward_name),
+        at_test(agent),
+        forced={},
+        deterministic=deterministic,
+        agent_name=agent_name or type(agent).__name__,
+        identity_names=tuple(identity_names or map(str, range(number))),
+        judge=judge,
+    )
+
+
+def _for_one_clip(agent: Agent, process: AttentionProcess, clip: int) -> Agent:
+    """Return the agent, or if it goes by other clips, one that looks where it looks in this one."""
+    tested = at_test(agent)
+    if isinstance(tested, ControlAgent) and tested.name in OTHER_CLIPS_CONTROLS:
+        watched = follow(tested, process, torch.tensor([clip], device=process.bank.device))
+        return PlannedAgent(watched.bins[0, 1:])
+    return tested
+
+
+def process_of(env: gymnasium.Env | gymnasium.vector.VectorEnv | VecEnv) -> AttentionProcess:
+    """Return the decision process of an A3D environment.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if isinstance(env, VecEnv):
+        found = env.get_attr("process")[0] if env.has_attr("process") else None
+    else:
+        found = getattr(env.unwrapped, "process", None)
+    if not isinstance(found, AttentionProcess):
+        raise ValueError(f"an episode is recorded in an A3D environment, this is {type(env).__name__}")
+    return found
+
+
+@torch.no_grad()
+def _play(
+    process: AttentionProcess,
+    agent: Agent | None,
+    *,
+    forced: Mapping[int, Tensor],
+    deterministic: bool,
+    **of_episode: Any,
+) -> Episode:
+    """Play an episode; `forced` has the locations of glimpses, by number, that the agent is not asked for."""
+    now = process.start(torch.zeros(1, dtype=torch.long, device=process.bank.device))
+    states, decisions = [now], []
+    for number in range(2, process.glimpse.num_glimpses + 1):
+        if agent is None:
+            decision = Decision.unknown(forced[number], process.bank.grid.num_bins)
+        else:
+            decision = decide(agent, process, now, forced.get(number), deterministic=deterministic)
+        now = process.step(now, decision.action[None].to(process.bank.device))
+        states.append(now)
+        decisions.append(decision)
+
+    def belief(episodes: Episodes) -> Tensor:
+        stayed = finish(process, episodes, lambda still: process.current_bin(still))
+        return process.verdict(stayed).logits.softmax(1)[0].cpu()
+
+    beliefs = [belief(state) for state in states]
+    ended = finish(process, now, lambda still: process.current_bin(still))  # with T of 0 or 1 the step is missing
+    count = process.glimpse.num_glimpses
+    return Episode(
+        process=process,
+        agent=agent,
+        bins=ended.bins[0].cpu(),
+        hidden=ended.hidden[0].cpu(),
+        decisions=tuple(decisions),
+        beliefs=torch.stack(beliefs)[:count],  # with T = 0 there is no glimpse
+        probabilities=beliefs[-1],
+        reward=float(process.judge(ended).reward),
+        **of_episode,
+    )

@@ -1,0 +1,183 @@
+"""Episodes as .npz files: arrays and one JSON text, no pickled objects."""
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from agents.episodes.decision import Decision
+from agents.episodes.episode import Episode, RewardMap
+from agents.rollout import Agent, at_test
+from backbone.glimpse import GlimpseNetwork
+
+VERSION = 1
+META = "meta"
+# The original of an episode that was changed has its arrays under this.
+ORIGINAL = "original/"
+
+Arrays = dict[str, np.ndarray]
+
+
+def save_episode(path: Path, episode: Episode) -> Path:
+    """Write an episode, all or nothing: what was recorded, its clip's table, F_o, F_h, F_c and the reward maps.
+
+    Args:
+        path: ends in .npz; its folder is made if need be.
+        episode: its maps are computed, unless it was loaded without them and has no agent.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the path does not end in .npz.
+    """
+    if path.suffix != ".npz":
+        raise ValueError(f"an episode's file ends in .npz, got {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **_arrays(episode))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load_episode(path: Path, agent: Agent | None = None) -> Episode:
+    """Read what `save_episode` wrote.
+
+    Args:
+        path: the file.
+        agent: whose episode it is, if it is to be played on.
+
+    Raises:
+        ValueError: the file is missing, damaged, or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no episode {path}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise ValueError(f"{path} is no episode that can be read: {error}") from error
+    try:
+        return _episode(arrays, None if agent is None else at_test(agent))
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path} is no episode, or its parts do not fit each other: {error}") from error
+
+
+def _arrays(episode: Episode, prefix: str = "") -> Arrays:
+    process, bank = episode.process, episode.process.bank
+    meta = {
+        "version": VERSION,
+        "grid": asdict(bank.grid),
+        "reward_name": process.reward_name,
+        "num_glimpses": process.glimpse.num_glimpses,
+        "tracklet": episode.tracklet,
+        "agent_name": episode.agent_name,
+        "identity_names": episode.identity_names,
+        "judge": episode.judge,
+        "reward": episode.reward,
+        "changes": None if episode.changes is None else list(episode.changes.items()),
+    }
+    tensors: dict[str, Tensor] = {
+        "table": bank.bins,
+        "global_feature": bank.global_feature,
+        "identity": bank.identity,
+        **{name: getattr(episode, name) for name in ("bins", "hidden", "beliefs", "probabilities")},
+        **{f"glimpse/{name}": value for name, value in process.glimpse.state_dict().items()},
+    }
+    arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+    arrays[META] = np.array(json.dumps(meta))
+    for name in ("frames", "truth_boxes"):
+        if (pictures := getattr(bank, name)) is not None:
+            arrays[name] = pictures
+    if episode.decisions:
+        for field in fields(Decision):
+            values = [np.asarray(getattr(decision, field.name)) for decision in episode.decisions]
+            arrays[f"decision/{field.name}"] = np.stack(values)
+        if episode.agent is not None or episode.stored_maps is not None:
+            for name in ("probability", "reward", "value"):
+                arrays[f"map/{name}"] = np.stack([getattr(one, name) for one in episode.maps])
+    arrays = {prefix + name: value for name, value in arrays.items()}
+    if episode.original is not None:
+        arrays |= _arrays(episode.original, prefix + ORIGINAL)
+    return arrays
+
+
+def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
+    meta: dict[str, Any] = json.loads(str(arrays[META]))
+    if meta["version"] != VERSION:
+        raise ValueError(f"it is of version {meta['version']}, this is {VERSION}")
+    before = {name.removeprefix(ORIGINAL): value for name, value in arrays.items() if name.startswith(ORIGINAL)}
+    sizes = {name: value and tuple(value) for name, value in meta["grid"].items()}
+    bank = FeatureBank(
+        BinGrid(**sizes),
+        torch.from_numpy(arrays["table"]),
+        torch.from_numpy(arrays["global_feature"]),
+        torch.from_numpy(arrays["identity"]),
+        [meta["tracklet"]],
+        arrays.get("frames"),
+        arrays.get("truth_boxes"),
+    )
+    glimpse = GlimpseNetwork(bank.num_channels, meta["num_glimpses"], arrays["probabilities"].shape[0])
+    glimpse.load_state_dict(
+        {
+            name.removeprefix("glimpse/"): torch.from_numpy(value)
+            for name, value in arrays.items()
+            if name.startswith("glimpse/")
+        }
+    )
+    glimpse.requires_grad_(False)
+    changes = meta["changes"] and {number: tuple(corner) for number, corner in meta["changes"]}
+    return Episode(
+        process=AttentionProcess(bank, glimpse, meta["reward_name"]),
+        agent=agent,
+        agent_name=meta["agent_name"],
+        identity_names=tuple(meta["identity_names"]),
+        decisions=_decisions(arrays),
+        reward=meta["reward"],
+        judge=meta["judge"],
+        changes=changes,
+        original=_episode(before, agent) if before else None,
+        stored_maps=_maps(arrays),
+        **{name: torch.from_numpy(arrays[name]) for name in ("bins", "hidden", "beliefs", "probabilities")},
+    )
+
+
+def _decisions(arrays: Arrays) -> tuple[Decision, ...]:
+    parts = {
+        name.removeprefix("decision/"): value for name, value in arrays.items() if name.startswith("decision/")
+    }
+
+    def tensor(name: str, row: int) -> Tensor:
+        return torch.from_numpy(parts[name][row])
+
+    return tuple(
+        Decision(
+            action=tensor("action", row),
+            mean=tensor("mean", row),
+            deviation=tensor("deviation", row),
+            log_prob=float(parts["log_prob"][row]),
+            value=float(parts["value"][row]),
+            probability=tensor("probability", row),
+        )
+        for row in range(len(arrays["bins"]) - 1)
+    )
+
+
+def _maps(arrays: Arrays) -> tuple[RewardMap, ...] | None:
+    names = [field.name for field in fields(RewardMap)]
+    if f"map/{names[0]}" not in arrays:
+        return None
+    return tuple(RewardMap(*row) for row in zip(*(arrays[f"map/{name}"] for name in names), strict=True))

@@ -1,0 +1,119 @@
+"""The retrieval side of an episode: where its clip's person ranks in a gallery."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbone.metrics import JUNK
+
+Kind = Literal["true", "wrong", "junk", "same camera"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One tracklet of a ranked gallery.
+
+    Attributes:
+        row: its place in the gallery.
+        rank: from 1, among those that count; None for junk and the query's own person and camera.
+        kind: the query's person by another camera, somebody else, or one that does not count.
+        distance: Euclidean, to the query.
+    """
+
+    row: int
+    rank: int | None
+    kind: Kind
+    distance: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A gallery in the order of its distance to one query, the nearest first.
+
+    Attributes:
+        candidates: all of the gallery.
+    """
+
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def true_match(self) -> Candidate | None:
+        """The nearest tracklet of the query's person by another camera."""
+        return next((one for one in self.candidates if one.kind == "true"), None)
+
+    @property
+    def nearest_wrong(self) -> Candidate | None:
+        """The nearest tracklet of somebody else."""
+        return next((one for one in self.candidates if one.kind == "wrong"), None)
+
+    def first(self, count: int) -> list[Candidate]:
+        """Return the first that many, and the true match if it comes later."""
+        shown = list(self.candidates[:count])
+        match = self.true_match
+        return shown if match is None or match in shown else [*shown, match]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Tracklets to be searched, and for whom.
+
+    Attributes:
+        descriptors: of the gallery's tracklets, float32 (G, D), as `Episode.descriptor`.
+        people: their person ids, int64 (G,); -1 is junk.
+        cameras: their camera ids, int64 (G,).
+        names: of the tracklets, for people.
+        person: the query's.
+        camera: the query's.
+        picture: draws a tracklet, by its row: uint8 (height, width, 3), RGB; None for no pictures.
+
+    Raises:
+        ValueError: the parts do not fit each other.
+    """
+
+    descriptors: Tensor
+    people: np.ndarray
+    cameras: np.ndarray
+    names: Sequence[str]
+    person: int
+    camera: int
+    picture: Callable[[int], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(part) for part in (self.descriptors, self.people, self.cameras, self.names)}
+        if len(lengths) > 1 or self.descriptors.ndim != 2:
+            raise ValueError(
+                f"a gallery has a descriptor, person, camera and name for each tracklet, got "
+                f"{tuple(self.descriptors.shape)}, {len(self.people)}, {len(self.cameras)}, {len(self.names)}"
+            )
+
+    def rank(self, descriptor: Tensor) -> Ranking:
+        """Order the gallery by its distance to a descriptor, float (D,); of equals the miss comes first.
+
+        Raises:
+            ValueError: the descriptor has another length.
+        """
+        if descriptor.shape != self.descriptors.shape[1:]:
+            raise ValueError(
+                f"the gallery's descriptors have {self.descriptors.shape[1]} numbers, this one is "
+                f"{tuple(descriptor.shape)}"
+            )
+        distances = torch.linalg.vector_norm(self.descriptors.double() - descriptor.double(), dim=1).numpy()
+        kinds = [self._kind(row) for row in range(len(self.people))]
+        order = np.lexsort([[kind == "true" for kind in kinds], distances])
+        candidates, rank = [], 0
+        for row in order.tolist():
+            counts = kinds[row] in ("true", "wrong")
+            rank += counts
+            candidates.append(Candidate(row, rank if counts else None, kinds[row], float(distances[row])))
+        return Ranking(tuple(candidates))
+
+    def _kind(self, row: int) -> Kind:
+        if self.people[row] == JUNK:
+            return "junk"
+        if self.people[row] != self.person:
+            return "wrong"
+        return "same camera" if self.cameras[row] == self.camera else "true"

@@ -1,0 +1,188 @@
+"""One self-contained HTML page of an episode: `page.html` with the episode's numbers and pictures in it."""
+
+import base64
+import json
+import math
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from a3d_env.render import COLOURS, TRUTH_COLOUR
+from agents.episodes.episode import Episode
+from agents.episodes.gallery import Gallery, Ranking
+from agents.episodes.story import tell, tell_change
+
+TOP = 5  # identities shown
+RANKED = 10  # tracklets shown of a gallery
+SLOT = "/*EPISODE*/null"  # where the template takes the data
+SMALL_FRAME = 2**15  # pixels: below it PNG, without loss, above it JPEG
+JPEG_QUALITY = 90
+
+
+def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> Path:
+    """Write the page, all or nothing.
+
+    Args:
+        path: where to; the folder is made if need be.
+        episode: of a counterfactual the original is shown beside it.
+        gallery: what the clip is searched in.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the episode's bank holds no frames to show.
+    """
+    template = files("agents.episodes").joinpath("page.html").read_text(encoding="utf-8")
+    # "<" would let a name end the script that the data is in.
+    data = json.dumps(page_data(episode, gallery), allow_nan=False).replace("<", "\\u003c")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(template.replace(SLOT, data), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any]:
+    """Return what the page shows, as JSON has it: None is what is not known.
+
+    `clip`, `grid` and `colours` say how to draw; `episodes` has the episode, and its original before it if it is a
+    counterfactual, each with its `glimpses`; `story` has the sentences on top.
+
+    Raises:
+        ValueError: the episode's bank holds no frames to show.
+    """
+    bank = episode.process.bank
+    if bank.frames is None:
+        raise ValueError(f"the bank of {episode.tracklet} holds no frames to show: build it with frames=...")
+    played = [episode] if episode.original is None else [episode.original, episode]
+    rankings = [None if gallery is None else gallery.rank(one.descriptor) for one in played]
+    story = tell(played[0], rankings[0])
+    grid = bank.grid
+    return {
+        "title": episode.tracklet,
+        "agent": episode.agent_name,
+        "judge": episode.judge,
+        "reward_name": episode.process.reward_name,
+        "truth_name": episode.identity_names[episode.true_identity],
+        "story": story,
+        "change": tell_change(episode, rankings[0], rankings[-1]),
+        "colours": [_css(colour) for colour in COLOURS],
+        "truth_colour": _css(TRUTH_COLOUR),
+        "clip": {
+            "height": grid.clip_size[1],
+            "width": grid.clip_size[2],
+            "frames": [_data_url(frame) for frame in bank.frames[0]],
+            "truth": None if bank.truth_boxes is None else _plain(bank.truth_boxes[0]),
+        },
+        "grid": {
+            "positions": grid.positions,
+            "cell": [clip / cells for clip, cells in zip(grid.clip_size, grid.feature_size, strict=True)],
+            "boxes": grid.boxes.tolist(),
+            "frames": grid.frame_ranges.tolist(),
+            "corners": grid.corners.tolist(),
+        },
+        "episodes": [_episode(one, ranking, gallery) for one, ranking in zip(played, rankings, strict=True)],
+    }
+
+
+def _episode(episode: Episode, ranking: Ranking | None, gallery: Gallery | None) -> dict[str, Any]:
+    has_maps = episode.stored_maps is not None or episode.agent is not None
+    return {
+        "is_right": episode.is_right,
+        "named": episode.identity_names[episode.identity],
+        "probability": episode.probability,
+        "reward": episode.reward,
+        "final": _top(episode, episode.probabilities),
+        "glimpses": [_glimpse(episode, number) for number in range(1, episode.num_glimpses + 1)],
+        "decisions": [
+            {
+                "number": number,
+                "action": _plain(decision.action),
+                "mean": _plain(decision.mean),
+                "deviation": _plain(decision.deviation),
+                "log_prob": _plain(decision.log_prob),
+                "value": _plain(decision.value),
+                "advantage": _plain(advantage),
+                "policy": _plain(decision.probability),
+                "truth": _plain(episode.reward_map(number).probability.ravel()) if has_maps else None,
+                "expected": _plain(episode.reward_map(number).value.ravel()) if has_maps else None,
+            }
+            for number, (decision, advantage) in enumerate(
+                zip(episode.decisions, episode.advantages, strict=True), 2
+            )
+        ],
+        "ranking": [] if ranking is None or gallery is None else _ranked(ranking, gallery),
+    }
+
+
+def _glimpse(episode: Episode, number: int) -> dict[str, Any]:
+    return {
+        "number": number,
+        "bin": int(episode.bins[number - 1]),
+        "hit": None if episode.hits is None else episode.hits[number - 1],
+        "is_changed": number in (episode.changes or {}),
+        "hidden_change": episode.hidden_changes[number - 1],
+        "top": _top(episode, episode.beliefs[number - 1]),
+    }
+
+
+def _top(episode: Episode, probabilities: Tensor) -> list[dict[str, Any]]:
+    """Return the most probable identities, and the true one if it is none of them."""
+    order = probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
+    if episode.true_identity not in order:
+        order.append(episode.true_identity)
+    return [
+        {
+            "name": episode.identity_names[identity],
+            "probability": float(probabilities[identity]),
+            "is_true": identity == episode.true_identity,
+        }
+        for identity in order
+    ]
+
+
+def _ranked(ranking: Ranking, gallery: Gallery) -> list[dict[str, Any]]:
+    return [
+        {
+            "rank": one.rank,
+            "kind": one.kind,
+            "distance": one.distance,
+            "name": gallery.names[one.row],
+            "picture": None if gallery.picture is None else _data_url(gallery.picture(one.row)),
+        }
+        for one in ranking.first(RANKED)
+    ]
+
+
+def _plain(value: float | np.ndarray | Tensor) -> Any:
+    """Return numbers as JSON has them: to 6 digits, None for NaN; None for an array of nothing else."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.6g}")
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+    if np.isnan(array).all() and array.ndim == 1:
+        return None
+    if array.ndim > 1:
+        return [_plain(row) for row in array]
+    return [_plain(float(number)) for number in array]
+
+
+def _data_url(picture: np.ndarray) -> str:
+    """Return an RGB picture as a URL that holds it."""
+    small = picture.shape[0] * picture.shape[1] < SMALL_FRAME
+    kind, options = ("png", []) if small else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    _, code = cv2.imencode(f".{kind}", picture[:, :, ::-1], options)
+    return f"data:image/{kind};base64,{base64.b64encode(code.tobytes()).decode()}"
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,0 +1,106 @@
+"""What happened in an episode, in plain sentences."""
+
+from agents.episodes.episode import Episode
+from agents.episodes.gallery import Ranking
+
+
+def tell(episode: Episode, ranking: Ranking | None = None) -> list[str]:
+    """Say what happened: who was named, what was looked at, what would have been better, and who is nearest.
+
+    Args:
+        episode: the episode.
+        ranking: of the gallery, by its descriptor.
+    """
+    lines = [_verdict(episode), *_looks(episode), *_beliefs(episode), *_better(episode)]
+    if ranking is not None:
+        lines.append(_retrieval(ranking))
+    return lines
+
+
+def tell_change(episode: Episode, before: Ranking | None = None, after: Ranking | None = None) -> list[str]:
+    """Say what a changed glimpse led to, beside the episode's original; nothing where there is none."""
+    original = episode.original
+    if original is None or not episode.changes:
+        return []
+    changed = ", ".join(
+        f"glimpse {number} at {corner} instead of {original.corner(number)}"
+        for number, corner in episode.changes.items()
+    )
+    lines = [
+        f"With {changed}, the true identity gets {percent(episode.probability)} instead of "
+        f"{percent(original.probability)}, and {episode.identity_names[episode.identity]} is named"
+        + (" as before" if episode.identity == original.identity else f" instead of {_named(original)}")
+        + f"; the reward is {episode.reward:.3f} instead of {original.reward:.3f}."
+    ]
+    follow = [
+        f"glimpse {number} goes to {episode.corner(number)} instead of {original.corner(number)}"
+        for number in range(2, episode.num_glimpses + 1)
+        if number not in episode.changes and episode.corner(number) != original.corner(number)
+    ]
+    if follow:
+        lines.append(f"The agent then looks elsewhere, too: {', '.join(follow)}.")
+    if before is not None and after is not None:
+        lines.append(f"Before: {_retrieval(before)} After: {_retrieval(after)}")
+    return lines
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage: to a digit below 10, whole above."""
+    return f"{100 * share:.1f}%" if share < 0.0995 else f"{100 * share:.0f}%"
+
+
+def _named(episode: Episode) -> str:
+    return episode.identity_names[episode.identity]
+
+
+def _verdict(episode: Episode) -> str:
+    true = episode.identity_names[episode.true_identity]
+    named = (
+        f"{episode.agent_name} looked {episode.num_glimpses} times, and {episode.judge} named {_named(episode)}"
+    )
+    if episode.is_right:
+        return f"{named}, with {percent(episode.probability)}: right."
+    sure = percent(float(episode.probabilities.max()))
+    return f"{named}, with {sure}: wrong. It is {true}, which got {percent(episode.probability)}."
+
+
+def _looks(episode: Episode) -> list[str]:
+    chosen = (episode.hits or [])[1:]
+    hits = episode.process.bank.hits
+    if not chosen or hits is None:
+        return []
+    if not hits.any():
+        return ["The thing to find is out of sight in the whole clip."]
+    on_it = [str(number) for number, hit in enumerate(chosen, 2) if hit]
+    if not on_it:
+        return [f"None of the {len(chosen)} bins that it chose covers the thing to find."]
+    return [f"Of the {len(chosen)} bins that it chose, {len(on_it)} cover the thing (glimpse {', '.join(on_it)})."]
+
+
+def _beliefs(episode: Episode) -> list[str]:
+    if len(episode.beliefs) < 2:
+        return []
+    shares = [percent(float(belief)) for belief in episode.beliefs[:, episode.true_identity]]
+    return [f"After each glimpse the true identity stood at {', '.join(shares)}."]
+
+
+def _better(episode: Episode) -> list[str]:
+    if not episode.decisions or (episode.stored_maps is None and episode.agent is None):
+        return []
+    best = [(float(one.probability.max()), number, one.best) for number, one in enumerate(episode.maps, 2)]
+    probability, number, corner = max(best)
+    if probability <= episode.probability + 0.005:
+        return ["No other bin at a single glimpse would have been better."]
+    return [
+        f"The best single change: glimpse {number} at {corner} would have given it {percent(probability)} "
+        f"(--set-glimpse {number}={','.join(map(str, corner))})."
+    ]
+
+
+def _retrieval(ranking: Ranking) -> str:
+    match, wrong = ranking.true_match, ranking.nearest_wrong
+    if match is None:
+        return "The gallery has nobody to be found."
+    counted = sum(one.rank is not None for one in ranking.candidates)
+    text = f"The true match ranks {match.rank} of {counted}, at distance {match.distance:.2f}"
+    return text + ("." if wrong is None else f"; the nearest wrong one is at {wrong.distance:.2f}.")
