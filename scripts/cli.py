@@ -13,6 +13,7 @@ COMMANDS = {
     "bank": ("scripts.make_bank", "run a trained representation over all clips, into a bank's folder"),
     "policy": ("scripts.train_policy", "train an agent alone, on a bank"),
     "compare": ("scripts.compare_agents", "compare agents on a bank, with statistics over seeds"),
+    "debug": ("scripts.debug_episode", "see single episodes: why there, and what if elsewhere"),
     "data": ("scripts.prepare_data", "make tracklets of your own data"),
     "benchmark": ("scripts.benchmark", "measure what the fast paths gain"),
 }

@@ -16,6 +16,31 @@ from backbone.metrics import JUNK
 from scripts.clip_set import ClipSet
 
 
+def gallery_judge(
+    data: ReidData, of_gallery: Tensor, camera: int, glimpse: GlimpseNetwork
+) -> tuple[GlimpseNetwork, dict[int, int]] | None:
+    """Return who judges queries of a camera in F_c's place (`agents.probes.judge_by_means`).
+
+    Args:
+        data: queries and gallery.
+        of_gallery: the gallery tracklets' descriptors, float32 (G, D).
+        camera: the queries'.
+        glimpse: F_o and F_h.
+
+    Returns:
+        The judge, and the number of each person that it knows: those whom another camera has; None if there is
+        nobody.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, tracklet in enumerate(data.gallery):
+        if tracklet.camera != camera and tracklet.person != JUNK:
+            rows.setdefault(tracklet.person, []).append(row)
+    if not rows:
+        return None
+    means = torch.stack([of_gallery[row].mean(dim=0) for row in rows.values()])
+    return judge_by_means(glimpse, means), {person: number for number, person in enumerate(rows)}
+
+
 class QueryOracle:
     """A `Watch`: the best bins on the clips of queries, by a judge that stands in for F_c; else the policy's mean.
 
@@ -47,14 +72,10 @@ class QueryOracle:
         self.agent, self.clips, self.locations = at_test(agent), clips, locations
         self.judges: dict[int, tuple[GlimpseNetwork, dict[int, int]]] = {}
         position = {id(tracklet): row for row, tracklet in enumerate(clips.tracklets)}
+        of_gallery = descriptors[[position[id(tracklet)] for tracklet in data.gallery]]
         for camera in {tracklet.camera for tracklet in data.query}:
-            rows: dict[int, list[int]] = {}
-            for tracklet in data.gallery:
-                if tracklet.camera != camera and tracklet.person != JUNK:
-                    rows.setdefault(tracklet.person, []).append(position[id(tracklet)])
-            if rows:
-                means = torch.stack([descriptors[row].mean(dim=0) for row in rows.values()])
-                self.judges[camera] = judge_by_means(glimpse, means), {person: i for i, person in enumerate(rows)}
+            if (judge := gallery_judge(data, of_gallery, camera, glimpse)) is not None:
+                self.judges[camera] = judge
         self.camera = np.array([tracklet.camera for tracklet in clips.tracklets])[clips.tracklet]
         queries = {position[id(tracklet)] for tracklet in data.query}
         self.judged = np.array(

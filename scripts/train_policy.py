@@ -22,6 +22,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,21 +155,30 @@ def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarr
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
+def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a policy's run (`PolicyRunConfig`, as JSON has it), and its parameters.
+
+    Raises:
+        ValueError: the folder holds none that can be read.
+    """
+    path = folder / POLICY
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return json.loads(state["config"]), state["parameters"]
+    except Exception as error:  # torch raises many types for damaged files
+        raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
+
+
 def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
     """Return the agent that a folder holds, for an environment with the bank's kind of features.
 
     Raises:
         ValueError: there is none, or it does not fit.
     """
-    path = folder / POLICY
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        config = json.loads(state["config"])
-    except Exception as error:  # torch raises many types for damaged files
-        raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
+    config, parameters = read_policy(folder)
     agent = agents.make(config["agent"], env, **policy_settings(config["agent"], PolicyConfig(**config["policy"])))
-    with explaining_misfits(path):
-        agent.set_parameters(state["parameters"])
+    with explaining_misfits(folder / POLICY):
+        agent.set_parameters(parameters)
     return agent
 
 
