@@ -115,7 +115,7 @@ class RunEpisodes:
                 deterministic=deterministic,
                 agent_name=self.agent_name,
                 identity_names=[f"person {name}" for name in names],
-                **({} if pick.side == "train" else {"judge": "the nearest person of the gallery"}),
+                **({} if pick.side == "train" else {"judge": "the gallery"}),
             )
         return episode, self._gallery(tracklet) if pick.side == "query" else None
 

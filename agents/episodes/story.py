@@ -54,14 +54,13 @@ def _named(episode: Episode) -> str:
 
 
 def _verdict(episode: Episode) -> str:
-    true = episode.identity_names[episode.true_identity]
-    named = (
-        f"{episode.agent_name} looked {episode.num_glimpses} times, and {episode.judge} named {_named(episode)}"
-    )
-    if episode.is_right:
-        return f"{named}, with {percent(episode.probability)}: right."
+    looked = f"{episode.agent_name} looked {episode.num_glimpses} times"
     sure = percent(float(episode.probabilities.max()))
-    return f"{named}, with {sure}: wrong. It is {true}, which got {percent(episode.probability)}."
+    said = f"{looked}, and {episode.judge} says {_named(episode)} ({sure})"
+    if episode.is_right:
+        return f"{said}, which is right."
+    true = episode.identity_names[episode.true_identity]
+    return f"{said}, which is wrong: it is {true} ({percent(episode.probability)})."
 
 
 def _looks(episode: Episode) -> list[str]:
@@ -74,7 +73,10 @@ def _looks(episode: Episode) -> list[str]:
     on_it = [str(number) for number, hit in enumerate(chosen, 2) if hit]
     if not on_it:
         return [f"None of the {len(chosen)} bins that it chose covers the thing to find."]
-    return [f"Of the {len(chosen)} bins that it chose, {len(on_it)} cover the thing (glimpse {', '.join(on_it)})."]
+    cover = "covers" if len(on_it) == 1 else "cover"
+    return [
+        f"Of the {len(chosen)} bins that it chose, {len(on_it)} {cover} the thing (glimpse {', '.join(on_it)})."
+    ]
 
 
 def _beliefs(episode: Episode) -> list[str]:
