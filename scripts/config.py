@@ -53,7 +53,7 @@ class TrainConfig:
     """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
     the agent find the identifying thing on other people (scripts/recipes.py says what that is)."""
     data: str = "synthetic"
-    """NAME[:DIRECTORY], as in synthetic or folder:my_tracklets."""
+    """NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
     agent: str = "reinforce"
     """Who decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac, tqc,
     td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
@@ -168,7 +168,7 @@ def _paper(name: str, *, num_people: int, train_people: int, epochs: int) -> Tra
     batches_per_epoch = train_people // num_people
     return TrainConfig(
         preset=name,
-        data="folder",
+        data=name,
         steps=epochs * batches_per_epoch,
         checkpoint_every=10 * batches_per_epoch,
         load=LoadConfig(height=256, width=128, num_people=num_people, workers=2),

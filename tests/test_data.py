@@ -32,7 +32,7 @@ def names(tracklets) -> list[str]:
 
 
 def test_registry():
-    assert list(DATASETS) == ["synthetic", "folder"]
+    assert list(DATASETS) == ["synthetic", "folder", "prid", "ilids", "mars"]
 
 
 def test_synthetic_queries_one_camera_in_the_other(tmp_path):

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backbone.data.folder import read_folder, split_people
+from backbone.data.ilids import read_ilids
+from backbone.data.layout import Halves
+from backbone.data.mars import read_mars
+from backbone.data.prid import read_prid
 from backbone.data.synthetic import SyntheticConfig, read_synthetic
 from backbone.data.tracklet import Tracklet
 
@@ -17,6 +21,10 @@ class DataConfig:
     """Share of a folder's people who are kept for the test."""
     split_seed: int = 0
     """Which people these are."""
+    split: int = 0
+    """Which of the ten published splits of prid and ilids, 0 to 9."""
+    swap_halves: bool = False
+    """Train on the half of an ilids split that is the test half in the common reading."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """What the built-in data draws."""
 
@@ -68,9 +76,24 @@ def _folder(directory: Path | None, config: DataConfig, cache: Path) -> ReidData
     return ReidData(f"folder:{directory}", train, query, test)
 
 
+def _published(name: str, read: Callable[[Path, DataConfig], Halves]) -> Callable[..., ReidData]:
+    def load(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+        if directory is None:
+            raise ValueError(f"where is it? Write --data {name}:<directory>")
+        halves = read(directory, config)
+        return ReidData(name, halves.train, halves.query, halves.gallery)
+
+    return load
+
+
 DATASETS: dict[str, Callable[[Path | None, DataConfig, Path], ReidData]] = {
     "synthetic": _synthetic,
     "folder": _folder,
+    "prid": _published("prid", lambda directory, config: read_prid(directory, config.split)),
+    "ilids": _published(
+        "ilids", lambda directory, config: read_ilids(directory, config.split, swap_halves=config.swap_halves)
+    ),
+    "mars": _published("mars", lambda directory, config: read_mars(directory)),
 }
 
 

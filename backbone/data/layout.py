@@ -1,0 +1,81 @@
+"""What readers of published data sets share: finding their folders, and errors that say what is missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbone.data.folder import IMAGE_ENDINGS
+from backbone.data.tracklet import Tracklet
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The tracklets of a split.
+
+    Attributes:
+        train: to train on.
+        query: of other people; each is searched for in the gallery.
+        gallery: what is searched.
+    """
+
+    train: list[Tracklet]
+    query: list[Tracklet]
+    gallery: list[Tracklet]
+
+
+def find_root(directory: Path, wanted: str, *, inside: Sequence[str], layout: str, source: str) -> Path:
+    """Return `<directory>/<one of inside>/<wanted>`.
+
+    Args:
+        directory: what the user gave.
+        wanted: the folder to find.
+        inside: the folders that it may lie in, the empty name for the directory itself.
+        layout: the whole layout, for the error.
+        source: where users get the data, for the error.
+
+    Raises:
+        ValueError: it is in none of them.
+    """
+    for folder in inside:
+        if (path := directory / folder / wanted).is_dir():
+            return path
+    raise ValueError(f"there is no folder {wanted} in {directory}; the layout is {layout} ({source})")
+
+
+def numbered_folders(folder: Path, prefix: str, layout: str) -> dict[int, Path]:
+    """Return the folders called `<prefix><number>`, by number, sorted; others are passed over.
+
+    Raises:
+        ValueError: the folder is missing, or two have one number.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; the layout is {layout}")
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        number = path.name.removeprefix(prefix)
+        if path.is_dir() and path.name.startswith(prefix) and number.isdecimal():
+            if int(number) in found:
+                raise ValueError(f"{path} and {found[int(number)]} have one number; the layout is {layout}")
+            found[int(number)] = path
+    return dict(sorted(found.items()))
+
+
+def images_in(folder: Path, layout: str) -> tuple[Path, ...]:
+    """Return a folder's images in the order of the numbers that their names end with.
+
+    Raises:
+        ValueError: there is none, a name has no number, or two have the same.
+    """
+    numbers: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_ENDINGS or path.name.startswith("."):
+            continue
+        number = path.stem.rpartition("_")[2]
+        if not number.isdecimal():
+            raise ValueError(f"the frame {path} is not numbered; the layout is {layout}")
+        if int(number) in numbers:
+            raise ValueError(f"{path} and {numbers[int(number)]} have one number; the layout is {layout}")
+        numbers[int(number)] = path
+    if not numbers:
+        raise ValueError(f"{folder} holds no images; the layout is {layout}")
+    return tuple(path for _, path in sorted(numbers.items()))
