@@ -1,4 +1,4 @@
-"""CMC and mAP of retrieval across cameras, pessimistic about ties."""
+"""CMC, mAP and mINP of retrieval across cameras, pessimistic about ties."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ class RetrievalScores:
     Attributes:
         cmc: for each rank k, the percentage of queries with a match among the first k.
         mean_average_precision: the mean over queries of the average precision, in percent.
+        mean_inverse_penalty: mINP, the mean over queries of the number of matches / the rank of the last one, in
+            percent: how far one has to look for all of them.
         num_queries: the queries that were scored: those with a match in the gallery.
         num_queries_without_match: the queries that were left out.
         queries: those that were scored, by their place among all queries, ascending, int64 (num_queries,).
@@ -28,6 +30,7 @@ class RetrievalScores:
 
     cmc: dict[int, float]
     mean_average_precision: float
+    mean_inverse_penalty: float
     num_queries: int
     num_queries_without_match: int
     queries: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), compare=False, repr=False)
@@ -35,8 +38,42 @@ class RetrievalScores:
     average_precisions: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
 
     def as_dict(self) -> dict[str, float]:
-        """Return the percentages by their usual names: R1, R5, ..., mAP."""
-        return {f"R{rank}": score for rank, score in self.cmc.items()} | {"mAP": self.mean_average_precision}
+        """Return the percentages by their usual names: R1, R5, ..., mAP, mINP."""
+        ranks = {f"R{rank}": score for rank, score in self.cmc.items()}
+        return ranks | {"mAP": self.mean_average_precision, "mINP": self.mean_inverse_penalty}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which gallery tracklets count, and how; three such are in use for MARS, and differ by points.
+
+    Attributes:
+        queries_in_gallery: whether the gallery keeps the tracklets that are queries, too. Without them some
+            queries have no match, and are left out.
+        average_precision: as in `evaluate_retrieval`.
+    """
+
+    queries_in_gallery: bool
+    average_precision: str
+
+
+SCORINGS = {
+    "standard": Scoring(queries_in_gallery=True, average_precision="standard"),
+    "official": Scoring(queries_in_gallery=True, average_precision="official"),
+    "torchreid": Scoring(queries_in_gallery=False, average_precision="standard"),
+}
+"""standard: that of most recent papers; official: that of MARS's own code; torchreid: that of the library."""
+
+
+def get_scoring(name: str) -> Scoring:
+    """Return the scoring of that name.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in SCORINGS:
+        raise ValueError(f"unknown scoring {name!r}; known: {', '.join(SCORINGS)}")
+    return SCORINGS[name]
 
 
 def evaluate_retrieval(
@@ -99,7 +136,7 @@ def evaluate_retrieval(
     gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
     other_people, other_cameras = other_people[keep], other_cameras[keep]
 
-    queries, first_ranks, precisions = [], [], []
+    queries, first_ranks, precisions, penalties = [], [], [], []
     for start, distances in _distances_in_chunks(query, gallery, chunk_size):
         chunk = slice(start, start + len(distances))
         same_person = people[chunk, None] == other_people
@@ -108,6 +145,7 @@ def evaluate_retrieval(
             queries.append(start + row)
             first_ranks.append(match_ranks[0])
             precisions.append(AVERAGE_PRECISION[average_precision](match_ranks))
+            penalties.append(len(match_ranks) / match_ranks[-1])
     if not first_ranks:
         raise ValueError(
             f"none of the {len(query)} queries has a match in the gallery: "
@@ -116,6 +154,7 @@ def evaluate_retrieval(
     return RetrievalScores(
         cmc={rank: 100 * float(np.mean(np.array(first_ranks) <= rank)) for rank in ranks},
         mean_average_precision=100 * float(np.mean(precisions)),
+        mean_inverse_penalty=100 * float(np.mean(penalties)),
         num_queries=len(first_ranks),
         num_queries_without_match=len(query) - len(first_ranks),
         queries=np.array(queries),

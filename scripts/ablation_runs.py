@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backbone.data import load_data
+from backbone.data import TEN_SPLITS, load_data
 from scripts.ablation_run import ERROR, RESULT, Task, read_result, settings_digest, write_task
 from scripts.ablation_tables import FULL, Row, Table
 from scripts.build import build_cache
@@ -113,12 +113,14 @@ def make_plan(
 def with_seed(config: TrainConfig, number: int) -> TrainConfig:
     """Return the settings of run number `number`: other weights, batches and exploration, and other people.
 
-    Built-in data is drawn anew, a folder's people are split anew; the same for all rows, so that their differences
-    are paired.
+    Built-in data is drawn anew, a folder's people are split anew, and of prid and ilids it is the next of the ten
+    published splits; the same for all rows, so that their differences are paired.
     """
     data = config.data_options
     drawn = dataclasses.replace(data.synthetic, seed=data.synthetic.seed + number)
     data = dataclasses.replace(data, synthetic=drawn, split_seed=data.split_seed + number)
+    if config.data.partition(":")[0] in TEN_SPLITS:
+        data = dataclasses.replace(data, split=(data.split + number) % 10)
     return dataclasses.replace(config, seed=config.seed + number, data_options=data)
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,12 +30,12 @@ from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
 from backbone.data.tracklet import Tracklet
-from backbone.metrics import RetrievalScores, evaluate_retrieval
+from backbone.metrics import JUNK, RetrievalScores, evaluate_retrieval, get_scoring
 from backbone.representation import Representation
 from scripts.checkpoint import replacing
 from scripts.run import load_run
 
-COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "hit_rate")
+COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
 
 Scores = dict[str, float | None]
 
@@ -49,13 +50,14 @@ def evaluate(
     grid: BinGrid,
     *,
     clips_per_batch: int = 32,
+    scoring: str = "standard",
 ) -> dict[str, Scores]:
     """Score agents on the same representation, which runs once for all of them.
 
     Only one batch of clips and each tracklet's descriptor are in memory at a time.
 
     Returns:
-        For each agent's name: R1, R5, R10, R20, mAP and hit_rate, percentages. hit_rate is the share of
+        For each agent's name: R1, R5, R10, R20, mAP, mINP and hit_rate, percentages. hit_rate is the share of
         chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is seen; None where the truth is
         unknown, or nothing is chosen (T of 0 or 1).
     """
@@ -76,7 +78,7 @@ def evaluate(
     for name, means in descriptors.items():
         shares = np.concatenate(hits[name])
         hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
-        scores[name] = {**retrieve(data, means.values()).as_dict(), "hit_rate": hit_rate}
+        scores[name] = {**retrieve(data, means.values(), scoring=scoring).as_dict(), "hit_rate": hit_rate}
     return scores
 
 
@@ -85,25 +87,64 @@ def searched_tracklets(data: ReidData) -> list[Tracklet]:
     return list({id(tracklet): tracklet for tracklet in [*data.query, *data.gallery]}.values())
 
 
-def retrieve(data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tensor | None = None) -> RetrievalScores:
+def retrieve(
+    data: ReidData,
+    descriptors: torch.Tensor,
+    of_gallery: torch.Tensor | None = None,
+    *,
+    scoring: str = "standard",
+) -> RetrievalScores:
     """Search the gallery for each query.
 
     Args:
         data: queries and gallery.
         descriptors: of `searched_tracklets(data)`, float32 (num_tracklets, D).
         of_gallery: the gallery's, like them, where they differ from the queries'.
+        scoring: a name of `backbone.metrics.SCORINGS`.
 
     Raises:
-        ValueError: as `evaluate_retrieval`.
+        ValueError: as `evaluate_retrieval`, or unknown scoring.
     """
+    how, parts = get_scoring(scoring), (data.query, searched_gallery(data, scoring))
     position = {id(tracklet): row for row, tracklet in enumerate(searched_tracklets(data))}
-    query, gallery = ([position[id(tracklet)] for tracklet in part] for part in (data.query, data.gallery))
+    query, gallery = ([position[id(tracklet)] for tracklet in part] for part in parts)
     return evaluate_retrieval(
         descriptors[query],
         (descriptors if of_gallery is None else of_gallery)[gallery],
-        *(np.array([tracklet.person for tracklet in part]) for part in (data.query, data.gallery)),
-        *(np.array([tracklet.camera for tracklet in part]) for part in (data.query, data.gallery)),
+        *(np.array([tracklet.person for tracklet in part]) for part in parts),
+        *(np.array([tracklet.camera for tracklet in part]) for part in parts),
+        average_precision=how.average_precision,
     )
+
+
+def searched_gallery(data: ReidData, scoring: str) -> list[Tracklet]:
+    """Return the gallery that a scoring searches: with the tracklets that are queries, too, or without."""
+    if get_scoring(scoring).queries_in_gallery:
+        return data.gallery
+    queries = {id(tracklet) for tracklet in data.query}
+    return [tracklet for tracklet in data.gallery if id(tracklet) not in queries]
+
+
+def describe_search(data: ReidData, scoring: str) -> str:
+    """Say in a line what is searched for in what, by which scoring."""
+    people = [tracklet.person for tracklet in searched_gallery(data, scoring)]
+    counted = [person for person in people if person != JUNK]
+    searchable = {(one.person, one.camera) for one in searched_gallery(data, scoring)}
+    cameras: dict[int, set[int]] = {}
+    for person, camera in searchable:
+        cameras.setdefault(person, set()).add(camera)
+    matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
+    asked = {tracklet.person for tracklet in data.query}
+    parts = [
+        f"{data.name}, scoring {scoring}: {len(data.query):,} queries"
+        + (f" ({matchless:,} without a match, left out)" if matchless else ""),
+        f"gallery {len(counted):,} tracklets of {len(set(counted)):,} people",
+    ]
+    if junk := len(people) - len(counted):
+        parts.append(f"{junk:,} junk tracklets left out")
+    if others := sum(person not in asked for person in counted):
+        parts.append(f"{others:,} tracklets of people whom nobody asks for")
+    return ", ".join(parts)
 
 
 def clip_batches(
@@ -198,6 +239,9 @@ class EvaluateConfig:
     """A run's folder, or its checkpoint.pt."""
     data: str | None = None
     """NAME[:DIRECTORY]; by default the data that the run was trained on."""
+    scoring: Literal["standard", "official", "torchreid"] = "standard"
+    """Three ways in use for MARS, which differ by points: standard, that of most recent papers; official, that of
+    its own code (another average precision); torchreid, without the queries in the gallery."""
     controls: bool = False
     """Score random and centre bins on the same representation, too."""
     json: Path | None = None
@@ -215,13 +259,11 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
     run = load_run(arguments.checkpoint, data=arguments.data, device=arguments.device, cache=arguments.cache)
-    print(
-        f"{run.data.name}: {len(run.data.query)} queries and {len(run.data.gallery)} gallery tracklets of "
-        f"{len({tracklet.person for tracklet in run.data.gallery})} people",
-        file=sys.stderr,
-    )
+    print(describe_search(run.data, arguments.scoring), file=sys.stderr)
     candidates: dict[str, Agent] = {run.config.agent: run.agent, **(controls() if arguments.controls else {})}
-    return evaluate(run.representation, candidates, run.data, run.cache, run.config.load, run.grid)
+    return evaluate(
+        run.representation, candidates, run.data, run.cache, run.config.load, run.grid, scoring=arguments.scoring
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -526,6 +526,7 @@ def test_points_of_the_course_and_other_data(finished, tmp_path):
         "R10",
         "R20",
         "mAP",
+        "mINP",
         "hit_rate",
     }
     assert not (tmp_path / "points").exists()

@@ -116,7 +116,7 @@ def run(tmp_path_factory, own_cache):
 def test_a_checkpoint_scores_as_its_run_did(run, tmp_path, capsys):
     assert main(["evaluate", "--checkpoint", str(run), "--controls", "--json", str(tmp_path / "s.json")]) == 0
     scores = json.loads((tmp_path / "s.json").read_text())
-    assert list(scores["reinforce"]) == ["R1", "R5", "R10", "R20", "mAP", "hit_rate"]
+    assert list(scores["reinforce"]) == ["R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate"]
     metrics = json.loads((run / "metrics.json").read_text())
     for name, value in metrics["after"].items():
         assert scores["reinforce"][name] == pytest.approx(value, abs=0.006)
@@ -169,7 +169,7 @@ def test_what_cannot_be_written_is_explained(run, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "reinforce" in printed.out  # the work is not lost
     assert "a3d evaluate: error:" in printed.err
-    assert "4 queries and 4 gallery tracklets of 4 people" in printed.err
+    assert "scoring standard: 4 queries, gallery 4 tracklets of 4 people" in printed.err
 
 
 def test_an_interruption_is_no_traceback(run, monkeypatch, capsys):

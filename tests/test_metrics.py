@@ -8,8 +8,8 @@ from backbone.metrics import AVERAGE_PRECISION, RetrievalScores, evaluate_retrie
 
 
 def retrieval_loop(query, gallery, query_people, gallery_people, query_cameras, gallery_cameras, official):
-    """CMC and mAP as one would say them; returns R1, R5, R10, R20, mAP and the queries scored."""
-    first_ranks, precisions = [], []
+    """The scores as one would say them; returns R1, R5, R10, R20, mAP, mINP and the queries scored."""
+    first_ranks, precisions, penalties = [], [], []
     for q in range(len(query)):
         ranking = []  # (distance, is a match): at one distance, misses (False) sort first
         for g in range(len(gallery)):
@@ -27,11 +27,13 @@ def retrieval_loop(query, gallery, query_people, gallery_people, query_cameras, 
             if match:
                 total += (precision + precision_before) / 2 if official else precision
                 first_rank = first_rank or rank
+                last_rank = rank
             precision_before = precision
         first_ranks.append(first_rank)
         precisions.append(total / num_matches)
+        penalties.append(num_matches / last_rank)
     cmc = [100 * np.mean([rank <= k for rank in first_ranks]) for k in (1, 5, 10, 20)]
-    return [*cmc, 100 * np.mean(precisions)], len(first_ranks)
+    return [*cmc, 100 * np.mean(precisions), 100 * np.mean(penalties)], len(first_ranks)
 
 
 def random_case(seed: int, num_queries: int = 40, num_gallery: int = 150):
@@ -83,6 +85,7 @@ def test_by_hand() -> None:
     assert evaluate_retrieval(*arguments, ranks=(1, 2)) == RetrievalScores(
         cmc={1: 0.0, 2: 100.0},
         mean_average_precision=100 * (1 / 2 + 2 / 4) / 2,
+        mean_inverse_penalty=100 * 2 / 4,
         num_queries=1,
         num_queries_without_match=0,
     )
@@ -96,7 +99,7 @@ def test_by_hand() -> None:
     )
     official = evaluate_retrieval(*arguments, average_precision="official")
     assert official.mean_average_precision == pytest.approx(100 * ((1 / 2 + 0) / 2 + (2 / 4 + 1 / 3) / 2) / 2)
-    assert official.as_dict().keys() == {"R1", "R5", "R10", "R20", "mAP"}
+    assert official.as_dict().keys() == {"R1", "R5", "R10", "R20", "mAP", "mINP"}
 
 
 @pytest.mark.parametrize("average_precision", AVERAGE_PRECISION)

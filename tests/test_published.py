@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+import torch
 
 from backbone.data import DATASETS, DataConfig, load_data
 from backbone.data.ilids import read_ilids
 from backbone.data.mars import MarsCounts, NamedFrames, read_mars
 from backbone.data.prid import EXCLUDED, built_in_splits, read_prid
+from scripts.evaluate import describe_search, retrieve, searched_tracklets
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not (SHARED / "mars_info").is_dir(), reason="the official tables are not here")
@@ -241,9 +243,10 @@ def test_what_is_wrong_with_mars_is_named(mars):
         read_mars(mars)
 
 
-@needs_shared
-def test_the_official_tables_are_read_whole(tmp_path):
-    """All 8,298 and 12,180 tracks, with name lists made to fit them; the frames are not asked for."""
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """The official tables, with name lists made to fit them; the frames are not there."""
+    tmp_path = tmp_path_factory.mktemp("official")
     shutil.copytree(SHARED / "mars_info", tmp_path / "info")
     for half in ("train", "test"):
         table = scipy.io.loadmat(SHARED / "mars_info" / f"tracks_{half}_info.mat")[f"track_{half}_info"].astype(
@@ -252,7 +255,12 @@ def test_the_official_tables_are_read_whole(tmp_path):
         tracks = [(person, camera, last - first + 1) for first, last, person, camera in table.tolist()]
         text = "".join(f"{name}\r\n" for one in names_of(tracks) for name in one)
         (tmp_path / "info" / f"{half}_name.txt").write_bytes(text.encode())
-    data = load_data(f"mars:{tmp_path}", DataConfig(), tmp_path)
+    return load_data(f"mars:{tmp_path}", DataConfig(), tmp_path), tmp_path
+
+
+@needs_shared
+def test_the_official_tables_are_read_whole(official):
+    data, tmp_path = official
     assert (len(data.train), len(data.query), len(data.gallery)) == (8298, 1980, 12_180)
     assert sum(map(len, data.train)) == 509_914
     assert sum(map(len, data.gallery)) == 681_089
@@ -261,6 +269,64 @@ def test_the_official_tables_are_read_whole(tmp_path):
     assert sum(len(one) < 6 for one in data.gallery) == 4
     assert isinstance(data.gallery[0].frames, NamedFrames)
     assert data.gallery[0].frames.paths[0] == tmp_path / "bbox_test" / "00-1" / "00-1C1T0001F001.jpg"
+
+
+def literal_score(distances, people, cameras, query, official):
+    """Score one query as MARS's own code does it, place by place: the first match's rank, and the precision."""
+    own = (people == query.person) & (cameras == query.camera)
+    good = (people == query.person) & (cameras != query.camera)
+    if not good.any():
+        return None
+    first, hits, size, old_recall, old_precision, total = 0, 0, 0, 0.0, 1.0, 0.0
+    for place in np.lexsort((good, distances)):  # of equals the misses first
+        if own[place] or people[place] == -1:
+            continue
+        size += 1
+        hits += good[place]
+        first = first or (size if hits else 0)
+        recall, precision = hits / good.sum(), hits / size
+        total += (recall - old_recall) * ((precision + old_precision) / 2 if official else precision)
+        old_recall, old_precision = recall, precision
+        if hits == good.sum():
+            return first, total
+    raise AssertionError("a match was never met")
+
+
+SCORED = [("standard", 11_310, 0), ("official", 11_310, 0), ("torchreid", 9330, 140)]
+
+
+@needs_shared
+@pytest.mark.parametrize(("scoring", "num_gallery", "matchless"), SCORED)
+def test_the_three_scorings_of_mars_are_a_literal_loops(official, scoring, num_gallery, matchless):
+    data, _ = official
+    tracklets = searched_tracklets(data)
+    generator = np.random.default_rng(0)
+    centres = {person: generator.normal(size=8) for person in sorted({one.person for one in tracklets})}
+    features = np.array([centres[one.person] + 0.8 * generator.normal(size=8) for one in tracklets])
+    features = (np.round(8 * features) / 8).astype(np.float32)  # exact, so that some distances are equal
+    scores = retrieve(data, torch.from_numpy(features), scoring=scoring)
+    assert (scores.num_queries, scores.num_queries_without_match) == (1980 - matchless, matchless)
+
+    said = describe_search(data, scoring)
+    assert f"gallery {num_gallery:,} tracklets" in said
+    assert "870 junk tracklets left out" in said
+    assert ("140 without a match, left out" in said) == bool(matchless)
+
+    queries = {id(one) for one in data.query}
+    rows = [row for row, one in enumerate(tracklets) if scoring != "torchreid" or id(one) not in queries]
+    people, cameras = (np.array([getattr(tracklets[row], name) for row in rows]) for name in ("person", "camera"))
+    assert (people != -1).sum() == num_gallery
+    position = {id(one): row for row, one in enumerate(tracklets)}
+    scored = {query: place for place, query in enumerate(scores.queries.tolist())}
+    for number in range(0, 1980, 36):
+        query = data.query[number]
+        distances = ((features[rows] - features[position[id(query)]]) ** 2).sum(1)
+        expected = literal_score(distances, people, cameras, query, scoring == "official")
+        assert (expected is None) == (number not in scored)
+        if expected is not None:
+            place = scored[number]
+            assert scores.first_ranks[place] == expected[0]
+            assert scores.average_precisions[place] == pytest.approx(expected[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["prid", "ilids", "mars"])

@@ -86,6 +86,9 @@ def _published(name: str, read: Callable[[Path, DataConfig], Halves]) -> Callabl
     return load
 
 
+# Those whose authors published ten divisions of the people.
+TEN_SPLITS = ("prid", "ilids")
+
 DATASETS: dict[str, Callable[[Path | None, DataConfig, Path], ReidData]] = {
     "synthetic": _synthetic,
     "folder": _folder,
