@@ -146,6 +146,7 @@ class ControlAgent:
 
     def __init__(self, name: str, seed: int = 0):
         self.name = name
+        self.seed = seed
         self.control = get_control(name)
         self.generator = np.random.default_rng(seed)
 
@@ -163,6 +164,10 @@ class ControlAgent:
         """
         assert isinstance(observation, dict)
         return self.control(len(observation["location"]), None, self.generator), None
+
+    def at_test(self) -> "ControlAgent":
+        """Return the same at the beginning of its random numbers."""
+        return ControlAgent(self.name, self.seed)
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
         """Return where each episode looks next, bins, int64 (N,).
@@ -200,6 +205,11 @@ class PlannedAgent:
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
         """Return where each episode looks next, bins, int64 (N,)."""
         return self.bins[episodes.num_glimpses - 1].to(episodes.clip.device).expand(len(episodes))
+
+
+def draws(agent: object) -> bool:
+    """Tell whether an agent draws at random where it looks, even at test time."""
+    return isinstance(agent, ControlAgent) and agent.name == "random"
 
 
 def as_bins(actions: np.ndarray, process: AttentionProcess) -> Tensor:

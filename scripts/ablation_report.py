@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.statistics import Interval, paired_interval
+from backbone.replacing import replacing
 from scripts.ablation_plots import draw
 from scripts.ablation_run import Task, read_result
 from scripts.ablation_runs import Plan
 from scripts.ablation_tables import Row
 from scripts.ablation_text import COMPARED, CONTROLS, markdown, table_csv
-from scripts.checkpoint import replacing
 from scripts.train_joint import write_text
 
 COLUMNS = ("R1", "R5", "mAP", "hit_rate")

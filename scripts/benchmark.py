@@ -26,10 +26,10 @@ from a3d_env.vector import Attention3DVectorEnv
 from backbone.data.cache import FrameCache
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
+from backbone.replacing import replacing
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.build import pick_device
-from scripts.checkpoint import replacing
 
 NUM_EPISODES = 64
 

@@ -1,7 +1,6 @@
 """Checkpoints: all that a run needs to go on exactly, in one file that holds no code."""
 
 import hashlib
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.features import SharedFeatureCallback
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
+from backbone.replacing import replacing
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
@@ -124,18 +124,6 @@ def fingerprint(data: ReidData) -> str:
         for tracklet in data.train
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to, which becomes `path` when all went well and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _not_finite(state: dict[str, Any]) -> str | None:

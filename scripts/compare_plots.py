@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from scripts.checkpoint import replacing
+from backbone.replacing import replacing
 
 PICTURES = {
     "curves.png": "Learning curves: mean over runs, bands are 95% bootstrap intervals",

@@ -29,16 +29,18 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import tyro
 from tqdm import tqdm
 
+from a3d_env.bank_file import check_nothing_there
 from agents.controls import CONTROLS, ControlAgent
 from agents.episodes.episode import Episode
 from agents.episodes.export import write_gif, write_minari, write_rerun
 from agents.episodes.gallery import Gallery
 from agents.episodes.story import tell, tell_change
-from scripts.checkpoint import replacing
+from backbone.replacing import replacing
 from scripts.debug_picks import Pick, Source, choose
 from scripts.debug_policy import PolicyEpisodes
 from scripts.debug_run import RunEpisodes
@@ -75,7 +77,7 @@ class DebugConfig:
     agent: str | None = None
     """A control (random, centre, best, truth, ...) in the place of the trained agent."""
     sample: bool = False
-    """Let the agent explore, as in training; by default it takes its mean, as at test time."""
+    """Draw from the agent's policy; by default it takes its mean, as at test time."""
     seed: int = 0
     """Of what is drawn."""
     data: str | None = None
@@ -111,15 +113,20 @@ def debug(config: DebugConfig) -> list[Path]:
         ValueError: the checkpoint or the data can't be used, nothing is asked for, or there is no such episode.
     """
     changes = dict(read_change(text) for text in config.set_glimpse)
+    if config.minari:
+        check_nothing_there(config.out / DATASET)
     source = open_source(config)
     picks = pick_episodes(config, source)
+    if config.minari and any(pick.side == "query" for pick in picks):
+        raise ValueError("queries are not judged by F_c, as a Minari data set's environment does: take --train")
+    suffix = "".join(f"-{number}at{'.'.join(map(str, corner))}" for number, corner in sorted(changes.items()))
     pages, episodes = [], []
     for pick in tqdm(picks, desc="episodes", unit="episode", leave=False, file=sys.stderr, disable=len(picks) < 2):
         episode, gallery = source.record(pick, deterministic=not config.sample, seed=config.seed)
         started = time.monotonic()
         if changes:
             episode = episode.replay(changes)
-        page = episode.to_html(config.out / f"{pick.label}.html", gallery)
+        page = episode.to_html(config.out / f"{pick.label}{suffix}.html", gallery)
         seconds = time.monotonic() - started
         episode.save(page.with_suffix(".npz"))
         if config.gif:
@@ -149,6 +156,8 @@ def open_source(config: DebugConfig) -> Source:
     """
     control = None if config.agent is None else ControlAgent(_known_control(config.agent), config.seed)
     if (config.checkpoint / POLICY).exists():
+        if config.data is not None:
+            raise ValueError("--data is for runs: a policy has a bank (--bank)")
         return PolicyEpisodes(config.checkpoint, config.bank, control, config.agent)
     if config.bank is not None:
         raise ValueError("--bank is for policies: a run has data (--data)")
@@ -171,6 +180,8 @@ def pick_episodes(config: DebugConfig, source: Source) -> list[Pick]:
         picks += [source.find("clip", str(number)) for number in config.clip]
     by_outcome = {name: getattr(config, name) for name in ("worst", "wrong", "random")}
     if any(by_outcome.values()):
+        if config.sample:
+            raise ValueError("episodes are chosen by how they end without exploring: --sample goes with --query")
         outcomes = source.outcomes()
         right = sum(outcome.is_right for outcome in outcomes)
         print(f"{len(outcomes)} episodes, {right} of them right\n")
@@ -213,14 +224,15 @@ def write_index(path: Path, pages: list[Path], episodes: list[Episode]) -> None:
     """Write a page that links to the others, beside them."""
     rows = "".join(
         f"<tr><td>{'right' if episode.is_right else 'wrong'}</td><td>{100 * episode.probability:.1f}%</td>"
-        f'<td><a href="{html.escape(page.name)}">{html.escape(episode.tracklet)}</a></td></tr>'
+        f'<td><a href="{quote(page.name)}">{html.escape(episode.tracklet)}</a></td></tr>'
         for page, episode in zip(pages, episodes, strict=True)
     )
     with replacing(path) as partial:
         partial.write_text(
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>episodes</title>'
             "<style>body{font:15px system-ui,sans-serif;margin:2em} td,th{padding:.2em 1em}</style>"
-            f"<table><tr><th>ended</th><th>true person</th><th>episode</th></tr>{rows}</table></html>\n"
+            f"<table><tr><th>ended</th><th>true person</th><th>episode</th></tr>{rows}</table></html>\n",
+            encoding="utf-8",
         )
 
 

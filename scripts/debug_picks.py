@@ -73,6 +73,6 @@ def choose(outcomes: Sequence[Outcome], *, worst: int, wrong: int, random: int, 
     """
     by_probability = sorted(outcomes, key=lambda one: one.probability)
     mistakes = sorted((one for one in outcomes if not one.is_right), key=lambda one: -one.confidence)
-    drawn = np.random.default_rng(seed).permutation(len(outcomes))[:random]
-    chosen = [*by_probability[:worst], *mistakes[:wrong], *(outcomes[place] for place in drawn)]
-    return list(dict.fromkeys(one.pick for one in chosen))
+    chosen = list(dict.fromkeys(one.pick for one in [*by_probability[:worst], *mistakes[:wrong]]))
+    others = [one.pick for one in outcomes if one.pick not in chosen]
+    return chosen + [others[place] for place in np.random.default_rng(seed).permutation(len(others))[:random]]

@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
+from agents.controls import draws
 from agents.episodes.episode import Episode, record_episode
 from agents.episodes.gallery import Gallery
 from agents.rollout import Agent, at_test, follow
@@ -41,6 +42,10 @@ class PolicyEpisodes:
             )
         )
         self.process: AttentionProcess = self.env.get_attr("process")[0]
+        if self.process.bank.frames is None:
+            raise ValueError(
+                f"the bank {bank or config['bank']} holds no frames to show: make it with a3d bank --frames"
+            )
         self.agent = agent or load_policy(folder, self.env)
         self.agent_name = agent_name or config["agent"]
         self.held_out_share: float = config["held_out"]
@@ -59,7 +64,13 @@ class PolicyEpisodes:
         return Pick("clip", int(name), f"clip-{int(name)}")
 
     def outcomes(self) -> list[Outcome]:
-        """Say how the episodes end on the clips that the policy was not trained on."""
+        """Say how the episodes end on the clips that the policy was not trained on.
+
+        Raises:
+            ValueError: the agent draws where it looks, so that an episode shown would be another one.
+        """
+        if draws(at_test(self.agent)):
+            raise ValueError(f"{self.agent_name} looks elsewhere every time: choose its episodes by --clip")
         _, held_out = split_clips(self.process.bank.tracklet, self.held_out_share)
         episodes = follow(at_test(self.agent), self.process, torch.from_numpy(held_out))
         verdict = self.process.verdict(episodes)

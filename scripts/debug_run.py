@@ -1,6 +1,7 @@
 """The episodes of a run: on queries, judged by the gallery, or on training tracklets, judged by F_c."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +14,15 @@ from torch import Tensor
 from a3d_env.bank import FeatureBank
 from a3d_env.process import AttentionProcess
 from a3d_env.render import draw_frame
-from agents.controls import OTHER_CLIPS_CONTROLS
-from agents.episodes.episode import Episode, record_on
+from agents.controls import OTHER_CLIPS_CONTROLS, TABLE_CONTROLS, draws
+from agents.episodes.episode import F_C, Episode, record_on
 from agents.episodes.gallery import Gallery
 from agents.rollout import Agent, at_test, follow
+from backbone.data.clips import consecutive_clips
 from backbone.data.loader import TestBatches
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
+from backbone.metrics import JUNK
 from scripts.debug_picks import Outcome, Pick, Side
 from scripts.evaluate import TrackletMeans, clip_bank, clip_banks, clip_batches, searched_tracklets
 from scripts.query_oracle import gallery_judge
@@ -60,6 +63,8 @@ class RunEpisodes:
         self.run, self.agent, self.agent_name, self.clip = run, at_test(agent), agent_name, clip
         self.tracklets = searched_tracklets(run.data)
         self._position = {id(tracklet): row for row, tracklet in enumerate(self.tracklets)}
+        everybody = [*run.data.train, *self.tracklets]
+        self._names = {tracklet.person: _name_of_person(tracklet, run.data.name) for tracklet in everybody}
         self._pictures: dict[int, np.ndarray] = {}
 
     def find(self, side: Side, name: str) -> Pick:
@@ -70,12 +75,12 @@ class RunEpisodes:
         """
         if side == "clip":
             raise ValueError("--clip is for policies on a bank: a run's episodes are chosen by --query or --train")
-        if name.isdecimal():
+        if name.isdecimal() and (name == "0" or not name.startswith("0")):  # else a folder's name, such as 0012
             numbered = self.run.data.query if side == "query" else self.run.data.train
             if int(name) >= len(numbered):
                 raise ValueError(f"there is no {side} tracklet {name}: they are numbered 0 to {len(numbered) - 1}")
             number = self._position[id(numbered[int(name)])] if side == "query" else int(name)
-            return Pick(side, number, f"{side}-{int(name)}")
+            return Pick(side, number, f"{side}-{int(name)}{self._suffix}")
         named = self.tracklets if side == "query" else self.run.data.train
         found = [number for number, tracklet in enumerate(named) if _is_called(tracklet, name)]
         if len(found) != 1:
@@ -84,14 +89,25 @@ class RunEpisodes:
                 f"{len(found) or 'no'} {side} tracklets are called {name}: give a number, a folder, or a name as "
                 f"in {examples}"
             )
-        return Pick(side, found[0], f"{side}-{named[found[0]].source.strip('/').replace('/', '-')}")
+        plain = re.sub(r"[^\w.-]+", "-", named[found[0]].source.strip("/"))
+        return Pick(side, found[0], f"{side}-{plain}{self._suffix}")
 
     def outcomes(self) -> list[Outcome]:
-        """Say how the episodes of all queries end whose person is in the gallery."""
+        """Say how the episodes of all queries end whose person is in the gallery, and which have the clip.
+
+        Raises:
+            ValueError: the agent draws where it looks, so that an episode shown would be another one.
+        """
+        self._check_judged_by_gallery()
+        if draws(self.agent):
+            raise ValueError(f"{self.agent_name} looks elsewhere every time: choose its episodes by --query")
         outcomes = []
         for number, logits, truth in self._judged.answers:
-            row, share = self._position[id(self.run.data.query[number])], logits.softmax(0)
-            pick = Pick("query", row, f"query-{number}")
+            query = self.run.data.query[number]
+            if self.clip is not None and self.clip >= self._num_clips(query):
+                continue
+            row, share = self._position[id(query)], logits.softmax(0)
+            pick = Pick("query", row, f"query-{number}{self._suffix}")
             outcomes.append(Outcome(pick, float(share[truth]), int(share.argmax()) == truth, float(share.max())))
         return outcomes
 
@@ -107,32 +123,48 @@ class RunEpisodes:
         identity = torch.full_like(bank.identity, number)
         reward = self.run.config.attention.reward if pick.side == "train" else "identity"
         process = AttentionProcess(dataclasses.replace(bank, identity=identity), judge, reward)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            episode = record_on(
-                process,
-                self.agent,
-                deterministic=deterministic,
-                agent_name=self.agent_name,
-                identity_names=[f"person {name}" for name in names],
-                **({} if pick.side == "train" else {"judge": "the gallery"}),
-            )
+        episode = record_on(
+            process,
+            self.agent,
+            deterministic=deterministic,
+            seed=seed,
+            agent_name=self.agent_name,
+            identity_names=names,
+            judge=F_C if pick.side == "train" else "the gallery",
+        )
         return episode, self._gallery(tracklet) if pick.side == "query" else None
 
-    def _judge_of(self, side: Side, tracklet: Tracklet) -> tuple[GlimpseNetwork, Sequence[int], int]:
-        """Return the judge, the people it knows, and the number of the tracklet's."""
+    def _check_judged_by_gallery(self) -> None:
+        if self.agent_name in TABLE_CONTROLS:
+            raise ValueError(
+                f"{self.agent_name} goes by what F_c says of every bin, and F_c does not know the queries' "
+                "people: take a training tracklet (--train), or another agent"
+            )
+
+    @property
+    def _suffix(self) -> str:
+        """Which clip, for the names of files."""
+        return "" if self.clip is None else f"-clip{self.clip}"
+
+    def _num_clips(self, tracklet: Tracklet) -> int:
+        return len(consecutive_clips(len(tracklet), self.run.config.load.num_frames))
+
+    def _judge_of(self, side: Side, tracklet: Tracklet) -> tuple[GlimpseNetwork, list[str], int]:
+        """Return the judge, the names of the people it knows, and the number of the tracklet's."""
         person, source = tracklet.person, tracklet.source
         if side == "train":
-            if person not in self.run.people:
-                raise ValueError(f"F_c was not trained on person {person} of {source}: take it as a query")
-            return self.run.representation.glimpse, self.run.people, self.run.people.index(person)
+            if not self.run.knows_training_half:
+                raise ValueError(f"F_c was not trained on {self.run.data.name}: its people can only be queries")
+            names = [self._names[known] for known in self.run.people]
+            return self.run.representation.glimpse, names, self.run.people.index(person)
+        self._check_judged_by_gallery()
         judge = self._judged.by_camera.get(tracklet.camera)
         if judge is None or person not in judge[1]:
             raise ValueError(
                 f"no other camera has person {person} of {source} in the gallery, so that nobody can be found; "
                 "take another query, or a training tracklet (--train)"
             )
-        return judge[0], list(judge[1]), judge[1][person]
+        return judge[0], [self._names[known] for known in judge[1]], judge[1][person]
 
     @cached_property
     @torch.no_grad()
@@ -199,7 +231,7 @@ class RunEpisodes:
             self._of_gallery(),
             np.array([tracklet.person for tracklet in gallery]),
             np.array([tracklet.camera for tracklet in gallery]),
-            [f"{tracklet.source}: person {tracklet.person}, camera {tracklet.camera}" for tracklet in gallery],
+            [f"{one.source}: {self._names[one.person]}, camera {one.camera}" for one in gallery],
             query.person,
             query.camera,
             self._picture,
@@ -234,6 +266,15 @@ def best_scale(answers: Sequence[tuple[Tensor, int]]) -> float:
         return 1.0
     log_probs = [(scales[:, None] * logits).log_softmax(1)[:, truth] for logits, truth in answers]
     return float(scales[torch.stack(log_probs).mean(dim=0).argmax()])
+
+
+def _name_of_person(tracklet: Tracklet, data: str) -> str:
+    """Return a person's name: of a folder of one's own the folder's, else the number."""
+    if tracklet.person == JUNK:
+        return "junk"
+    if data.startswith("folder:"):
+        return tracklet.source.split("/")[-3]  # <root>/<person>/<camera>/<tracklet>
+    return f"person {tracklet.person}"
 
 
 def _which(clip: int | None, count: int) -> int:

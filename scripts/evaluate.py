@@ -31,8 +31,8 @@ from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
 from backbone.data.tracklet import Tracklet
 from backbone.metrics import JUNK, RetrievalScores, evaluate_retrieval, get_scoring
+from backbone.replacing import replacing
 from backbone.representation import Representation
-from scripts.checkpoint import replacing
 from scripts.run import load_run
 
 COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.features import SharedFeatureCallback
-from scripts.checkpoint import replacing
+from backbone.replacing import replacing
 
 HISTORY = "history.jsonl"
 SHOWN_BATCHES = 50

@@ -15,8 +15,8 @@ from agents.rollout import at_test, follow
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import TestBatches
+from backbone.replacing import replacing
 from backbone.representation import Representation
-from scripts.checkpoint import replacing
 from scripts.config import TrainConfig
 from scripts.evaluate import clip_bank
 from scripts.logs import HISTORY, read_history

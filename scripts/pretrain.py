@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 import tyro
 
-from scripts.checkpoint import CHECKPOINT, read_checkpoint, replacing
+from backbone.replacing import replacing
+from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
 from scripts.evaluate import table
 from scripts.train_joint import COLUMNS, check_resumed, train

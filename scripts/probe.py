@@ -26,7 +26,7 @@ from pathlib import Path
 
 import tyro
 
-from scripts.checkpoint import replacing
+from backbone.replacing import replacing
 from scripts.probe_measures import Measured, measure
 from scripts.probe_report import Table, draw, over_runs, summarise, text_table, verdict
 from scripts.run import Run, load_run

@@ -8,7 +8,7 @@ import matplotlib.figure
 import numpy as np
 
 from agents.statistics import Interval, mean_interval, paired_interval
-from scripts.checkpoint import replacing
+from backbone.replacing import replacing
 from scripts.probe_measures import MEAN_LOCATION, POLICY, ROWS, SWAPPED
 
 COLUMNS = {"reward": 3, "log_prob": 3, "R1": 1, "mAP": 1, "hit_rate": 1}  # and the digits shown

@@ -39,9 +39,10 @@ from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.loader import TrainingBatches, load_ahead
+from backbone.replacing import replacing
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
-from scripts.checkpoint import CHECKPOINT, fingerprint, read_checkpoint, replacing, restore, save_checkpoint
+from scripts.checkpoint import CHECKPOINT, fingerprint, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
 from scripts.evaluate import Scores, controls, evaluate, table
 from scripts.logs import CheckpointCallback, ProgressCallback

@@ -37,8 +37,9 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
+from backbone.replacing import replacing
 from scripts.build import policy_settings
-from scripts.checkpoint import explaining_misfits, replacing
+from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.policy_scores import Table, score, text_table
 

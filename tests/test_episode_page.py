@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -71,13 +72,8 @@ def test_a_page_is_made_in_less_than_three_seconds(recorded, tmp_path):
 def test_a_browser_shows_it(recorded, tmp_path):
     changed = recorded.replay({2: (0, 3, 1)})
     page = changed.to_html(tmp_path / "page.html", gallery_of(recorded))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     started = time.monotonic()
-    result = subprocess.run(
-        [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{page}"],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    shown = result.stdout
+    shown = dump(page, tmp_path)
     assert time.monotonic() - started < 20  # the browser's own start included
     assert 'data-ready="yes"' in shown  # the script ran to its end
     assert shown.count('class="card"') == 4
@@ -86,6 +82,27 @@ def test_a_browser_shows_it(recorded, tmp_path):
     assert "after the change" in shown
     assert "&lt;b&gt;mine&lt;/b&gt; looked 4 times" in shown
     assert shown.count('class="candidate true"') == 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page in")
+def test_a_click_on_a_map_says_how_to_follow_it(recorded, tmp_path):
+    changed = recorded.replay({2: (0, 3, 1)})
+    page = changed.to_html(tmp_path / "page.html")
+    bin_number = changed.process.bank.grid.index((1, 2, 3))
+    click = f"<script>choose({bin_number}, episode().decisions[1])</script></body>"
+    page.write_text(page.read_text().replace("</body>", click))
+    shown = dump(page, tmp_path)
+    assert "--set-glimpse 2=0,3,1 3=1,2,3" in shown  # with what was set by hand before
+    found = changed.reward_map(3).probability
+    assert f"{percent(float(found[1, 2, 3]))} instead of {percent(float(found[changed.corner(3)]))}" in shown
+
+
+def dump(page, tmp_path):
+    """Return the page's DOM after its scripts."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [CHROMIUM, *flags, profile, "--dump-dom", f"file://{page}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def test_a_bank_without_frames_has_no_page(random_case, tmp_path):
@@ -108,6 +125,9 @@ def test_the_story_by_hand():
     away = episode.replay({2: (0, 0, 0), 3: (0, 0, 0), 4: (0, 0, 0)})
     assert "None of the 3 bins" in tell(away)[1]
     assert "The best single change: glimpse" in tell(away)[3]
+    sample = dataclasses.replace(episode, is_sample=True)
+    assert tell(sample)[1] == "The agent explored: this is a sample, not what it does at test time."
+    assert "with glimpse 2 where it was, would have come to" in tell_change(sample.replay({2: (0, 0, 0)}))[1]
     (line,) = tell_change(away)
     assert line.startswith("With glimpse 2 at (0, 0, 0) instead of (")
     assert f"gets {percent(away.probability)} instead of {percent(episode.probability)}" in line

@@ -51,7 +51,8 @@ def test_every_agent_is_recorded_and_replayed_exactly(name, random_case, tmp_pat
 
     loaded = Episode.load(episode.save(tmp_path / "episode.npz"))
     assert torch.equal(loaded.replay().hidden, episode.hidden)
-    for number in (2, 3, 4):
+    assert episode.has_maps == loaded.has_maps == (name != "random")  # the rest of which is another every time
+    for number in (2, 3, 4) if episode.has_maps else ():
         np.testing.assert_array_equal(
             loaded.reward_map(number).probability, episode.reward_map(number).probability
         )
@@ -291,3 +292,136 @@ def test_a_judge_of_other_people_has_no_advantage(env):
     other = dataclasses.replace(episode, judge="the gallery")
     assert all(math.isnan(advantage) for advantage in other.advantages)
     assert isinstance(other.process, AttentionProcess)
+
+
+def test_changes_one_after_another_are_all_kept(env):
+    episode = record_episode(env, agents.make("reinforce", env), clip=0)
+    both = episode.replay({2: (0, 0, 0)}).replay({3: (1, 2, 2)})
+    assert both.changes == {2: (0, 0, 0), 3: (1, 2, 2)}
+    assert both.original is episode
+    assert both.bins.tolist() == episode.replay({2: (0, 0, 0), 3: (1, 2, 2)}).bins.tolist()
+    again = both.replay()
+    assert (again.changes, again.original) == (both.changes, episode)
+    # what comes before is decided anew
+    assert both.replay({2: (1, 1, 1)}).changes == {2: (1, 1, 1)}
+
+
+def test_what_was_recorded_stays_when_the_agent_trains_on(env):
+    agent = agents.make("reinforce", env)
+    episode = record_episode(env, agent, clip=0, deterministic=False)
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter.add_(0.3)
+    again = episode.replay()
+    assert [one.value for one in again.decisions] == [one.value for one in episode.decisions]
+    assert [one.log_prob for one in again.decisions] == [one.log_prob for one in episode.decisions]
+
+
+@pytest.mark.parametrize("name", ["mean", "swapped"])
+def test_controls_that_go_by_other_clips_look_the_same_after_loading(name, env, tmp_path):
+    agent = agents.make(name, env)
+    episode = record_episode(env, agent, clip=1)
+    changed = episode.replay({2: (1, 2, 2)})
+    for one in (episode, changed):
+        loaded = Episode.load(one.save(tmp_path / "episode.npz"), agent)
+        assert loaded.replay({2: (0, 1, 2)}).bins.tolist() == episode.replay({2: (0, 1, 2)}).bins.tolist()
+
+
+@pytest.mark.parametrize("name", ["dqn", "td3"])
+def test_what_has_no_distribution_does_not_explore_here(name, env):
+    agent = agents.make(name, env)
+    if name == "dqn":
+        agent.exploration_rate = 0.9
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    sampled = record_episode(env, agent, clip=1, deterministic=False)
+    assert sampled.bins.tolist() == record_episode(env, agent, clip=1).bins.tolist()
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_random_begins_anew_each_time(env):
+    episode = record_episode(env, ControlAgent("random", seed=4), clip=0)
+    assert record_episode(env, ControlAgent("random", seed=4), clip=0).bins.tolist() == episode.bins.tolist()
+    changes = [episode.replay({2: (0, 0, 0)}).bins.tolist() for _ in range(2)]
+    assert changes[0] == changes[1]
+    process = env.get_attr("process")[0]
+    assert (
+        follow(ControlAgent("random", seed=4), process, torch.tensor([0])).bins[0].tolist()
+        == episode.bins.tolist()
+    )
+    assert all(torch.isnan(decision.mean).all() for decision in episode.decisions)
+
+
+def test_the_mean_is_not_clipped(env):
+    agent = agents.make("stable_baselines3:PPO", env)
+    with torch.no_grad():
+        agent.policy.action_net.bias.fill_(2.0)
+    episode = record_episode(env, agent, clip=0)
+    assert (episode.decisions[0].mean > 1.5).all()
+    assert torch.equal(episode.decisions[0].action, episode.decisions[0].mean)
+    assert episode.corner(2) == (1, 2, 2)
+
+
+def test_a_mixture_says_how_much_its_heaviest_part_weighs(env):
+    agent = agents.make("reinforce", env, policy_kwargs={"locator": "mixture", "variance": 0.04})
+    episode = record_episode(env, agent, clip=1)
+    features = agent.policy.extract_features(episode.process.observe(episode._before(2)))
+    with torch.no_grad():
+        weights = agent.policy.action_net(features).softmax(1)[0]
+    decision = episode.decisions[0]
+    assert decision.share == pytest.approx(float(weights.max()))
+    torch.testing.assert_close(decision.mean, agent.policy.action_net.locations[weights.argmax()])
+    torch.testing.assert_close(decision.deviation, torch.full((3,), 0.2))
+
+
+def test_files_damaged_anywhere_are_named(env, tmp_path):
+    content = record_episode(env, agents.make("reinforce", env), clip=0).save(tmp_path / "good.npz").read_bytes()
+    generator = np.random.default_rng(0)
+    path, messages = tmp_path / "bad.npz", []
+    for _ in range(150):
+        data = bytearray(content)
+        for place in generator.integers(len(data), size=3):
+            data[place] = generator.integers(256)
+        path.write_bytes(bytes(data))
+        try:
+            Episode.load(path)  # what is damaged may be what nobody reads
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 50
+    assert all("bad.npz is no episode" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bins", np.array([0, 0, 0, 99])),
+        ("hidden", np.zeros((4, 5), np.float32)),
+        ("beliefs", np.zeros((4, 2), np.float32)),
+        ("decision/value", np.zeros(2)),
+        ("map/value", np.zeros((3, 2, 2, 2), np.float32)),
+        ("identity", np.array([7])),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(name, value, env, tmp_path):
+    path = record_episode(env, agents.make("reinforce", env), clip=0).save(tmp_path / "good.npz")
+    with np.load(path) as arrays:
+        np.savez(tmp_path / "bad.npz", **({key: arrays[key] for key in arrays.files} | {name: value}))
+    with pytest.raises(ValueError, match=r"bad\.npz is no episode, or its parts do not fit"):
+        Episode.load(tmp_path / "bad.npz")
+
+
+def test_loading_leaves_training_draws_alone(env, tmp_path):
+    path = record_episode(env, ControlAgent("centre"), clip=0).save(tmp_path / "good.npz")
+    before = torch.random.get_rng_state()
+    Episode.load(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_corners_and_clips_that_are_no_numbers_are_explained(env):
+    episode = record_episode(env, ControlAgent("centre"), clip=0)
+    for corner in (5, (0.0, 1, 2), "abc"):
+        with pytest.raises(ValueError, match="a bin's corner is 3 whole numbers"):
+            episode.replay({2: corner})
+    for clip in ("0", 0.5):
+        with pytest.raises(ValueError, match="there is no clip"):
+            record_episode(env, ControlAgent("centre"), clip=clip)
+    assert repr(episode).startswith("<Episode of ControlAgent on clip 0: ")

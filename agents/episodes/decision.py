@@ -1,7 +1,7 @@
 """What an agent thinks when it decides: its policy, and what it expects, for any algorithm of the registry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from gymnasium import spaces
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
+from agents.controls import draws
 from agents.mixture import GaussianMixture
 from agents.oracles import agent_choice, bin_probabilities
 from agents.rollout import Agent, Choosing
@@ -29,8 +30,9 @@ class Decision:
 
     Attributes:
         action: the location that was chosen, before it is clipped, float32 (3,).
-        mean: what the agent does without exploring, float32 (3,).
-        deviation: of the Gaussian around it, float32 (3,); of a mixture that of each of its parts.
+        mean: what the agent does without exploring, float32 (3,): a Gaussian's mean, a mixture's heaviest part.
+        deviation: of the Gaussian around it, float32 (3,).
+        share: the weight of that Gaussian: 1, or less where it is a part of a mixture.
         log_prob: of the action: a density where actions are locations, a probability where they are bins.
         value: what the agent expects to earn from here: V(h_t), or Q of what it would do.
         probability: how likely the policy's next look is to be at each bin, exact, float32 (num_bins,).
@@ -39,6 +41,7 @@ class Decision:
     action: Tensor
     mean: Tensor
     deviation: Tensor
+    share: float
     log_prob: float
     value: float
     probability: Tensor
@@ -47,7 +50,7 @@ class Decision:
     def unknown(cls, action: Tensor, num_bins: int) -> "Decision":
         """Return a choice of which nothing but the location is known."""
         nothing = torch.full((3,), torch.nan)
-        return cls(action, nothing, nothing, torch.nan, torch.nan, torch.full((num_bins,), torch.nan))
+        return cls(action, nothing, nothing, torch.nan, torch.nan, torch.nan, torch.full((num_bins,), torch.nan))
 
 
 @torch.no_grad()
@@ -65,17 +68,24 @@ def decide(
     """
     grid = process.bank.grid
     distribution = _distribution(agent, process, episodes)
-    mean = _location(agent_choice(agent, process)(episodes), process)
+    mean = _without_exploring(agent, distribution, process, episodes)
     if action is None:
-        action = mean if deterministic else _sample(agent, distribution, process, episodes)
-    nothing = Decision.unknown(action, grid.num_bins)
-    log_prob, deviation, probability = nothing.log_prob, nothing.deviation, nothing.probability
+        action = mean if deterministic else _sample(agent, distribution, process, episodes, mean)
+    if draws(agent):
+        mean = torch.full((3,), torch.nan)
+    log_prob, spread = torch.nan, Spread.unknown(grid.num_bins)
     if distribution is not None:
-        native = _native(agent, action, process)
-        log_prob = float(distribution.log_prob(native.to(_device(agent))))
-        deviation, probability = _policy(distribution, process)
-    value = float(state_values(agent, process, episodes))
-    return Decision(action.cpu(), mean.cpu(), deviation.cpu(), log_prob, value, probability.float().cpu())
+        log_prob = float(distribution.log_prob(_native(agent, action, process).to(_device(agent))))
+        spread = _spread(distribution, process)
+    return Decision(
+        action.cpu(),
+        mean.cpu(),
+        spread.deviation.cpu(),
+        spread.share,
+        log_prob,
+        float(state_values(agent, process, episodes)),
+        spread.probability.float().cpu(),
+    )
 
 
 @torch.no_grad()
@@ -147,37 +157,69 @@ def _distribution(agent: Agent, process: AttentionProcess, episodes: Episodes) -
     return None
 
 
-def _policy(distribution: Distribution, process: AttentionProcess) -> tuple[Tensor, Tensor]:
-    """Return the deviation (3,), NaN where it is no Gaussian, and each bin's probability (num_bins,)."""
-    grid, unknown = process.bank.grid, torch.full((3,), torch.nan)
+@dataclass(frozen=True)
+class Spread:
+    """How a policy spreads its choice; see `Decision`."""
+
+    deviation: Tensor
+    share: float
+    probability: Tensor
+
+    @classmethod
+    def unknown(cls, num_bins: int) -> "Spread":
+        """Return that of a policy that says nothing."""
+        return cls(torch.full((3,), torch.nan), torch.nan, torch.full((num_bins,), torch.nan))
+
+
+def _spread(distribution: Distribution, process: AttentionProcess) -> Spread:
+    """Return the policy's spread for one episode."""
+    grid, unknown = process.bank.grid, Spread.unknown(process.bank.grid.num_bins)
     if isinstance(distribution, GaussianMixture):
+        weights = distribution.log_weights.exp()
         parts = bin_probabilities(distribution.locations, distribution.variance, grid)
-        spread = torch.full((3,), distribution.variance).sqrt()
-        return spread, (distribution.log_weights.exp() @ parts)[0]
+        deviation = torch.full((3,), distribution.variance).sqrt()
+        return Spread(deviation, float(weights.max()), (weights @ parts)[0])
     if isinstance(distribution, DiagGaussianDistribution):  # and SAC's, its tanh
         normal = distribution.distribution
         squashed = type(distribution) is not DiagGaussianDistribution
         probability = bin_probabilities(normal.mean, normal.stddev.square(), grid, squashed=squashed)[0]
-        return unknown if squashed else normal.stddev[0], probability
+        if squashed:  # no Gaussian of locations
+            return replace(unknown, probability=probability)
+        return Spread(normal.stddev[0], 1.0, probability)
     if isinstance(distribution, CategoricalDistribution):
-        return unknown, distribution.distribution.probs[0]
+        return replace(unknown, probability=distribution.distribution.probs[0])
     if isinstance(distribution, MultiCategoricalDistribution):
         time, height, width = (part.probs[0] for part in distribution.distribution)
-        return unknown, (time[:, None, None] * height[:, None] * width).flatten()
-    return unknown, torch.full((grid.num_bins,), torch.nan)
+        return replace(unknown, probability=(time[:, None, None] * height[:, None] * width).flatten())
+    return unknown
+
+
+def _without_exploring(
+    agent: Agent, distribution: Distribution | None, process: AttentionProcess, episodes: Episodes
+) -> Tensor:
+    """Return where the agent looks without exploring, (3,), not clipped."""
+    if distribution is not None:
+        return _location(distribution.get_actions(deterministic=True), process)
+    return _location(agent_choice(agent, process)(episodes), process)
 
 
 def _sample(
-    agent: Agent, distribution: Distribution | None, process: AttentionProcess, episodes: Episodes
+    agent: Agent,
+    distribution: Distribution | None,
+    process: AttentionProcess,
+    episodes: Episodes,
+    mean: Tensor,
 ) -> Tensor:
-    """Return a location that the exploring agent draws, (3,), before it is clipped."""
-    if isinstance(agent, Choosing):
-        drawn = agent.choose(process, episodes)
-    elif distribution is not None:
-        drawn = distribution.get_actions(deterministic=False)  # predict() would clip it
-    else:
-        drawn = torch.as_tensor(agent.predict(as_numpy(process.observe(episodes)), deterministic=False)[0])
-    return _location(drawn, process)
+    """Return a location that the exploring agent draws, (3,), before it is clipped.
+
+    DQN's and TD3's kind have no distribution: what they add in training to explore is no part of the agent.
+    """
+    if isinstance(agent, Choosing | DQN | QRDQN | TD3):
+        return mean
+    if distribution is not None:
+        return _location(distribution.get_actions(deterministic=False), process)  # predict() would clip it
+    drawn, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=False)
+    return _location(torch.as_tensor(drawn), process)
 
 
 def _location(action: Tensor, process: AttentionProcess) -> Tensor:

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent
+from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent, draws
 from agents.episodes.decision import Decision, bin_values, decide
 from agents.oracles import agent_choice, finish, next_values
 from agents.rollout import Agent, at_test, follow
@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # both draw, and take a second to import
 
 # Who says who it is, where nothing else is said.
 F_C = "F_c"
+
+Corner = tuple[int, int, int]  # of a bin, in cells: time, height, width
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class RewardMap:
     value: np.ndarray
 
     @property
-    def best(self) -> tuple[int, int, int]:
+    def best(self) -> Corner:
         """The corner of the bin with the largest probability."""
         time, height, width = np.unravel_index(int(self.probability.argmax()), self.probability.shape)
         return int(time), int(height), int(width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Episode:
     """An agent's episode on one clip. `record_episode` makes it.
 
@@ -61,7 +63,8 @@ class Episode:
 
     Attributes:
         process: the decision process over a bank of this clip alone, with F_o, F_h and F_c as they were.
-        agent: who decides, as it is tested; None if the episode was loaded without one.
+        agent: who decides, as it is tested; None if the episode was loaded without one. It is not a copy: if it is
+            trained on, maps and changes that are computed later are the later agent's.
         agent_name: for people.
         identity_names: of F_c's outputs, for people.
         bins: of glimpses 1 to T, int64 (T,).
@@ -71,6 +74,7 @@ class Episode:
             end, float32 (T, num_identities). The last is what F_c says.
         probabilities: of each identity at the end, float32 (num_identities,).
         reward: what the end paid.
+        is_sample: whether the agent explored.
         judge: who says who it is; the agent's value is comparable with the reward only if that is F_c.
         changes: glimpses that were set by hand, by number, as corners (time, height, width).
         original: the episode without these changes.
@@ -87,10 +91,16 @@ class Episode:
     beliefs: Tensor
     probabilities: Tensor
     reward: float
+    is_sample: bool = False
     judge: str = F_C
-    changes: Mapping[int, tuple[int, int, int]] | None = None
+    changes: Mapping[int, Corner] | None = None
     original: "Episode | None" = None
     stored_maps: tuple[RewardMap, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Say whose episode it is, and how it ended."""
+        end = "right" if self.is_right else "wrong"
+        return f"<Episode of {self.agent_name} on {self.tracklet}: {end}, reward {self.reward:.3f}>"
 
     @property
     def num_glimpses(self) -> int:
@@ -145,15 +155,20 @@ class Episode:
         """[f_g, h_1..h_T], float32 (C_g + 256 T,)."""
         return torch.cat([self.process.bank.global_feature[0].cpu(), self.hidden.flatten()])
 
-    def corner(self, number: int) -> tuple[int, int, int]:
+    @property
+    def has_maps(self) -> bool:
+        """Whether there are reward maps: something is decided, by an agent that is there and draws nothing."""
+        known = self.stored_maps is not None or (self.agent is not None and not draws(self.agent))
+        return bool(self.decisions) and known
+
+    def corner(self, number: int) -> Corner:
         """Return the corner of a glimpse's bin, in cells: time, height, width."""
-        time, height, width = self.process.bank.grid.corners[self.bins[number - 1]].tolist()
-        return time, height, width
+        return _corner(self.process.bank.grid.corners[self.bins[number - 1]])
 
     def reward_map(self, number: int) -> RewardMap:
         """Return what each bin would have led to at that glimpse, 2 to T.
 
-        An agent that draws at random draws once for each bin; then it is no exact value.
+        For a control that draws where it looks, each bin's is of one draw, not exact.
 
         Raises:
             ValueError: the agent does not decide on that glimpse, or the episode was loaded without its agent.
@@ -186,34 +201,51 @@ class Episode:
             changes: the corner (time, height, width) of the bin to look at, in cells, by glimpse, 2 to T.
 
         Returns:
-            The new episode, with this one as its `original` if anything was changed.
+            The new episode. If anything was changed, this one is its `original`, or this one's own is.
 
         Raises:
             ValueError: no such glimpse or bin, or the rest needs the agent, and the episode was loaded without.
         """
-        grid, changes = self.process.bank.grid, dict(changes or {})
-        for number in changes:
+        if not changes:
+            return self._play({}, self.decisions, self.changes, self.original)
+        grid = self.process.bank.grid
+        bins: dict[int, int] = {}
+        for number, corner in sorted(changes.items()):
             if not 2 <= number <= self.num_glimpses:
                 raise ValueError(
                     f"glimpse {number} can't be changed: glimpses 2 to {self.num_glimpses} can, 1 is the centre"
                 )
-        bins = {number: grid.index(corner) for number, corner in changes.items()}
-        first = min(bins, default=self.num_glimpses + 1)
+            if np.ndim(corner) != 1 or not all(isinstance(cell, int | np.integer) for cell in corner):
+                raise ValueError(f"a bin's corner is 3 whole numbers (time, height, width), got {corner!r}")
+            bins[number] = grid.index(corner)
+        first = min(bins)
         if len(bins) < self.num_glimpses + 1 - first:
             self._need_agent("what comes after a changed glimpse")
-        forced = {number: grid.locations[bin_number] for number, bin_number in bins.items()}
-        forced |= {number: self.decisions[number - 2].action for number in range(2, first)}
-        corners = {number: tuple(grid.corners[bin_number].tolist()) for number, bin_number in bins.items()}
+        kept = {number: corner for number, corner in (self.changes or {}).items() if number < first}
+        made = {number: _corner(grid.corners[index]) for number, index in bins.items()}
+        forced = {number: grid.locations[index] for number, index in bins.items()}
+        return self._play(forced, self.decisions[: first - 2], kept | made, self.original or self)
+
+    def _play(
+        self,
+        forced: Mapping[int, Tensor],
+        recorded: Sequence[Decision],
+        changes: Mapping[int, Corner] | None,
+        original: "Episode | None",
+    ) -> "Episode":
         return _play(
             self.process,
             self.agent,
+            recorded=recorded,
             forced=forced,
             deterministic=True,
             agent_name=self.agent_name,
             identity_names=self.identity_names,
+            is_sample=self.is_sample,
             judge=self.judge,
-            changes={number: corners[number] for number in sorted(corners)} or None,
-            original=self if changes else None,
+            changes=changes,
+            original=original,
+            stored_maps=None if forced else self.stored_maps,
         )
 
     def figure(self) -> "matplotlib.figure.Figure":
@@ -285,7 +317,8 @@ def record_episode(
         env: an A3D environment, single or batched, wrapped or not, whose clips and networks are taken.
         agent: any algorithm of the registry, or a control.
         clip: the clip's number in the environment's bank; by default one that the seed draws.
-        deterministic: what the agent does without exploring, as at test time; else a sample.
+        deterministic: what the agent does without exploring, as at test time; else a sample. DQN's and TD3's kind
+            have no distribution to sample from, and do not explore here.
         seed: of the clip and the sample.
         agent_name: for people; by default the class's name.
         identity_names: of F_c's outputs; by default their numbers.
@@ -297,17 +330,16 @@ def record_episode(
     count = len(process.bank)
     if clip is None:
         clip = int(np.random.default_rng(seed).integers(count))
-    if not 0 <= clip < count:
-        raise ValueError(f"there is no clip {clip}: the environment has clips 0 to {count - 1}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return record_on(
-            AttentionProcess(process.bank.one_clip(clip), process.glimpse, process.reward_name),
-            _for_one_clip(agent, process, clip),
-            deterministic=deterministic,
-            agent_name=agent_name or type(agent).__name__,
-            identity_names=identity_names,
-        )
+    if not isinstance(clip, int | np.integer) or not 0 <= clip < count:
+        raise ValueError(f"there is no clip {clip!r}: the environment has clips 0 to {count - 1}")
+    return record_on(
+        AttentionProcess(process.bank.one_clip(int(clip)), process.glimpse, process.reward_name),
+        _for_one_clip(agent, process, int(clip)),
+        deterministic=deterministic,
+        seed=seed,
+        agent_name=agent_name or type(agent).__name__,
+        identity_names=identity_names,
+    )
 
 
 def record_on(
@@ -315,25 +347,31 @@ def record_on(
     agent: Agent,
     *,
     deterministic: bool = True,
+    seed: int = 0,
     agent_name: str | None = None,
     identity_names: Sequence[str] | None = None,
     judge: str = F_C,
 ) -> Episode:
     """Play one episode on a process over a bank of one clip; see `record_episode`.
 
-    Training that goes on does not change the episode's networks: it has copies of its own.
+    Training that goes on does not change the episode's F_o, F_h and F_c: it has copies of its own.
     """
     glimpse = copy.deepcopy(process.glimpse).requires_grad_(False)
-    number = glimpse.num_identities
-    return _play(
-        AttentionProcess(process.bank, glimpse, process.reward_name),
-        at_test(agent),
-        forced={},
-        deterministic=deterministic,
-        agent_name=agent_name or type(agent).__name__,
-        identity_names=tuple(identity_names or map(str, range(number))),
-        judge=judge,
-    )
+    count = glimpse.num_identities
+    # What is drawn is the episode's own: training, on whatever device, goes on as if nothing had been.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        return _play(
+            AttentionProcess(process.bank, glimpse, process.reward_name),
+            at_test(agent),
+            recorded=(),
+            forced={},
+            deterministic=deterministic,
+            agent_name=agent_name or type(agent).__name__,
+            identity_names=tuple(identity_names or map(str, range(count))),
+            is_sample=not deterministic,
+            judge=judge,
+        )
 
 
 def _for_one_clip(agent: Agent, process: AttentionProcess, clip: int) -> Agent:
@@ -365,37 +403,51 @@ def _play(
     process: AttentionProcess,
     agent: Agent | None,
     *,
+    recorded: Sequence[Decision],
     forced: Mapping[int, Tensor],
     deterministic: bool,
     **of_episode: Any,
 ) -> Episode:
-    """Play an episode; `forced` has the locations of glimpses, by number, that the agent is not asked for."""
+    """Play an episode.
+
+    Args:
+        process: over one clip.
+        agent: who decides.
+        recorded: the first decisions, as they were.
+        forced: the locations of glimpses, by number, that the agent is not asked for.
+        deterministic: whether it decides without exploring.
+        of_episode: attributes of the episode.
+    """
+    agent = None if agent is None else at_test(agent)  # a control's draws begin anew
     now = process.start(torch.zeros(1, dtype=torch.long, device=process.bank.device))
-    states, decisions = [now], []
+    states, decisions = [now], list(recorded)
     for number in range(2, process.glimpse.num_glimpses + 1):
-        if agent is None:
-            decision = Decision.unknown(forced[number], process.bank.grid.num_bins)
-        else:
-            decision = decide(agent, process, now, forced.get(number), deterministic=deterministic)
-        now = process.step(now, decision.action[None].to(process.bank.device))
+        if number - 2 >= len(decisions):
+            if agent is None:
+                decisions.append(Decision.unknown(forced[number], process.bank.grid.num_bins))
+            else:
+                decisions.append(decide(agent, process, now, forced.get(number), deterministic=deterministic))
+        now = process.step(now, decisions[number - 2].action[None].to(process.bank.device))
         states.append(now)
-        decisions.append(decision)
 
-    def belief(episodes: Episodes) -> Tensor:
-        stayed = finish(process, episodes, lambda still: process.current_bin(still))
-        return process.verdict(stayed).logits.softmax(1)[0].cpu()
+    def stay(episodes: Episodes) -> Episodes:
+        return finish(process, episodes, process.current_bin)
 
-    beliefs = [belief(state) for state in states]
-    ended = finish(process, now, lambda still: process.current_bin(still))  # with T of 0 or 1 the step is missing
-    count = process.glimpse.num_glimpses
+    beliefs = [process.verdict(stay(state)).logits.softmax(1)[0].cpu() for state in states]
+    ended = stay(now)  # with T of 0 or 1 a step is missing, which changes nothing
     return Episode(
         process=process,
         agent=agent,
         bins=ended.bins[0].cpu(),
         hidden=ended.hidden[0].cpu(),
         decisions=tuple(decisions),
-        beliefs=torch.stack(beliefs)[:count],  # with T = 0 there is no glimpse
+        beliefs=torch.stack(beliefs)[: process.glimpse.num_glimpses],  # with T = 0 there is no glimpse
         probabilities=beliefs[-1],
         reward=float(process.judge(ended).reward),
         **of_episode,
     )
+
+
+def _corner(cells: Tensor) -> Corner:
+    time, height, width = cells.tolist()
+    return time, height, width

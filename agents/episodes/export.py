@@ -1,6 +1,7 @@
 """Episodes for other tools: a GIF, a Minari data set (offline reinforcement learning), a rerun recording."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image
 from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import save_bank
 from a3d_env.render import COLOURS, TRUTH_COLOUR, draw_frame
-from agents.episodes.episode import Episode
+from agents.episodes.episode import F_C, Episode
+from backbone.replacing import replacing
 
 GIF_MILLISECONDS = 500  # each frame
 ENVIRONMENT = "a3d_env:A3D/Attention3D-v0"
@@ -30,14 +32,9 @@ def write_gif(path: Path, episode: Episode) -> None:
     bank = episode.process.bank
     bins = episode.bins.tolist()
     pictures = [Image.fromarray(draw_frame(bank, 0, frame, bins)) for frame in range(bank.grid.clip_size[0])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         first, *others = pictures
         first.save(partial, format="GIF", save_all=True, append_images=others, duration=GIF_MILLISECONDS, loop=0)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_minari(folder: Path, episodes: Sequence[Episode], dataset_id: str = "a3d/episodes-v0") -> Any:
@@ -69,6 +66,16 @@ def write_minari(folder: Path, episodes: Sequence[Episode], dataset_id: str = "a
         raise ValueError("there are no episodes to write")
     bank_folder = (folder / BANK).resolve()
     save_bank(bank_folder, _joined(episodes), episodes[0].process.glimpse)
+    try:
+        return _write_dataset(minari, EpisodeBuffer, folder, bank_folder, episodes, dataset_id)
+    except BaseException:
+        shutil.rmtree(bank_folder)
+        raise
+
+
+def _write_dataset(
+    minari: Any, buffer: Any, folder: Path, bank_folder: Path, episodes: Sequence[Episode], dataset_id: str
+) -> Any:
     settings: dict[str, Any] = {"bank": str(bank_folder), "reward": episodes[0].process.reward_name}
     env = gymnasium.make(ENVIRONMENT, **settings)
     buffers = []
@@ -85,7 +92,7 @@ def write_minari(folder: Path, episodes: Sequence[Episode], dataset_id: str = "a
             rewards.append(float(reward))
             ends.append(terminated)
         buffers.append(
-            EpisodeBuffer(
+            buffer(
                 id=clip,
                 options={"clip": clip},
                 observations={key: np.stack([one[key] for one in observations]) for key in observation},
@@ -127,18 +134,13 @@ def write_rerun(path: Path, episodes: Sequence[Episode]) -> None:
         import rerun
     except ImportError as error:
         raise ValueError("a rerun recording needs rerun: pip install 'a3d[export]'") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         recording = rerun.RecordingStream("a3d")
         recording.save(str(partial))
         for number, episode in enumerate(episodes):
             _log(rerun, recording, f"episode_{number}", episode)
         recording.flush()
         recording.disconnect()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _log(rerun: Any, recording: Any, name: str, episode: Episode) -> None:
@@ -180,13 +182,20 @@ def _joined(episodes: Sequence[Episode]) -> FeatureBank:
     Raises:
         ValueError: they are not of one run.
     """
+    for episode in episodes:
+        if episode.judge != F_C:
+            raise ValueError(
+                f"{episode.tracklet} was judged by {episode.judge}, and the data set's environment judges by F_c: "
+                "take training tracklets (--train), or clips of a bank"
+            )
     banks, first = [episode.process.bank for episode in episodes], episodes[0].process
     weights = first.glimpse.state_dict()
     for episode in episodes:
         other = episode.process.glimpse.state_dict()
         same = other.keys() == weights.keys() and all(torch.equal(other[name], weights[name]) for name in weights)
-        if episode.process.bank.grid != first.bank.grid or not same:
-            raise ValueError("the episodes are not of one run: their networks or bins differ")
+        alike = episode.process.bank.grid == first.bank.grid and episode.process.reward_name == first.reward_name
+        if not (alike and same):
+            raise ValueError("the episodes are not of one run: their networks, bins or rewards differ")
     with_frames = all(bank.frames is not None for bank in banks)
     with_truth = all(bank.truth_boxes is not None for bank in banks)
     return FeatureBank(

@@ -1,5 +1,7 @@
 """An episode as one matplotlib figure, for notebooks and papers."""
 
+import io
+
 import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,15 +14,23 @@ from agents.episodes.story import percent, tell
 LABELS = ("frame", "x (pixels)", "y (pixels)")
 
 
-def draw_episode(episode: Episode) -> matplotlib.figure.Figure:
+class EpisodeFigure(matplotlib.figure.Figure):
+    """A figure that notebooks show, whatever the backend."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
+
+
+def draw_episode(episode: Episode) -> EpisodeFigure:
     """Draw the frames with the bins, the bins in the clip's volume (Figure 8 a), and the exact reward maps.
 
     Args:
         episode: the episode; without frames, decisions or maps their pictures are left out.
     """
-    has_maps = bool(episode.decisions) and (episode.agent is not None or episode.stored_maps is not None)
     times = episode.process.bank.grid.positions[0]
-    figure = matplotlib.figure.Figure(figsize=(12, 7.5), layout="constrained")
+    figure = EpisodeFigure(figsize=(12, 7.5), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.1), squeeze=False)[:, 0]
     if episode.process.bank.frames is not None:
         axes = top.subplots()
@@ -29,7 +39,7 @@ def draw_episode(episode: Episode) -> matplotlib.figure.Figure:
     top.suptitle(tell(episode)[0], fontsize=11)
     left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.6), squeeze=False)[0]
     _draw_volume(left.add_subplot(projection="3d"), episode)
-    if has_maps:
+    if episode.has_maps:
         right.suptitle("probability of the true identity, by the bin looked at; circle: the agent, star: the best")
         grid = right.subplots(len(episode.decisions), times, squeeze=False)
         for number, row in enumerate(grid, 2):
@@ -64,7 +74,16 @@ def _draw_map(row: np.ndarray, episode: Episode, number: int) -> None:
         axes.set(xticks=[], yticks=[])
         for corner, marker in ((episode.corner(number), "o"), (found.best, "*")):
             if corner[0] == time:
-                axes.plot(corner[2], corner[1], marker, color="white", markeredgecolor="black", fillstyle="none")
+                size, face = (11, "none") if marker == "o" else (8, "white")
+                axes.plot(
+                    corner[2],
+                    corner[1],
+                    marker,
+                    color="white",
+                    markerfacecolor=face,
+                    markeredgewidth=1.5,
+                    markersize=size,
+                )
         if time == 0:
             axes.set_ylabel(f"glimpse {number}", fontsize=9)
         if number == 2:

@@ -1,7 +1,6 @@
 """Episodes as .npz files: arrays and one JSON text, no pickled objects."""
 
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import asdict, fields
@@ -15,10 +14,12 @@ from torch import Tensor
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
+from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent
 from agents.episodes.decision import Decision
 from agents.episodes.episode import Episode, RewardMap
 from agents.rollout import Agent, at_test
-from backbone.glimpse import GlimpseNetwork
+from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
+from backbone.replacing import replacing
 
 VERSION = 1
 META = "meta"
@@ -26,6 +27,12 @@ META = "meta"
 ORIGINAL = "original/"
 
 Arrays = dict[str, np.ndarray]
+
+# What NumPy, zipfile and torch raise for files that are not as they were written.
+DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, RuntimeError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def save_episode(path: Path, episode: Episode) -> Path:
@@ -43,14 +50,8 @@ def save_episode(path: Path, episode: Episode) -> Path:
     """
     if path.suffix != ".npz":
         raise ValueError(f"an episode's file ends in .npz, got {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **_arrays(episode))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **_arrays(episode))
     return path
 
 
@@ -59,7 +60,8 @@ def load_episode(path: Path, agent: Agent | None = None) -> Episode:
 
     Args:
         path: the file.
-        agent: whose episode it is, if it is to be played on.
+        agent: whose episode it is, if it is to be played on. For the controls that go by other clips, which are
+            not here, the bins that they chose take their place.
 
     Raises:
         ValueError: the file is missing, damaged, or something else.
@@ -69,11 +71,11 @@ def load_episode(path: Path, agent: Agent | None = None) -> Episode:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise ValueError(f"there is no episode {path}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is no episode that can be read: {error}") from error
     try:
-        return _episode(arrays, None if agent is None else at_test(agent))
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return _episode(arrays, _player(arrays, agent))
+    except DAMAGED as error:
         raise ValueError(f"{path} is no episode, or its parts do not fit each other: {error}") from error
 
 
@@ -89,6 +91,7 @@ def _arrays(episode: Episode, prefix: str = "") -> Arrays:
         "identity_names": episode.identity_names,
         "judge": episode.judge,
         "reward": episode.reward,
+        "is_sample": episode.is_sample,
         "changes": None if episode.changes is None else list(episode.changes.items()),
     }
     tensors: dict[str, Tensor] = {
@@ -107,7 +110,7 @@ def _arrays(episode: Episode, prefix: str = "") -> Arrays:
         for field in fields(Decision):
             values = [np.asarray(getattr(decision, field.name)) for decision in episode.decisions]
             arrays[f"decision/{field.name}"] = np.stack(values)
-        if episode.agent is not None or episode.stored_maps is not None:
+        if episode.has_maps:
             for name in ("probability", "reward", "value"):
                 arrays[f"map/{name}"] = np.stack([getattr(one, name) for one in episode.maps])
     arrays = {prefix + name: value for name, value in arrays.items()}
@@ -131,7 +134,9 @@ def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
         arrays.get("frames"),
         arrays.get("truth_boxes"),
     )
-    glimpse = GlimpseNetwork(bank.num_channels, meta["num_glimpses"], arrays["probabilities"].shape[0])
+    _check(arrays, meta, bank.grid)
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn
+        glimpse = GlimpseNetwork(bank.num_channels, meta["num_glimpses"], len(arrays["probabilities"]))
     glimpse.load_state_dict(
         {
             name.removeprefix("glimpse/"): torch.from_numpy(value)
@@ -147,13 +152,49 @@ def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
         agent_name=meta["agent_name"],
         identity_names=tuple(meta["identity_names"]),
         decisions=_decisions(arrays),
+        bins=torch.from_numpy(arrays["bins"]),
+        hidden=torch.from_numpy(arrays["hidden"]),
+        beliefs=torch.from_numpy(arrays["beliefs"]),
+        probabilities=torch.from_numpy(arrays["probabilities"]),
         reward=meta["reward"],
+        is_sample=meta["is_sample"],
         judge=meta["judge"],
         changes=changes,
         original=_episode(before, agent) if before else None,
         stored_maps=_maps(arrays),
-        **{name: torch.from_numpy(arrays[name]) for name in ("bins", "hidden", "beliefs", "probabilities")},
     )
+
+
+def _check(arrays: Arrays, meta: dict[str, Any], grid: BinGrid) -> None:
+    """Check that the episode's own parts fit each other; the bank and the network check theirs."""
+    glimpses, people = meta["num_glimpses"], len(meta["identity_names"])
+    expected = {
+        "bins": (glimpses,),
+        "hidden": (glimpses, HIDDEN_SIZE),
+        "beliefs": (glimpses, people),
+        "probabilities": (people,),
+    }
+    for field in fields(Decision) if glimpses > 1 else ():
+        size = {"probability": (grid.num_bins,), "log_prob": (), "value": (), "share": ()}.get(field.name, (3,))
+        expected[f"decision/{field.name}"] = (glimpses - 1, *size)
+    for field in fields(RewardMap) if f"map/{fields(RewardMap)[0].name}" in arrays else ():
+        expected[f"map/{field.name}"] = (glimpses - 1, *grid.positions)
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
+    if ((arrays["bins"] < 0) | (arrays["bins"] >= grid.num_bins)).any():
+        raise ValueError(f"bins are numbered from 0 to {grid.num_bins - 1}, got {arrays['bins'].tolist()}")
+    if not 0 <= int(arrays["identity"][0]) < people:
+        raise ValueError(f"the true identity is {arrays['identity'].tolist()} of {people}")
+
+
+def _player(arrays: Arrays, agent: Agent | None) -> Agent | None:
+    """Return who plays the episode on."""
+    tested = None if agent is None else at_test(agent)
+    if isinstance(tested, ControlAgent) and tested.name in OTHER_CLIPS_CONTROLS:
+        recorded = arrays.get(f"{ORIGINAL}bins", arrays["bins"])
+        return PlannedAgent(torch.from_numpy(recorded[1:]))
+    return tested
 
 
 def _decisions(arrays: Arrays) -> tuple[Decision, ...]:
@@ -169,6 +210,7 @@ def _decisions(arrays: Arrays) -> tuple[Decision, ...]:
             action=tensor("action", row),
             mean=tensor("mean", row),
             deviation=tensor("deviation", row),
+            share=float(parts["share"][row]),
             log_prob=float(parts["log_prob"][row]),
             value=float(parts["value"][row]),
             probability=tensor("probability", row),

@@ -3,7 +3,6 @@
 import base64
 import json
 import math
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from a3d_env.render import COLOURS, TRUTH_COLOUR
 from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery, Ranking
 from agents.episodes.story import tell, tell_change
+from backbone.replacing import replacing
 
 TOP = 5  # identities shown
 RANKED = 10  # tracklets shown of a gallery
@@ -42,13 +42,8 @@ def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> 
     template = files("agents.episodes").joinpath("page.html").read_text(encoding="utf-8")
     # "<" would let a name end the script that the data is in.
     data = json.dumps(page_data(episode, gallery), allow_nan=False).replace("<", "\\u003c")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(template.replace(SLOT, data), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -72,6 +67,7 @@ def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any
         "title": episode.tracklet,
         "agent": episode.agent_name,
         "judge": episode.judge,
+        "is_sample": episode.is_sample,
         "reward_name": episode.process.reward_name,
         "truth_name": episode.identity_names[episode.true_identity],
         "story": story,
@@ -96,12 +92,13 @@ def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any
 
 
 def _episode(episode: Episode, ranking: Ranking | None, gallery: Gallery | None) -> dict[str, Any]:
-    has_maps = episode.stored_maps is not None or episode.agent is not None
+    has_maps = episode.has_maps
     return {
         "is_right": episode.is_right,
         "named": episode.identity_names[episode.identity],
         "probability": episode.probability,
         "reward": episode.reward,
+        "changes": {str(number): corner for number, corner in (episode.changes or {}).items()},
         "final": _top(episode, episode.probabilities),
         "glimpses": [_glimpse(episode, number) for number in range(1, episode.num_glimpses + 1)],
         "decisions": [
@@ -110,6 +107,7 @@ def _episode(episode: Episode, ranking: Ranking | None, gallery: Gallery | None)
                 "action": _plain(decision.action),
                 "mean": _plain(decision.mean),
                 "deviation": _plain(decision.deviation),
+                "share": _plain(decision.share),
                 "log_prob": _plain(decision.log_prob),
                 "value": _plain(decision.value),
                 "advantage": _plain(advantage),

@@ -11,7 +11,7 @@ def tell(episode: Episode, ranking: Ranking | None = None) -> list[str]:
         episode: the episode.
         ranking: of the gallery, by its descriptor.
     """
-    lines = [_verdict(episode), *_looks(episode), *_beliefs(episode), *_better(episode)]
+    lines = [_verdict(episode), *_sample(episode), *_looks(episode), *_beliefs(episode), *_better(episode)]
     if ranking is not None:
         lines.append(_retrieval(ranking))
     return lines
@@ -32,6 +32,13 @@ def tell_change(episode: Episode, before: Ranking | None = None, after: Ranking 
         + (" as before" if episode.identity == original.identity else f" instead of {_named(original)}")
         + f"; the reward is {episode.reward:.3f} instead of {original.reward:.3f}."
     ]
+    first = min(episode.changes)
+    if original.is_sample and original.has_maps:
+        mean = float(original.reward_map(first).probability[original.corner(first)])
+        lines.append(
+            f"The original was a sample. What follows the change does not explore: that alone, with glimpse "
+            f"{first} where it was, would have come to {percent(mean)}."
+        )
     follow = [
         f"glimpse {number} goes to {episode.corner(number)} instead of {original.corner(number)}"
         for number in range(2, episode.num_glimpses + 1)
@@ -63,6 +70,10 @@ def _verdict(episode: Episode) -> str:
     return f"{said}, which is wrong: it is {true} ({percent(episode.probability)})."
 
 
+def _sample(episode: Episode) -> list[str]:
+    return ["The agent explored: this is a sample, not what it does at test time."] if episode.is_sample else []
+
+
 def _looks(episode: Episode) -> list[str]:
     chosen = (episode.hits or [])[1:]
     hits = episode.process.bank.hits
@@ -87,15 +98,20 @@ def _beliefs(episode: Episode) -> list[str]:
 
 
 def _better(episode: Episode) -> list[str]:
-    if not episode.decisions or (episode.stored_maps is None and episode.agent is None):
+    if not episode.has_maps:
         return []
-    best = [(float(one.probability.max()), number, one.best) for number, one in enumerate(episode.maps, 2)]
-    probability, number, corner = max(best)
-    if probability <= episode.probability + 0.005:
+    gains = []
+    for number, found in enumerate(episode.maps, 2):
+        # of a sample, too, what is compared goes on without exploring
+        taken, best = float(found.probability[episode.corner(number)]), float(found.probability.max())
+        gains.append((best - taken, number, found.best, taken, best))
+    gain, number, corner, taken, best = max(gains)
+    if gain <= 0.005:
         return ["No other bin at a single glimpse would have been better."]
     return [
-        f"The best single change: glimpse {number} at {corner} would have given it {percent(probability)} "
-        f"(--set-glimpse {number}={','.join(map(str, corner))})."
+        f"The best single change: glimpse {number} with its corner at {corner} (time, height, width, in cells) "
+        f"would have given it {percent(best)} instead of {percent(taken)} (--set-glimpse {number}="
+        f"{','.join(map(str, corner))})."
     ]
 
 
