@@ -10,6 +10,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+# How far from the end an image's last mark may lie.
+TAIL_BYTES = 1024
+
 
 class Frames(Protocol):
     """A run of frames in order. `read` decodes them; `key` names them for a cache."""
@@ -148,12 +151,17 @@ def read_image(path: Path) -> np.ndarray:
     """Decode an image file to RGB uint8 (height, width, 3).
 
     Raises:
-        ValueError: the file is missing, empty or no image that OpenCV can decode.
+        ValueError: the file is missing, empty, truncated or no image that OpenCV can decode.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ValueError(f"cannot read the frame {path}: {error.strerror or error}") from error
+    if is_truncated(data):  # what is left of it may be decoded, the rest grey
+        raise ValueError(
+            f"{path} ({data.size} bytes) ends before its image does: it is truncated. Replace the file, or "
+            "remove it from the tracklet."
+        )
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise ValueError(
@@ -161,6 +169,17 @@ def read_image(path: Path) -> np.ndarray:
             "Replace the file, or remove it from the tracklet."
         )
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def is_truncated(data: np.ndarray) -> bool:
+    """Tell whether the bytes of a JPEG or PNG file, uint8, end without the mark that they have to end with.
+
+    A few bytes may follow the mark, as some cameras leave them.
+    """
+    head, tail = data[:8].tobytes(), data[-TAIL_BYTES:].tobytes()
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in tail
+    return head == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
