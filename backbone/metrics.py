@@ -120,28 +120,10 @@ def evaluate_retrieval(
         raise ValueError(f"ranks must be one or more numbers from 1 up, got {tuple(ranks)}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
-    query = _descriptors("query", query)
-    gallery = _descriptors("gallery", gallery).to(query.device)
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            "query and gallery must have the same number of columns, "
-            f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
-        )
-    people = _ids("query_people", query_people, len(query))
-    cameras = _ids("query_cameras", query_cameras, len(query))
-    other_people = _ids("gallery_people", gallery_people, len(gallery))
-    other_cameras = _ids("gallery_cameras", gallery_cameras, len(gallery))
-
-    keep = np.flatnonzero(other_people != JUNK)
-    gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
-    other_people, other_cameras = other_people[keep], other_cameras[keep]
-
     queries, first_ranks, precisions, penalties = [], [], [], []
-    for start, distances in _distances_in_chunks(query, gallery, chunk_size):
-        chunk = slice(start, start + len(distances))
-        same_person = people[chunk, None] == other_people
-        match = same_person & (cameras[chunk, None] != other_cameras)
-        for row, match_ranks in _match_ranks(distances, match, ~same_person):
+    ids = (query_people, gallery_people, query_cameras, gallery_cameras)
+    for start, distances, match, miss in compared(query, gallery, *ids, chunk_size=chunk_size):
+        for row, match_ranks in _match_ranks(distances, match, miss):
             queries.append(start + row)
             first_ranks.append(match_ranks[0])
             precisions.append(AVERAGE_PRECISION[average_precision](match_ranks))
@@ -161,6 +143,45 @@ def evaluate_retrieval(
         first_ranks=np.array(first_ranks),
         average_precisions=np.array(precisions),
     )
+
+
+def compared(
+    query: Tensor | np.ndarray,
+    gallery: Tensor | np.ndarray,
+    query_people: ArrayLike,
+    gallery_people: ArrayLike,
+    query_cameras: ArrayLike,
+    gallery_cameras: ArrayLike,
+    *,
+    chunk_size: int = 256,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Compare queries with a gallery, some at a time; arguments and errors as in `evaluate_retrieval`.
+
+    Yields:
+        The first query's index, the squared distances, float32 (num_queries, G), and which of them are of the same
+        person by another camera and of somebody else, bool (num_queries, G). Junk is not in the G columns; what is
+        neither does not count.
+    """
+    query = _descriptors("query", query)
+    gallery = _descriptors("gallery", gallery).to(query.device)
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            "query and gallery must have the same number of columns, "
+            f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
+        )
+    people = _ids("query_people", query_people, len(query))
+    cameras = _ids("query_cameras", query_cameras, len(query))
+    other_people = _ids("gallery_people", gallery_people, len(gallery))
+    other_cameras = _ids("gallery_cameras", gallery_cameras, len(gallery))
+
+    keep = np.flatnonzero(other_people != JUNK)
+    gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
+    other_people, other_cameras = other_people[keep], other_cameras[keep]
+
+    for start, distances in _distances_in_chunks(query, gallery, chunk_size):
+        chunk = slice(start, start + len(distances))
+        same_person = people[chunk, None] == other_people
+        yield start, distances, same_person & (cameras[chunk, None] != other_cameras), ~same_person
 
 
 def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -5,13 +5,16 @@ chooses, averaged over clips, and compared by Euclidean distance (section III-D)
 
 On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/benchmark --controls`
 
+The distance to say "the same person" at:
+`a3d evaluate --checkpoint runs/benchmark --false-accept-rates 0.01 0.001`
+
 On other data: `a3d evaluate --checkpoint runs/benchmark --data folder:my_tracklets --json scores.json`
 """
 
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +36,7 @@ from backbone.data.tracklet import Tracklet
 from backbone.metrics import JUNK, RetrievalScores, evaluate_retrieval, get_scoring
 from backbone.replacing import replacing
 from backbone.representation import Representation
+from backbone.verification import verify
 from scripts.run import load_run
 
 COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
@@ -51,10 +55,22 @@ def evaluate(
     *,
     clips_per_batch: int = 32,
     scoring: str = "standard",
+    false_accept_rates: Sequence[float] = (),
 ) -> dict[str, Scores]:
     """Score agents on the same representation, which runs once for all of them.
 
     Only one batch of clips and each tracklet's descriptor are in memory at a time.
+
+    Args:
+        representation: backbone, F_o, F_h and F_c.
+        agents: who looks.
+        data: queries and gallery.
+        cache: of their frames and flow.
+        load: how clips are cut.
+        grid: the bins.
+        clips_per_batch: clips in memory.
+        scoring: a name of `backbone.metrics.SCORINGS`.
+        false_accept_rates: shares in [0, 1) at which thresholds are wanted (`verification_scores`).
 
     Returns:
         For each agent's name: R1, R5, R10, R20, mAP, mINP and hit_rate, percentages. hit_rate is the share of
@@ -79,6 +95,8 @@ def evaluate(
         shares = np.concatenate(hits[name])
         hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
         scores[name] = {**retrieve(data, means.values(), scoring=scoring).as_dict(), "hit_rate": hit_rate}
+        if false_accept_rates:
+            scores[name] |= verification_scores(data, means.values(), scoring, false_accept_rates)
     return scores
 
 
@@ -105,16 +123,54 @@ def retrieve(
     Raises:
         ValueError: as `evaluate_retrieval`, or unknown scoring.
     """
-    how, parts = get_scoring(scoring), (data.query, searched_gallery(data, scoring))
+    parts = search_parts(data, descriptors, of_gallery, scoring)
+    return evaluate_retrieval(*parts, average_precision=get_scoring(scoring).average_precision)
+
+
+def search_parts(
+    data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tensor | None, scoring: str
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `evaluate_retrieval` and `verify` take: descriptors, people, cameras, each twice."""
+    parts = (data.query, searched_gallery(data, scoring))
     position = {id(tracklet): row for row, tracklet in enumerate(searched_tracklets(data))}
     query, gallery = ([position[id(tracklet)] for tracklet in part] for part in parts)
-    return evaluate_retrieval(
-        descriptors[query],
-        (descriptors if of_gallery is None else of_gallery)[gallery],
-        *(np.array([tracklet.person for tracklet in part]) for part in parts),
-        *(np.array([tracklet.camera for tracklet in part]) for part in parts),
-        average_precision=how.average_precision,
-    )
+    people, other_people = (np.array([tracklet.person for tracklet in part]) for part in parts)
+    cameras, other_cameras = (np.array([tracklet.camera for tracklet in part]) for part in parts)
+    others = descriptors if of_gallery is None else of_gallery
+    return descriptors[query], others[gallery], people, other_people, cameras, other_cameras
+
+
+def verification_scores(
+    data: ReidData, descriptors: torch.Tensor, scoring: str, false_accept_rates: Sequence[float]
+) -> Scores:
+    """Return at which distance to say that two tracklets are of one person, and how often that is wrong.
+
+    Returns:
+        `EER`, the equal error rate in percent, and `EER_distance`; for each wanted rate f `FAR=f_distance`, below
+        which to say yes, and `FAR=f_TAR`, the percentage of true pairs that this accepts.
+    """
+    verification = verify(*search_parts(data, descriptors, None, scoring))
+    scores: Scores = {
+        "EER": 100 * verification.equal_error_rate,
+        "EER_distance": verification.equal_error.distance,
+    }
+    for rate in false_accept_rates:
+        threshold = verification.at_false_accept_rate(rate)
+        scores |= {f"FAR={rate}_distance": threshold.distance, f"FAR={rate}_TAR": 100 * threshold.true_accept_rate}
+    return scores
+
+
+def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[float]) -> list[str]:
+    """Say which thresholds were found, for people."""
+    lines = []
+    for name, row in scores.items():
+        lines.append(f"{name}: equal error rate {row['EER']:.1f}% at the distance {row['EER_distance']:.4g}")
+        lines += [
+            f"  below {row[f'FAR={rate}_distance']:.4g}: {100 * rate:g}% of pairs of two people are accepted, and "
+            f"{row[f'FAR={rate}_TAR']:.1f}% of pairs of one"
+            for rate in false_accept_rates
+        ]
+    return lines
 
 
 def searched_gallery(data: ReidData, scoring: str) -> list[Tracklet]:
@@ -242,6 +298,9 @@ class EvaluateConfig:
     scoring: Literal["standard", "official", "torchreid"] = "standard"
     """Three ways in use for MARS, which differ by points: standard, that of most recent papers; official, that of
     its own code (another average precision); torchreid, without the queries in the gallery."""
+    false_accept_rates: tuple[float, ...] = ()
+    """Which distance says that two tracklets are of one person? The ones at which these shares of pairs of two
+    people are accepted, as in 0.01 0.001, and the one of equal error rates."""
     controls: bool = False
     """Score random and centre bins on the same representation, too."""
     json: Path | None = None
@@ -262,7 +321,14 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
     print(describe_search(run.data, arguments.scoring), file=sys.stderr)
     candidates: dict[str, Agent] = {run.config.agent: run.agent, **(controls() if arguments.controls else {})}
     return evaluate(
-        run.representation, candidates, run.data, run.cache, run.config.load, run.grid, scoring=arguments.scoring
+        run.representation,
+        candidates,
+        run.data,
+        run.cache,
+        run.config.load,
+        run.grid,
+        scoring=arguments.scoring,
+        false_accept_rates=arguments.false_accept_rates,
     )
 
 
@@ -278,6 +344,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         scores = score_checkpoint(arguments)
         print(table(scores, COLUMNS))
+        if arguments.false_accept_rates:
+            print("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
                 partial.write_text(json.dumps(scores, indent=2) + "\n")

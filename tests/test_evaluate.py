@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -179,3 +180,16 @@ def test_an_interruption_is_no_traceback(run, monkeypatch, capsys):
     monkeypatch.setattr("scripts.evaluate.evaluate", interrupt)
     assert main(["evaluate", "--checkpoint", str(run)]) == 130
     assert "stopped" in capsys.readouterr().err
+
+
+def test_thresholds_are_printed_and_written(run, tmp_path, capsys):
+    flags = ["--false-accept-rates", "0.1", "0", "--json", str(tmp_path / "scores.json")]
+    assert main(["evaluate", "--checkpoint", str(run), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"reinforce: equal error rate \d+\.\d% at the distance", printed)
+    assert re.search(
+        r"below [\d.]+: 10% of pairs of two people are accepted, and \d+\.\d% of pairs of one", printed
+    )
+    scores = json.loads((tmp_path / "scores.json").read_text())["reinforce"]
+    assert 0 <= scores["EER"] <= 100
+    assert scores["FAR=0.0_distance"] <= scores["FAR=0.1_distance"]

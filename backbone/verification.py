@@ -1,0 +1,102 @@
+"""Are two tracklets of one person? The distance to say yes at, and how often that is wrong."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backbone.metrics import compared
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """To say yes below a distance.
+
+    Attributes:
+        distance: Euclidean; pairs nearer than this are accepted.
+        false_accept_rate: the share of pairs of two people that are, in [0, 1].
+        true_accept_rate: the share of pairs of one person that are, in [0, 1].
+    """
+
+    distance: float
+    false_accept_rate: float
+    true_accept_rate: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How well the distance tells pairs of one person from pairs of two.
+
+    Attributes:
+        same: distances of pairs of one person in two cameras, ascending, float32.
+        different: distances of pairs of two people, ascending, float32.
+    """
+
+    same: np.ndarray
+    different: np.ndarray
+
+    def at_distance(self, distance: float) -> Threshold:
+        """Return the rates of saying yes below a distance."""
+        accepted = (
+            np.searchsorted(part, distance, side="left") / len(part) for part in (self.different, self.same)
+        )
+        return Threshold(float(distance), *map(float, accepted))
+
+    def at_false_accept_rate(self, rate: float) -> Threshold:
+        """Return the largest distance at which the false-accept rate is at most this.
+
+        Raises:
+            ValueError: a rate that is not in [0, 1).
+        """
+        if not 0 <= rate < 1:
+            raise ValueError(f"a false-accept rate is 0 or more and below 1, got {rate}")
+        # the small number: 0.1 of 10 pairs is one, whatever 0.1 is in binary
+        return self.at_distance(self.different[int(rate * len(self.different) + 1e-9)])
+
+    @property
+    def equal_error(self) -> Threshold:
+        """The threshold at which wrong yes and wrong no are as nearly as can be equally frequent."""
+
+        def excess(distance: float) -> float:
+            threshold = self.at_distance(distance)
+            return threshold.false_accept_rate - (1 - threshold.true_accept_rate)
+
+        # Wrong yes grows with the distance and wrong no falls: they meet between two of `different`.
+        place = bisect_left(range(len(self.different) - 1), 0.0, key=lambda at: excess(float(self.different[at])))
+        low, high = self.different[max(place - 1, 0)], self.different[place]
+        between = self.same[np.searchsorted(self.same, low) : np.searchsorted(self.same, high, side="right")]
+        candidates = [low, high, *between, *np.nextafter(between, np.inf)]
+        return self.at_distance(min(candidates, key=lambda distance: abs(excess(distance))))
+
+    @property
+    def equal_error_rate(self) -> float:
+        """The mean of the two rates of errors there, in [0, 1]."""
+        threshold = self.equal_error
+        return (threshold.false_accept_rate + 1 - threshold.true_accept_rate) / 2
+
+    def curve(self, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ROC: false-accept rates, spaced evenly in their logarithm, and true-accept rates at them."""
+        rates = np.geomspace(1 / len(self.different), 1 - 1 / len(self.different), points)
+        return rates, np.array([self.at_false_accept_rate(rate).true_accept_rate for rate in rates])
+
+
+def verify(*arguments: Any, chunk_size: int = 256) -> Verification:
+    """Compare all pairs of a query and a gallery tracklet that count; arguments as in `evaluate_retrieval`.
+
+    Raises:
+        ValueError: as there, or no pair of one person, or of two.
+    """
+    same: list[np.ndarray] = []
+    different: list[np.ndarray] = []
+    for _, squared, match, miss in compared(*arguments, chunk_size=chunk_size):
+        same.append(squared[match])
+        different.append(squared[miss])
+    parts: Sequence[np.ndarray] = [np.concatenate(part) for part in (same, different)]
+    if not all(map(len, parts)):
+        raise ValueError(
+            f"there are {len(parts[0])} pairs of one person and {len(parts[1])} of two: both are needed"
+        )
+    # Squared distances of equal descriptors may round to just below 0.
+    return Verification(*(np.sort(np.sqrt(np.maximum(part, 0))) for part in parts))
