@@ -8,6 +8,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from backbone.reranking import reranked_distances
+
 JUNK = -1
 """The person id of gallery tracklets that count neither as a match nor as a miss."""
 
@@ -87,6 +89,7 @@ def evaluate_retrieval(
     ranks: Sequence[int] = (1, 5, 10, 20),
     chunk_size: int = 256,
     average_precision: str = "standard",
+    rerank: bool = False,
 ) -> RetrievalScores:
     """Rank the gallery for each query by Euclidean distance, and score the ranking.
 
@@ -105,6 +108,7 @@ def evaluate_retrieval(
         chunk_size: queries whose distances to the gallery are in memory at a time.
         average_precision: `standard`, the mean over matches of the precision at the match, or
             `official`, as MARS has it: the mean of that and the precision one rank before.
+        rerank: re-rank the gallery by k-reciprocal neighbours first (`backbone.reranking`).
 
     Returns:
         Percentages in [0, 100].
@@ -122,7 +126,7 @@ def evaluate_retrieval(
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
     queries, first_ranks, precisions, penalties = [], [], [], []
     ids = (query_people, gallery_people, query_cameras, gallery_cameras)
-    for start, distances, match, miss in compared(query, gallery, *ids, chunk_size=chunk_size):
+    for start, distances, match, miss in compared(query, gallery, *ids, chunk_size=chunk_size, rerank=rerank):
         for row, match_ranks in _match_ranks(distances, match, miss):
             queries.append(start + row)
             first_ranks.append(match_ranks[0])
@@ -154,13 +158,14 @@ def compared(
     gallery_cameras: ArrayLike,
     *,
     chunk_size: int = 256,
+    rerank: bool = False,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Compare queries with a gallery, some at a time; arguments and errors as in `evaluate_retrieval`.
 
     Yields:
-        The first query's index, the squared distances, float32 (num_queries, G), and which of them are of the same
-        person by another camera and of somebody else, bool (num_queries, G). Junk is not in the G columns; what is
-        neither does not count.
+        The first query's index, the squared distances (or those after re-ranking), float32 (num_queries, G), and
+        which of them are of the same person by another camera and of somebody else, bool (num_queries, G). Junk is
+        not in the G columns; what is neither does not count.
     """
     query = _descriptors("query", query)
     gallery = _descriptors("gallery", gallery).to(query.device)
@@ -178,7 +183,11 @@ def compared(
     gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
     other_people, other_cameras = other_people[keep], other_cameras[keep]
 
-    for start, distances in _distances_in_chunks(query, gallery, chunk_size):
+    chunks = _distances_in_chunks(query, gallery, chunk_size)
+    if rerank:
+        reranked = reranked_distances(query, gallery)
+        chunks = ((start, reranked[start : start + chunk_size]) for start in range(0, len(query), chunk_size))
+    for start, distances in chunks:
         chunk = slice(start, start + len(distances))
         same_person = people[chunk, None] == other_people
         yield start, distances, same_person & (cameras[chunk, None] != other_cameras), ~same_person

@@ -55,6 +55,7 @@ def evaluate(
     *,
     clips_per_batch: int = 32,
     scoring: str = "standard",
+    rerank: bool = False,
     false_accept_rates: Sequence[float] = (),
 ) -> dict[str, Scores]:
     """Score agents on the same representation, which runs once for all of them.
@@ -70,6 +71,7 @@ def evaluate(
         grid: the bins.
         clips_per_batch: clips in memory.
         scoring: a name of `backbone.metrics.SCORINGS`.
+        rerank: re-rank by k-reciprocal neighbours; thresholds are of the plain distances all the same.
         false_accept_rates: shares in [0, 1) at which thresholds are wanted (`verification_scores`).
 
     Returns:
@@ -94,7 +96,10 @@ def evaluate(
     for name, means in descriptors.items():
         shares = np.concatenate(hits[name])
         hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
-        scores[name] = {**retrieve(data, means.values(), scoring=scoring).as_dict(), "hit_rate": hit_rate}
+        scores[name] = {
+            **retrieve(data, means.values(), scoring=scoring, rerank=rerank).as_dict(),
+            "hit_rate": hit_rate,
+        }
         if false_accept_rates:
             scores[name] |= verification_scores(data, means.values(), scoring, false_accept_rates)
     return scores
@@ -111,6 +116,7 @@ def retrieve(
     of_gallery: torch.Tensor | None = None,
     *,
     scoring: str = "standard",
+    rerank: bool = False,
 ) -> RetrievalScores:
     """Search the gallery for each query.
 
@@ -119,12 +125,13 @@ def retrieve(
         descriptors: of `searched_tracklets(data)`, float32 (num_tracklets, D).
         of_gallery: the gallery's, like them, where they differ from the queries'.
         scoring: a name of `backbone.metrics.SCORINGS`.
+        rerank: re-rank by k-reciprocal neighbours.
 
     Raises:
         ValueError: as `evaluate_retrieval`, or unknown scoring.
     """
     parts = search_parts(data, descriptors, of_gallery, scoring)
-    return evaluate_retrieval(*parts, average_precision=get_scoring(scoring).average_precision)
+    return evaluate_retrieval(*parts, average_precision=get_scoring(scoring).average_precision, rerank=rerank)
 
 
 def search_parts(
@@ -298,6 +305,8 @@ class EvaluateConfig:
     scoring: Literal["standard", "official", "torchreid"] = "standard"
     """Three ways in use for MARS, which differ by points: standard, that of most recent papers; official, that of
     its own code (another average precision); torchreid, without the queries in the gallery."""
+    rerank: bool = False
+    """Re-rank the gallery by k-reciprocal neighbours (Zhong et al., 2017) before scoring."""
     false_accept_rates: tuple[float, ...] = ()
     """Which distance says that two tracklets are of one person? The ones at which these shares of pairs of two
     people are accepted, as in 0.01 0.001, and the one of equal error rates."""
@@ -328,6 +337,7 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
         run.config.load,
         run.grid,
         scoring=arguments.scoring,
+        rerank=arguments.rerank,
         false_accept_rates=arguments.false_accept_rates,
     )
 
