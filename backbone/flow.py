@@ -6,6 +6,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from backbone.raft import raft
+
 FlowMethod = Callable[[np.ndarray], np.ndarray]
 """From uint8 RGB frames (n, H, W, 3), n >= 2, to float32 flow in pixels (n - 1, H, W, 2)."""
 
@@ -143,6 +145,8 @@ FLOW_METHODS: dict[str, FlowMethod] = {
     "dis-fast": _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST),
     "dis-medium": _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
     "farneback": _farneback,
+    "raft-small": raft("raft-small"),
+    "raft-large": raft("raft-large"),
     "none": _no_flow,
 }
 """Methods by name. A cache of flow carries the name in its key."""

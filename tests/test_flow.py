@@ -3,10 +3,14 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+import torchvision
 
-from backbone.flow import FLOW_METHODS, flow_indices, mirror_flow, optical_flow
+from backbone.flow import flow_indices, mirror_flow, optical_flow
+from backbone.raft import load_raft
 
-REAL_METHODS = [name for name in FLOW_METHODS if name != "none"]
+REAL_METHODS = ["dis-fast", "dis-medium", "farneback"]
+METHODS = [*REAL_METHODS, "none"]
 MOTION_PX = (3, -2)
 """To the right and upwards, pixels per frame."""
 
@@ -37,14 +41,69 @@ def test_known_translation(method: str, size: tuple[int, int]) -> None:
     assert end_point_error(flow_px, MOTION_PX) < 0.3
 
 
-@pytest.mark.parametrize("method", FLOW_METHODS)
+@pytest.mark.parametrize("method", REAL_METHODS)
+def test_known_rotation(method: str) -> None:
+    """A degree and a half about the middle of the picture."""
+    size, turn = 128, np.deg2rad(1.5)
+    (texture,) = moving_texture(1, size, size)
+    centre = (size - 1) / 2
+    matrix = cv2.getRotationMatrix2D((centre, centre), -1.5, 1)  # OpenCV's angles run the other way round
+    turned = cv2.warpAffine(texture, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    y, x = np.mgrid[:size, :size] - centre
+    expected = np.stack(
+        [np.cos(turn) * x - np.sin(turn) * y - x, np.sin(turn) * x + np.cos(turn) * y - y], axis=-1
+    )
+    error = end_point_error(optical_flow(np.stack([texture, turned]), method)[:1], expected, margin=12)
+    print(
+        f"{method}: end-point error {error:.3f} px, the motion is {np.linalg.norm(expected, axis=-1).mean():.2f}"
+    )
+    assert error < 0.3
+
+
+@pytest.fixture
+def untrained_raft(monkeypatch):
+    """RAFT without its published weights, which are not here: shapes and padding are the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torchvision.models.optical_flow.raft_small(weights=None).eval()
+    monkeypatch.setattr("backbone.raft.load_raft", lambda name: (network, torch.device("cpu")))
+    return network
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 32), (130, 90)])
+def test_raft_is_torchvisions_on_padded_frames(untrained_raft, size: tuple[int, int]) -> None:
+    frames = moving_texture(3, *size)
+    flow_px = optical_flow(frames, "raft-small")
+    assert flow_px.shape == (3, *size, 2)
+    assert flow_px.dtype == np.float32
+    if size == (128, 128):
+        images = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            expected = untrained_raft(images[:2], images[1:])[-1]
+        np.testing.assert_allclose(flow_px[:2], expected.permute(0, 2, 3, 1), atol=1e-5)
+
+
+def test_weights_that_cannot_be_had_are_explained(monkeypatch, tmp_path) -> None:
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    load_raft.cache_clear()
+    with pytest.raises(
+        ValueError, match=r"weights of raft-large can't be fetched .*download http.*raft_large.*put the"
+    ):
+        optical_flow(moving_texture(2), "raft-large")
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_last_map_is_repeated(method: str) -> None:
     frames = moving_texture(3, 64, 32)
     flow_px = optical_flow(frames, method)
     np.testing.assert_array_equal(flow_px[2], flow_px[1])
 
 
-@pytest.mark.parametrize("method", FLOW_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [(128, 64), (64, 32), (32, 16)])
 def test_a_pair_has_one_flow_wherever_it_stands(method: str, size: tuple[int, int]) -> None:
     # OpenCV's DIS, left alone, takes other pyramid levels for the first pair of small frames.
@@ -52,7 +111,7 @@ def test_a_pair_has_one_flow_wherever_it_stands(method: str, size: tuple[int, in
     np.testing.assert_array_equal(optical_flow(frames, method)[1], optical_flow(frames[1:], method)[0])
 
 
-@pytest.mark.parametrize("method", FLOW_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (11, 7), (9, 100), (100, 9), (16, 300)])
 def test_any_size_works(method: str, size: tuple[int, int]) -> None:
     flow_px = optical_flow(moving_texture(3, *size), method)
@@ -60,7 +119,7 @@ def test_any_size_works(method: str, size: tuple[int, int]) -> None:
     assert np.isfinite(flow_px).all()
 
 
-@pytest.mark.parametrize("method", FLOW_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_single_frame_has_a_zero_map(method: str) -> None:
     flow_px = optical_flow(moving_texture(1, 64, 32), method)
     assert flow_px.dtype == np.float32
@@ -117,7 +176,7 @@ def test_flow_indices_give_the_flow_of_the_clip_alone() -> None:
 
 def test_errors() -> None:
     frames = moving_texture(2, 64, 32)
-    with pytest.raises(ValueError, match="'raft': known are dis-fast, dis-medium, farneback, none"):
+    with pytest.raises(ValueError, match="'raft': known are dis-fast, dis-medium, farneback, raft-small"):
         optical_flow(frames, "raft")
     with pytest.raises(ValueError, match=r"uint8 RGB frames .* got float32 of shape"):
         optical_flow(frames.astype(np.float32))
