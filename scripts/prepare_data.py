@@ -11,10 +11,14 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
+from backbone.data import DataConfig, load_data
+from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data
 from backbone.data.cut import CutReport, cut_video
+from backbone.data.fill import fill_cache
 from backbone.data.video import Progress
 from backbone.replacing import replacing
+from scripts.config import PRESETS, get_preset
 
 SHOWN = 20  # problems of each kind
 
@@ -22,6 +26,7 @@ DESCRIPTION = """Make data ready to train on.
 
 Examples: a3d data cut --video street.avi --tracks gt.txt --out street/
           a3d data check --data mars:/data/MARS
+          a3d data cache --data mars:/data/MARS
 """
 
 
@@ -108,6 +113,52 @@ class Check:
         return 1 if report.problems else 0
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Decode all frames of a data set once, and compute their optical flow, before training does it bit by bit.
+
+    What is there already is kept, so that an interrupted run goes on. Training finds it under the same folder, for
+    the same frame size and flow method.
+
+    `a3d data cache --data mars:/data/MARS --workers 8`
+
+    Another size and method: `a3d data cache --data folder:street --height 64 --width 32 --flow farneback`
+    """
+
+    data: str
+    """NAME:DIRECTORY, as in folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    height: int | None = None
+    """Of the frames, in pixels; by default the preset's of that name (prid, ilids, mars), else that of small."""
+    width: int | None = None
+    """Of the frames, in pixels; by default as the height."""
+    flow: str | None = "dis-fast"
+    """The optical-flow method; None for frames alone."""
+    cache: Path | None = None
+    """Where to; by default $A3D_CACHE or the user's cache folder."""
+    workers: int = 2
+    """Tracklets at once."""
+
+    def run(self) -> int:
+        """Say what it takes, and do it."""
+        name = self.data.partition(":")[0]
+        load = get_preset(name if name in PRESETS else "small").load
+        size = (self.height or load.height, self.width or load.width)
+        cache = FrameCache(self.cache or default_cache(), *size, self.flow)
+        data = load_data(self.data, DataConfig(), cache.folder)
+        tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
+        with _progress_bars() as progress:
+            report = fill_cache(cache, tracklets, workers=self.workers, progress=progress, say=_say)
+        print(
+            f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
+            f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
+        )
+        return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def check_summary(report: CheckReport, data: str) -> str:
     """Return what was checked and what is wrong, for people."""
     lines = [f"{data}: {report.files:,} images by name and size, {report.decoded:,} of them decoded"]
@@ -126,7 +177,7 @@ def check_summary(report: CheckReport, data: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run `a3d data` with these arguments, or the process's own; return its exit status."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"cut": Cut, "check": Check},
+        {"cut": Cut, "check": Check, "cache": Cache},
         prog="a3d data",
         description=DESCRIPTION,
         args=argv,

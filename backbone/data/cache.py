@@ -65,6 +65,18 @@ class FrameCache:
             lambda: optical_flow(np.asarray(self.frames(tracklet)), method).astype(np.float16),
         )
 
+    def missing_bytes(self, tracklet: Tracklet) -> int:
+        """Return about how many bytes `frames` and `flow` would write for a tracklet: 0 if both are here."""
+        pixels = len(tracklet) * self.height * self.width
+        frames_are_here = (
+            isinstance(tracklet.frames, FrameArray) or self._path(self._key(tracklet, "frames")).exists()
+        )
+        flow_is_here = self.flow_method is None or self._path(self._key(tracklet, self.flow_method)).exists()
+        return (0 if frames_are_here else 3 * pixels) + (0 if flow_is_here else 4 * pixels)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.npy"
+
     def _decode(self, tracklet: Tracklet) -> np.ndarray:
         size = (self.width, self.height)
         frames = [
@@ -85,7 +97,7 @@ class FrameCache:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _load(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        path = self.folder / key[:2] / f"{key}.npy"
+        path = self._path(key)
         try:
             return np.load(path, mmap_mode="r")
         except (FileNotFoundError, ValueError, EOFError):  # not made yet, or damaged
