@@ -1,5 +1,6 @@
 """RAFT (Teed and Deng, 2020), optical flow by a trained network: torchvision's, with its published weights."""
 
+import pickle
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -50,19 +51,21 @@ def load_raft(name: str) -> tuple[nn.Module, torch.device]:
         ValueError: the weights are not here, and can't be fetched.
     """
     build, weights = NETWORKS[name]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # A loader's worker is a fork, in which CUDA can't be begun anew.
+    on_gpu = torch.cuda.is_available() and torch.utils.data.get_worker_info() is None
+    device = torch.device("cuda" if on_gpu else "cpu")
     network = build(weights=None)
     try:
         state = torch.hub.load_state_dict_from_url(
             weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError) as error:
+        network.load_state_dict(state)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
         raise ValueError(
-            f"the weights of {name} can't be fetched ({error}). On a machine with a network, download "
+            f"the weights of {name} can't be had, or are damaged ({error}). On a machine with a network, download "
             f"{weights.url}, put the file at {path}, and run this again; or take another flow method."
         ) from error
-    network.load_state_dict(state)
     return network.eval().requires_grad_(False).to(device), device
 
 

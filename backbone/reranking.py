@@ -47,7 +47,7 @@ def reranked_distances(
     distances = np.empty((count, len(gallery)), dtype=np.float32)
     for start in range(0, count, CHUNK):
         chunk = slice(start, min(start + CHUNK, count))
-        own = _squared(features[chunk], features[count:]).numpy() / largest[chunk, None]
+        own = _squared(features[chunk], features[count:]).cpu().numpy() / largest[chunk, None]
         shared = similar[chunk].toarray()
         distances[chunk] = (1 - weight) * (1 - shared / (2 - shared)) + weight * own
     return distances
@@ -66,7 +66,8 @@ def _nearest(features: Tensor, count: int) -> tuple[Neighbours, np.ndarray]:
         squared = _squared(features[start : start + CHUNK], features)
         largest.append(squared.amax(dim=1))
         nearest.append(squared.topk(min(count, len(features)), dim=1, largest=False).indices)
-    return torch.cat(nearest).cpu().numpy(), torch.cat(largest).cpu().numpy()
+    # Where all are in one place nothing is far: the small number keeps 0 / 0 out.
+    return torch.cat(nearest).cpu().numpy(), torch.cat(largest).clamp(min=1e-12).cpu().numpy()
 
 
 def _reciprocal(neighbours: Neighbours, one: int, count: int) -> np.ndarray:

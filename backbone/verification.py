@@ -67,7 +67,7 @@ class Verification:
         place = bisect_left(range(len(self.different) - 1), 0.0, key=lambda at: excess(float(self.different[at])))
         low, high = self.different[max(place - 1, 0)], self.different[place]
         between = self.same[np.searchsorted(self.same, low) : np.searchsorted(self.same, high, side="right")]
-        candidates = [low, high, *between, *np.nextafter(between, np.inf)]
+        candidates = [low, high, np.nextafter(high, np.inf), *between, *np.nextafter(between, np.inf)]
         return self.at_distance(min(candidates, key=lambda distance: abs(excess(distance))))
 
     @property

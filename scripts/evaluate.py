@@ -32,6 +32,7 @@ from agents.rollout import Agent, at_test, follow, hit_shares
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
+from backbone.data.mars import DISTRACTOR
 from backbone.data.tracklet import Tracklet
 from backbone.metrics import JUNK, RetrievalScores, evaluate_retrieval, get_scoring
 from backbone.replacing import replacing
@@ -154,7 +155,8 @@ def verification_scores(
 
     Returns:
         `EER`, the equal error rate in percent, and `EER_distance`; for each wanted rate f `FAR=f_distance`, below
-        which to say yes, and `FAR=f_TAR`, the percentage of true pairs that this accepts.
+        which to say yes, `FAR=f_reached`, the percentage of pairs of two people that this accepts, at most f, and
+        `FAR=f_TAR`, that of pairs of one person.
     """
     verification = verify(*search_parts(data, descriptors, None, scoring))
     scores: Scores = {
@@ -163,7 +165,11 @@ def verification_scores(
     }
     for rate in false_accept_rates:
         threshold = verification.at_false_accept_rate(rate)
-        scores |= {f"FAR={rate}_distance": threshold.distance, f"FAR={rate}_TAR": 100 * threshold.true_accept_rate}
+        scores |= {
+            f"FAR={rate}_distance": threshold.distance,
+            f"FAR={rate}_reached": 100 * threshold.false_accept_rate,
+            f"FAR={rate}_TAR": 100 * threshold.true_accept_rate,
+        }
     return scores
 
 
@@ -173,8 +179,8 @@ def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[f
     for name, row in scores.items():
         lines.append(f"{name}: equal error rate {row['EER']:.1f}% at the distance {row['EER_distance']:.4g}")
         lines += [
-            f"  below {row[f'FAR={rate}_distance']:.4g}: {100 * rate:g}% of pairs of two people are accepted, and "
-            f"{row[f'FAR={rate}_TAR']:.1f}% of pairs of one"
+            f"  below {row[f'FAR={rate}_distance']:.4g}: {row[f'FAR={rate}_reached']:.3g}% of pairs of two people "
+            f"are accepted (at most {100 * rate:g}%), and {row[f'FAR={rate}_TAR']:.1f}% of pairs of one"
             for rate in false_accept_rates
         ]
     return lines
@@ -198,14 +204,19 @@ def describe_search(data: ReidData, scoring: str) -> str:
         cameras.setdefault(person, set()).add(camera)
     matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
     asked = {tracklet.person for tracklet in data.query}
+    # person 0 of MARS is nobody: what its detector took for people
+    distractors = counted.count(DISTRACTOR) if data.name == "mars" else 0
+    people_count = len(set(counted)) - bool(distractors)
     parts = [
         f"{data.name}, scoring {scoring}: {len(data.query):,} queries"
         + (f" ({matchless:,} without a match, left out)" if matchless else ""),
-        f"gallery {len(counted):,} tracklets of {len(set(counted)):,} people",
+        f"gallery {len(counted):,} tracklets of {people_count:,} people",
     ]
     if junk := len(people) - len(counted):
         parts.append(f"{junk:,} junk tracklets left out")
-    if others := sum(person not in asked for person in counted):
+    if distractors:
+        parts.append(f"{distractors:,} distractors in it")
+    if others := sum(person not in asked for person in counted) - distractors:
         parts.append(f"{others:,} tracklets of people whom nobody asks for")
     return ", ".join(parts)
 
@@ -319,6 +330,10 @@ class EvaluateConfig:
     cache: Path | None = None
     """Where decoded frames and flow are kept; by default as in training."""
 
+    def __post_init__(self) -> None:
+        if any(not 0 <= rate < 1 for rate in self.false_accept_rates):
+            raise ValueError(f"false_accept_rates are 0 or more and below 1, got {self.false_accept_rates}")
+
 
 def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
     """Rebuild what a checkpoint holds and score it.
@@ -327,7 +342,7 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
     run = load_run(arguments.checkpoint, data=arguments.data, device=arguments.device, cache=arguments.cache)
-    print(describe_search(run.data, arguments.scoring), file=sys.stderr)
+    print(describe_search(run.data, arguments.scoring) + (", re-ranked" if arguments.rerank else ""))
     candidates: dict[str, Agent] = {run.config.agent: run.agent, **(controls() if arguments.controls else {})}
     return evaluate(
         run.representation,
@@ -358,7 +373,8 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
-                partial.write_text(json.dumps(scores, indent=2) + "\n")
+                how = {"data": arguments.data, "scoring": arguments.scoring, "rerank": arguments.rerank}
+                partial.write_text(json.dumps({**scores, "protocol": how}, indent=2) + "\n")
     except (ValueError, OSError) as error:
         print(f"a3d evaluate: error: {error}", file=sys.stderr)
         return 2

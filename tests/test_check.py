@@ -7,6 +7,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 
 from backbone.data.check import check_data
 from backbone.data.prid import EXCLUDED
@@ -80,6 +81,54 @@ def test_seven_kinds_of_damage_are_all_found(prid, image, tmp_path, capsys):
     assert "7 problems" in printed
 
 
+def test_frames_that_are_not_there_are_missing(tmp_path, image):
+    """A link to nowhere, a folder behind a link, and data without a single frame."""
+    for person in range(4):
+        for camera in "ab":
+            folder = tmp_path / "data" / f"p{person}" / camera / "1"
+            folder.mkdir(parents=True)
+            for frame in range(2):
+                os.link(image, folder / f"{frame}.png")
+    moved = tmp_path / "elsewhere"
+    shutil.move(tmp_path / "data" / "p1" / "a" / "1", moved)
+    (tmp_path / "data" / "p1" / "a" / "1").symlink_to(moved)
+    replace(moved / "1.png", image.read_bytes()[:500])
+    report = check_data(f"folder:{tmp_path / 'data'}")
+    assert report.files == 16
+    assert [(one.kind, one.path) for one in report.problems] == [
+        ("truncated", str(tmp_path / "data" / "p1" / "a" / "1" / "1.png"))
+    ]
+    lost = tmp_path / "data" / "p2" / "a" / "1" / "1.png"
+    lost.unlink()
+    lost.symlink_to(tmp_path / "nowhere.png")
+    kinds = {(one.kind, one.path) for one in check_data(f"folder:{tmp_path / 'data'}").problems}
+    assert ("missing", str(lost)) in kinds
+    (tmp_path / "empty").mkdir()
+    assert "there is not one image where mars has its frames" in str(
+        check_data(f"mars:{tmp_path / 'empty'}").problems
+    )
+
+
+def test_every_split_is_looked_at(tmp_path, image):
+    for camera in ("cam1", "cam2"):
+        for person in range(1, 301):
+            folder = tmp_path / "sequences" / camera / f"person{person:03d}"
+            folder.mkdir(parents=True)
+            for frame in range(22):
+                os.link(image, folder / f"{camera}_person{person:03d}_{frame}.png")
+    rows = np.stack([np.random.default_rng(split).permutation(300) + 1 for split in range(10)])
+    rows[5] = 1
+    (tmp_path / "train-test people splits").mkdir()
+    table = tmp_path / "train-test people splits" / "train_test_splits_ilidsvid.mat"
+    scipy.io.savemat(table, {"ls_set": rows})
+    strange = tmp_path / "sequences" / "cam1" / "person004" / "cam2_person004_7.png"
+    (strange.parent / "cam1_person004_7.png").rename(strange)
+    report = check_data(f"ilids:{tmp_path}", sample=0.001)
+    assert [problem.kind for problem in report.problems] == ["structure", "wrongly named"]
+    assert "row 5 of ls_set" in report.problems[0].text
+    assert report.problems[1].text == f"{strange} is named as a frame of cam2"
+
+
 def test_only_some_are_printed(tmp_path, image, capsys):
     folder = tmp_path / "data" / "p1" / "a" / "1"
     folder.mkdir(parents=True)
@@ -116,7 +165,7 @@ def test_what_is_cut_short_is_an_error_in_training_too(kind, tmp_path):
     cv2.imwrite(str(path), picture)
     assert read_image(path).shape == (40, 30, 3)
     content = path.read_bytes()
-    path.write_bytes(content + b"\n\n")  # some cameras leave a few bytes
+    path.write_bytes(content + bytes(5000))  # some cameras leave a few bytes
     read_image(path)
     for length in (len(content) // 3, len(content) - 13):
         path.write_bytes(content[:length])

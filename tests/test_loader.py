@@ -158,7 +158,7 @@ def test_a_damaged_image_is_named(tracklets, cache, tmp_path, workers):
     damaged = Tracklet(4, 0, FrameFiles((*tracklets[0].frames.paths, broken)), "damaged")
     loaded = load_ahead(TestBatches([tracklets[1], damaged], cache, 4, 1), range(4), workers)
     assert next(loaded).source == ["t1"]
-    with pytest.raises(ValueError, match=rf"^{broken} .*is it truncated"):
+    with pytest.raises(ValueError, match=rf"^{broken} .*it is truncated"):
         next(loaded)
 
 

@@ -136,10 +136,20 @@ def test_prids_own_splits_take_the_place_of_those_built_in(prid, tmp_path):
     path.write_text(json.dumps([{"train": names[:90], "test": names[89:]}]))
     with pytest.raises(ValueError, match=r"split 0 of .*has 90 and 89 people, 1 of them in both"):
         read_prid(root)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="holds no split"):
+        read_prid(root)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"splits_prid2011\.json is no list of splits"):
         read_prid(root)
     path.unlink()
+    (root / "multi_shot").rename(root / "moved")
+    (root / "prid_2011").mkdir()
+    (root / "moved").rename(root / "prid_2011" / "multi_shot")
+    path.write_text(json.dumps([{"train": names[:89], "test": names[89:]}]))  # beside prid_2011, too
+    assert sorted({one.person for one in read_prid(root).train}) == people[:89]
+    path.unlink()
+    root = root / "prid_2011"
     next((root / "multi_shot" / "cam_b" / "person_0001").iterdir()).unlink()
     with pytest.raises(ValueError, match=r"177 people .*expected 178: persons \[1\] are short of frames"):
         read_prid(root)
@@ -178,6 +188,12 @@ def test_what_is_missing_in_ilids_is_named(ilids, tmp_path):
         read_ilids(root)
     scipy.io.savemat(table, {"ls_set": np.ones((10, 300))})
     with pytest.raises(ValueError, match=r"row 0 of ls_set .* is no order of the numbers 1 to 300"):
+        read_ilids(root)
+    scipy.io.savemat(table, {"ls_set": np.full((10, 300), np.inf)})
+    with pytest.raises(ValueError, match="holds what is no whole number"):
+        read_ilids(root)
+    scipy.io.savemat(table, {"ls_set": np.ones((10, 300), dtype=complex)})
+    with pytest.raises(ValueError, match="expected whole numbers"):
         read_ilids(root)
     scipy.io.savemat(table, {"ls_set": np.ones((9, 300))})
     with pytest.raises(
@@ -255,6 +271,7 @@ def official(tmp_path_factory):
         tracks = [(person, camera, last - first + 1) for first, last, person, camera in table.tolist()]
         text = "".join(f"{name}\r\n" for one in names_of(tracks) for name in one)
         (tmp_path / "info" / f"{half}_name.txt").write_bytes(text.encode())
+        (tmp_path / f"bbox_{half}").mkdir()
     return load_data(f"mars:{tmp_path}", DataConfig(), tmp_path), tmp_path
 
 
@@ -308,8 +325,8 @@ def test_the_three_scorings_of_mars_are_a_literal_loops(official, scoring, num_g
     assert (scores.num_queries, scores.num_queries_without_match) == (1980 - matchless, matchless)
 
     said = describe_search(data, scoring)
-    assert f"gallery {num_gallery:,} tracklets" in said
-    assert "870 junk tracklets left out" in said
+    assert f"gallery {num_gallery:,} tracklets of {620 if matchless else 634} people" in said
+    assert "870 junk tracklets left out, 3,248 distractors in it" in said
     assert ("140 without a match, left out" in said) == bool(matchless)
 
     queries = {id(one) for one in data.query}

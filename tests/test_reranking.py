@@ -89,3 +89,11 @@ def test_a_gallery_smaller_than_k():
 def test_settings_out_of_range_are_errors(setting):
     with pytest.raises(ValueError, match="k1 must be 1 or more"):
         reranked_distances(torch.zeros(2, 2), torch.ones(3, 2), **setting)
+
+
+def test_where_all_are_in_one_place_nothing_is_found():
+    descriptors, people = np.ones((6, 3), np.float32), np.arange(6)
+    scores = evaluate_retrieval(
+        descriptors, descriptors, people, people, np.zeros(6, int), np.ones(6, int), rerank=True
+    )
+    assert scores.cmc[1] == 0

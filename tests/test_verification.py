@@ -29,6 +29,8 @@ def test_the_equal_error_rate_by_hand():
     assert perfect.equal_error_rate == 0
     assert 2 < perfect.equal_error.distance <= 3
     generator = np.random.default_rng(0)
+    worst = Verification(np.array([2.0, 2]), np.array([1.0, 1]))
+    assert worst.equal_error_rate == 1
     chance = Verification(np.sort(generator.random(2000)), np.sort(generator.random(2000)))
     assert chance.equal_error_rate == pytest.approx(0.5, abs=0.03)
 

@@ -3,14 +3,13 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from backbone.data import DataConfig, ReidData, load_data
+from backbone.data import TEN_SPLITS, DataConfig, ReidData, load_data
 from backbone.data.folder import IMAGE_ENDINGS
 from backbone.data.tracklet import read_image
 from backbone.data.video import Progress
@@ -27,12 +26,15 @@ NAMES = {
 }
 
 
+KINDS = ("structure", "missing", "wrongly named", "empty", "truncated", "unreadable")
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something that is wrong.
 
     Attributes:
-        kind: structure, wrongly named, empty, truncated or unreadable.
+        kind: a name of `KINDS`.
         path: the file, or the data's folder.
         text: what is wrong, with the file's name.
     """
@@ -64,6 +66,8 @@ def check_data(
 ) -> CheckReport:
     """Check a data set on disk.
 
+    Damage in the middle of a JPEG that its decoder forgives, with a warning at most, is not found.
+
     Args:
         spec: NAME:DIRECTORY.
         sample: the share of the frames that are decoded.
@@ -80,10 +84,18 @@ def check_data(
         raise ValueError(f"there is no folder to check: write NAME:DIRECTORY, got {spec}")
     if not 0 < sample <= 1 or workers < 1:
         raise ValueError(f"sample must be above 0 and at most 1 and workers 1 or more, got {sample} and {workers}")
-    counts, problems = _structure(spec)
-    files = sorted(_images(root, name))
+    counts, problems, wanted = _structure(spec)
+    files, unreadable = _images(root, name)
+    problems += unreadable
+    if not files:
+        problems.append(
+            Problem("structure", spec, f"there is not one image where {name} has its frames, in {root}")
+        )
+    problems += [
+        Problem("missing", str(path), f"there is no frame {path}") for path in sorted(wanted - set(files))
+    ]
     problems += [problem for path in files if (problem := _name_or_size(path, name))]
-    bad = {problem.path for problem in problems if problem.kind == "empty"}
+    bad = {problem.path for problem in problems if problem.kind in ("empty", "missing")}
     whole = [path for path in files if str(path) not in bad and path.name.lower().endswith(IMAGE_ENDINGS)]
     chosen = np.random.default_rng(seed).permutation(len(whole))[: int(np.ceil(sample * len(whole)))]
     paths = [whole[place] for place in np.sort(chosen).tolist()]
@@ -95,19 +107,25 @@ def check_data(
             done += len(chunk)
             if progress is not None:
                 progress("decoding", done, len(paths))
-    order = ("structure", "wrongly named", "empty", "truncated", "unreadable")
-    problems.sort(key=lambda problem: (order.index(problem.kind), problem.path))
+    problems.sort(key=lambda problem: (KINDS.index(problem.kind), problem.path))
     return CheckReport(len(files), len(paths), counts, problems)
 
 
-def _structure(spec: str) -> tuple[list[str], list[Problem]]:
-    """Read the data as training does, and count."""
+def _structure(spec: str) -> tuple[list[str], list[Problem], set[Path]]:
+    """Read the data as training does, each published split of it: counts, problems, and the frames it needs."""
+    splits = range(10) if spec.partition(":")[0] in TEN_SPLITS else range(1)
+    data = None
     with tempfile.TemporaryDirectory() as cache:
-        try:
-            data = load_data(spec, DataConfig(), Path(cache))
-        except ValueError as error:
-            return [], [Problem("structure", spec, str(error))]
-    return counts_of(data), []
+        for split in splits:
+            try:
+                read = load_data(spec, DataConfig(split=split), Path(cache))
+            except ValueError as error:
+                return [], [Problem("structure", spec, str(error))], set()
+            data = data or read
+    assert data is not None
+    tracklets = [*data.train, *data.query, *data.gallery]
+    wanted = {path for one in tracklets for path in getattr(one.frames, "paths", ())}
+    return counts_of(data), [], wanted
 
 
 def counts_of(data: ReidData) -> list[str]:
@@ -123,14 +141,30 @@ def counts_of(data: ReidData) -> list[str]:
     return lines
 
 
-def _images(root: Path, name: str) -> Iterator[Path]:
-    """Find everything that lies where frames do; of a folder of one's own, every file."""
+def _images(root: Path, name: str) -> tuple[list[Path], list[Problem]]:
+    """Find everything that lies where frames do, of a folder of one's own every file; and what can't be opened.
+
+    Links to folders are followed, each folder once.
+    """
     parts, _ = NAMES.get(name, ((), None))
-    for folder, folders, names in os.walk(root):
+    found: list[Path] = []
+    problems: list[Problem] = []
+    seen: set[str] = set()
+
+    def note(error: OSError) -> None:
+        problems.append(Problem("unreadable", str(error.filename), f"{error.filename}: {error.strerror}"))
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=note):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         if parts and not set(parts) & set(Path(folder).relative_to(root).parts):
             continue
-        yield from (Path(folder, one) for one in names if not one.startswith("."))
+        found += (Path(folder, one) for one in names if not one.startswith("."))
+    return sorted(found), problems
 
 
 def _name_or_size(path: Path, name: str) -> Problem | None:
@@ -140,7 +174,13 @@ def _name_or_size(path: Path, name: str) -> Problem | None:
         return Problem("wrongly named", str(path), f"{path} is not named as frames of {name} are")
     if name in ("ilids", "mars") and match[1] != path.parent.name:
         return Problem("wrongly named", str(path), f"{path} is named as a frame of {match[1]}")
-    if path.stat().st_size == 0:
+    if name == "ilids" and path.name[:4] != path.parent.parent.name:
+        return Problem("wrongly named", str(path), f"{path} is named as a frame of {path.name[:4]}")
+    try:
+        size = path.stat().st_size
+    except OSError as error:  # a link to nowhere
+        return Problem("missing", str(path), f"cannot read {path}: {error.strerror}")
+    if size == 0:
         return Problem("empty", str(path), f"{path} is empty (0 bytes)")
     return None
 

@@ -68,7 +68,7 @@ def images_in(folder: Path, layout: str) -> tuple[Path, ...]:
     """
     numbers: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_ENDINGS or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGE_ENDINGS or path.name.startswith(".") or path.is_dir():
             continue
         number = path.stem.rpartition("_")[2]
         if not number.isdecimal():

@@ -82,6 +82,9 @@ def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> Halves:
     """
     info = find_root(directory, "info", inside=("", "MARS"), layout=LAYOUT, source=SOURCE)
     root = info.parent
+    for half in ("train", "test"):
+        if not (root / f"bbox_{half}").is_dir():
+            raise ValueError(f"there is no folder {root / f'bbox_{half}'}; the layout is {LAYOUT} ({SOURCE})")
     train_names = _names(root, "train", counts.train_names)
     test_names = _names(root, "test", counts.test_names)
     train_table = read_table(info / "tracks_train_info.mat", "track_train_info", (counts.train_tracks, 4))
@@ -100,13 +103,11 @@ def _names(root: Path, half: str, expected: int) -> list[str]:
     """Return the names of a half's frames in order."""
     path, folder = root / "info" / f"{half}_name.txt", root / f"bbox_{half}"
     if path.is_file():
-        names, found = path.read_text().split(), str(path)
+        names, found = path.read_text(errors="replace").split(), str(path)
     else:
-        if not folder.is_dir():
-            raise ValueError(f"there is no folder {folder}; the layout is {LAYOUT} ({SOURCE})")
         people = sorted(person for person in folder.iterdir() if person.is_dir())
         # by ASCII, so that 00-1 comes before 0000
-        names = [name for person in people for name in sorted(file.name for file in person.glob("*.jpg"))]
+        names = [name for person in people for name in sorted(file.name for file in person.glob("[!.]*.jpg"))]
         found = f"{folder} (there is no {path})"
     if len(names) != expected:
         raise ValueError(f"{found} has {len(names):,} names, expected {expected:,}")

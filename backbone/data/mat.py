@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+LARGEST = 2**31  # far beyond any line of a list
+
 
 def read_table(path: Path, variable: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return a table of whole numbers, int64, of the shape that was published.
@@ -21,6 +23,9 @@ def read_table(path: Path, variable: str, shape: tuple[int, ...]) -> np.ndarray:
     if variable not in content:
         raise ValueError(f"{path} has no variable {variable}")
     table = content[variable]
-    if table.shape != shape or not np.issubdtype(table.dtype, np.number) or (table != np.floor(table)).any():
-        raise ValueError(f"{variable} in {path} is {table.dtype} {table.shape}, expected whole numbers {shape}")
+    kind = f"{getattr(table, 'dtype', type(table).__name__)} {getattr(table, 'shape', '')}"
+    if not isinstance(table, np.ndarray) or table.dtype.kind not in "iuf" or table.shape != shape:
+        raise ValueError(f"{variable} in {path} is {kind}, expected whole numbers {shape}")
+    if not np.isfinite(table).all() or (np.abs(table) > LARGEST).any() or (table != np.floor(table)).any():
+        raise ValueError(f"{variable} in {path} holds what is no whole number")
     return table.astype(np.int64)  # unsigned as stored: a difference would wrap around

@@ -1,6 +1,7 @@
 """PRID-2011: 178 people seen by two cameras, in 10 splits of 89 people to train on and 89 to search for."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_prid(directory: Path, split: int = 0) -> Halves:
             f"{root} has {len(tracklets)} people with {MIN_FRAMES} frames or more in both cameras, expected "
             f"{NUM_PEOPLE}: persons {missing} are short of frames, persons {more} are too many"
         )
-    train = set(_train_people(root.parent, split, expected))
+    train = set(_train_people((root.parent, directory), split, expected))
     halves = Halves([], [], [])
     for person, (query, match) in sorted(tracklets.items()):
         if person in train:
@@ -64,14 +65,14 @@ def read_prid(directory: Path, split: int = 0) -> Halves:
     return halves
 
 
-def _train_people(folder: Path, split: int, people: set[int]) -> list[int]:
-    """Return the training people of a split, from the data's folder or as built in.
+def _train_people(folders: Sequence[Path], split: int, people: set[int]) -> list[int]:
+    """Return the training people of a split, from one of the data's folders or as built in.
 
     Raises:
         ValueError: no such split, or a file that holds others.
     """
-    path = folder / SPLITS_FILE
-    splits = _own_splits(path, people) if path.is_file() else built_in_splits()
+    path = next((place for folder in folders if (place := folder / SPLITS_FILE).is_file()), None)
+    splits = built_in_splits() if path is None else _own_splits(path, people)
     if not 0 <= split < len(splits):
         raise ValueError(f"PRID-2011's splits are numbered 0 to {len(splits) - 1}, got {split}")
     return splits[split]
@@ -93,6 +94,8 @@ def _own_splits(path: Path, people: set[int]) -> list[list[int]]:
         raise ValueError(
             f'{path} is no list of splits, [{{"train": ["person_0001", ...], "test": [...]}}, ...]: {error}'
         ) from error
+    if not halves:
+        raise ValueError(f"{path} holds no split")
     for number, (train, test) in enumerate(halves):
         if train & test or train | test != people or len(train) != NUM_TRAIN:
             raise ValueError(

@@ -10,9 +10,6 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-# How far from the end an image's last mark may lie.
-TAIL_BYTES = 1024
-
 
 class Frames(Protocol):
     """A run of frames in order. `read` decodes them; `key` names them for a cache."""
@@ -162,7 +159,10 @@ def read_image(path: Path) -> np.ndarray:
             f"{path} ({data.size} bytes) ends before its image does: it is truncated. Replace the file, or "
             "remove it from the tracklet."
         )
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # such as a size beyond all bounds
+        image = None
     if image is None:
         raise ValueError(
             f"{path} ({data.size} bytes) is no image that can be decoded: is it truncated? "
@@ -174,12 +174,13 @@ def read_image(path: Path) -> np.ndarray:
 def is_truncated(data: np.ndarray) -> bool:
     """Tell whether the bytes of a JPEG or PNG file, uint8, end without the mark that they have to end with.
 
-    A few bytes may follow the mark, as some cameras leave them.
+    Other bytes may follow the mark, as some cameras leave them.
     """
-    head, tail = data[:8].tobytes(), data[-TAIL_BYTES:].tobytes()
-    if head.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in tail
-    return head == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail
+    content = data.tobytes()
+    if content.startswith(b"\xff\xd8"):
+        # The end comes after the last scan begins; the end of a thumbnail, before.
+        return content.rfind(b"\xff\xd9") < max(content.rfind(b"\xff\xda"), 0)
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" not in content
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
@@ -215,7 +216,10 @@ def crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _stamp(path: Path) -> str:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ValueError(f"cannot read the frame {path}: {error.strerror or error}") from error
     return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
 
 
