@@ -10,8 +10,9 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import draws
-from agents.episodes.episode import Episode, record_episode
+from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery
+from agents.episodes.record import record_episode
 from agents.rollout import Agent, at_test, follow
 from scripts.debug_picks import Outcome, Pick, Side
 from scripts.train_policy import load_policy, read_policy, split_clips

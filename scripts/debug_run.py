@@ -15,8 +15,9 @@ from a3d_env.bank import FeatureBank
 from a3d_env.process import AttentionProcess
 from a3d_env.render import draw_frame
 from agents.controls import OTHER_CLIPS_CONTROLS, TABLE_CONTROLS, draws
-from agents.episodes.episode import F_C, Episode, record_on
+from agents.episodes.episode import F_C, Episode
 from agents.episodes.gallery import Gallery
+from agents.episodes.record import record_on
 from agents.rollout import Agent, at_test, follow
 from backbone.data.clips import consecutive_clips
 from backbone.data.loader import TestBatches
