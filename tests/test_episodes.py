@@ -136,7 +136,7 @@ def test_what_the_policy_thinks_is_its_own_distribution(env):
     assert episode.advantages[0] == pytest.approx(episode.reward - float(value))
     draws = SMALL.nearest(expected.sample((40_000,))[:, 0].clamp(-1, 1))
     shares = torch.bincount(draws, minlength=SMALL.num_bins) / 40_000
-    torch.testing.assert_close(decision.probability, shares, atol=0.01, rtol=0)
+    torch.testing.assert_close(decision.probability, shares, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo-discrete", "ppo-multidiscrete"])
@@ -160,8 +160,8 @@ def test_q_values_are_the_networks(env):
     episode = record_episode(env, agent, clip=1)
     with torch.no_grad():
         values = agent.q_net(episode.process.observe(episode._before(2)))[0]
-    np.testing.assert_allclose(episode.reward_map(2).value.ravel(), values.numpy(), rtol=1e-5)
-    assert episode.decisions[0].value == pytest.approx(float(values.max()), rel=1e-5)
+    np.testing.assert_allclose(episode.reward_map(2).value.ravel(), values.numpy(), rtol=1e-5, atol=1e-6)
+    assert episode.decisions[0].value == pytest.approx(float(values.max()), rel=1e-5, abs=1e-6)
 
 
 def test_v_after_the_last_look_is_never_asked(env):
