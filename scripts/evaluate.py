@@ -335,16 +335,17 @@ class EvaluateConfig:
             raise ValueError(f"false_accept_rates are 0 or more and below 1, got {self.false_accept_rates}")
 
 
-def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
-    """Rebuild what a checkpoint holds and score it.
+def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]:
+    """Rebuild what a checkpoint holds and score it; return the scores, and what was searched in what.
 
     Raises:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
     run = load_run(arguments.checkpoint, data=arguments.data, device=arguments.device, cache=arguments.cache)
-    print(describe_search(run.data, arguments.scoring) + (", re-ranked" if arguments.rerank else ""))
+    protocol = describe_search(run.data, arguments.scoring) + (", re-ranked" if arguments.rerank else "")
+    print(protocol)
     candidates: dict[str, Agent] = {run.config.agent: run.agent, **(controls() if arguments.controls else {})}
-    return evaluate(
+    scores = evaluate(
         run.representation,
         candidates,
         run.data,
@@ -355,6 +356,7 @@ def score_checkpoint(arguments: EvaluateConfig) -> dict[str, Scores]:
         rerank=arguments.rerank,
         false_accept_rates=arguments.false_accept_rates,
     )
+    return scores, protocol
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -367,14 +369,13 @@ def main(argv: list[str] | None = None) -> int:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     try:
-        scores = score_checkpoint(arguments)
+        scores, protocol = score_checkpoint(arguments)
         print(table(scores, COLUMNS))
         if arguments.false_accept_rates:
             print("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
-                how = {"data": arguments.data, "scoring": arguments.scoring, "rerank": arguments.rerank}
-                partial.write_text(json.dumps({**scores, "protocol": how}, indent=2) + "\n")
+                partial.write_text(json.dumps({**scores, "protocol": protocol}, indent=2) + "\n")
     except (ValueError, OSError) as error:
         print(f"a3d evaluate: error: {error}", file=sys.stderr)
         return 2

@@ -191,6 +191,8 @@ def test_thresholds_are_printed_and_written(run, tmp_path, capsys):
         r"below [\d.]+: [\d.]+% of pairs of two people are accepted \(at most 10%\), and \d+\.\d% of pairs of one",
         printed,
     )
-    scores = json.loads((tmp_path / "scores.json").read_text())["reinforce"]
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["protocol"].startswith("synthetic, scoring standard: 4 queries, gallery 4 tracklets")
+    scores = written["reinforce"]
     assert 0 <= scores["EER"] <= 100
     assert scores["FAR=0.0_distance"] <= scores["FAR=0.1_distance"]
