@@ -114,7 +114,8 @@ class BinGrid:
         """
         if action.shape[-1:] != (3,):
             raise ValueError(f"an action is 3 numbers (time, height, width), got shape {tuple(action.shape)}")
-        if bool(torch.isnan(action).any()):
+        # an exported model can't ask
+        if not torch.compiler.is_compiling() and bool(torch.isnan(action).any()):
             raise ValueError("an action holds NaN: has the policy diverged?")
         steps = torch.tensor(self.positions, device=action.device) - 1
         corner = torch.round((action.float().clamp(-1, 1) + 1) / 2 * steps).long()
@@ -138,7 +139,7 @@ class BinGrid:
             return self.nearest(action)
         action = action.long()
         if action.ndim == 1:
-            if bool(((action < 0) | (action >= self.num_bins)).any()):
+            if not torch.compiler.is_compiling() and bool(((action < 0) | (action >= self.num_bins)).any()):
                 raise ValueError(f"bins are numbered from 0 to {self.num_bins - 1}, got {action.tolist()}")
             return action
         positions = torch.tensor(self.positions, device=action.device)

@@ -95,7 +95,7 @@ class OverviewReader(BaseFeaturesExtractor):
         if not len(self.locations):
             return hidden
         bins = observation["overview"].unflatten(1, (len(self.locations), -1))  # (N, K, C_g)
-        located = torch.cat([bins, self.locations.expand(len(bins), -1, -1)], dim=2)
+        located = torch.cat([bins, self.locations.expand(bins.shape[0], -1, -1)], dim=2)
         scores = self.score(functional.relu(self.key(located)))  # (N, K, heads)
         weights = scores.softmax(1)
         where = weights.transpose(1, 2) @ self.locations  # (N, heads, 3)

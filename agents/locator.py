@@ -59,14 +59,25 @@ class MixtureLocator(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
         hidden, overview = features[:, :HIDDEN_SIZE], features[:, HIDDEN_SIZE:]
-        # All steps of all episodes on a clip see the same overview: its keys are computed once.
-        _, clip, counts = overview.detach().unique_consecutive(dim=0, return_inverse=True, return_counts=True)
-        first = counts.cumsum(0) - counts
+        first, clip = _clips(overview)
         bins = overview[first].unflatten(1, (len(self.locations), -1))  # (clips, K, C_g)
-        located = torch.cat([bins, self.locations.expand(len(bins), -1, -1)], dim=2)
+        located = torch.cat([bins, self.locations.expand(bins.shape[0], -1, -1)], dim=2)
         keys = functional.relu(self.key(located))  # (clips, K, 64)
         match = (keys[clip] @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE)
         return match + self.worth(keys).squeeze(2)[clip]
+
+
+def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first row of each clip's, int64 (clips,), and which clip each row is of, int64 (N,).
+
+    All steps of all episodes on a clip see the same overview, (N, K C_g): its keys are computed once. In an
+    exported model, where no shape may depend on what is in a tensor, each row counts as a clip.
+    """
+    if torch.compiler.is_compiling():
+        rows = torch.arange(overview.shape[0], device=overview.device)
+        return rows, rows
+    _, clip, counts = overview.detach().unique_consecutive(dim=0, return_inverse=True, return_counts=True)
+    return counts.cumsum(0) - counts, clip
 
 
 def build_locator(

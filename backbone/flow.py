@@ -6,6 +6,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from backbone.flownet import flownet_s
 from backbone.raft import raft
 
 FlowMethod = Callable[[np.ndarray], np.ndarray]
@@ -147,6 +148,10 @@ FLOW_METHODS: dict[str, FlowMethod] = {
     "farneback": _farneback,
     "raft-small": raft("raft-small"),
     "raft-large": raft("raft-large"),
+    "flownet-s": flownet_s,
     "none": _no_flow,
 }
-"""Methods by name. A cache of flow carries the name in its key."""
+"""Methods by name. A cache of flow carries the name in its key.
+
+`raft-*` fetch their weights (`backbone/raft.py`), `flownet-s` takes a file of yours (`backbone/flownet.py`).
+"""

@@ -23,7 +23,7 @@ class RowwiseLinear(nn.Linear):
 
 def rowwise_linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Apply a linear layer's weight (O, I) and bias (O,) to rows (N, I), as `RowwiseLinear` does: (N, O)."""
-    if torch.is_grad_enabled() or rows.device.type != "cpu":
+    if torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_compiling():
         return functional.linear(rows, weight, bias)
     count, (num_outputs, num_inputs) = len(rows), weight.shape
     expanded = weight.t().expand(count, num_inputs, num_outputs)

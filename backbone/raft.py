@@ -1,4 +1,4 @@
-"""RAFT (Teed and Deng, 2020), optical flow by a trained network: torchvision's, with its published weights."""
+"""RAFT (Teed and Deng, 2020): torchvision's, with its published weights; and what every flow network needs."""
 
 import pickle
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import optical_flow as models
 
@@ -20,56 +20,94 @@ NETWORKS = {
     "raft-large": (models.raft_large, models.Raft_Large_Weights.DEFAULT),
 }
 
+Estimate = Callable[[Tensor, Tensor], Tensor]
+"""From two batches of frames, float RGB (B, 3, H, W) in [0, 255], to the flow in pixels (B, 2, H, W)."""
+
 
 def raft(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return the method of that name, a `backbone.flow.FlowMethod`; weights are fetched when it is first used."""
 
-    @torch.no_grad()
     def flow(frames: np.ndarray) -> np.ndarray:
-        network, device = load_raft(name)
-        height, width = frames.shape[1:3]
-        # torchvision's own preprocessing: [0, 255] -> [-1, 1]
-        images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        across, down = (_padding(side) for side in (width, height))
-        images = functional.pad(images, (*across, *down), mode="replicate")
-        maps = []
-        for start in range(0, len(images) - 1, PAIRS_AT_ONCE):
-            before = images[start : min(start + PAIRS_AT_ONCE, len(images) - 1)].to(device)
-            after = images[start + 1 : start + 1 + len(before)].to(device)
-            maps.append(network(before, after)[-1].cpu())  # the last refinement
-        flow_px = torch.cat(maps)[:, :, down[0] : down[0] + height, across[0] : across[0] + width]
-        return flow_px.permute(0, 2, 3, 1).numpy()
+        device = network_device()
+        network = load_raft(name, device)
+
+        def estimate(before: Tensor, after: Tensor) -> Tensor:
+            # torchvision's own preprocessing: [0, 255] -> [-1, 1]
+            before, after = (pad(images / 127.5 - 1, SMALLEST_SIDE, STEP) for images in (before, after))
+            refinements: list[Tensor] = network(before, after)
+            return refinements[-1]
+
+        return flow_of_batches(frames, estimate, device)
 
     return flow
 
 
 @cache
-def load_raft(name: str) -> tuple[nn.Module, torch.device]:
-    """Return the network with its weights, on a GPU if there is one.
+def load_raft(name: str, device: torch.device) -> nn.Module:
+    """Return the network with its weights.
 
     Raises:
         ValueError: the weights are not here, and can't be fetched.
     """
     build, weights = NETWORKS[name]
-    # A loader's worker is a fork, in which CUDA can't be begun anew.
-    on_gpu = torch.cuda.is_available() and torch.utils.data.get_worker_info() is None
-    device = torch.device("cuda" if on_gpu else "cpu")
-    network = build(weights=None)
+    network: nn.Module
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay what they were
+        network = build(weights=None)
     try:
         state = torch.hub.load_state_dict_from_url(
             weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
         network.load_state_dict(state)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
         raise ValueError(
             f"the weights of {name} can't be had, or are damaged ({error}). On a machine with a network, download "
-            f"{weights.url}, put the file at {path}, and run this again; or take another flow method."
+            f"{weights.url}, put the file at {raft_file(name)}, and run this again; or take another flow method."
         ) from error
-    return network.eval().requires_grad_(False).to(device), device
+    return network.eval().requires_grad_(False).to(device)
 
 
-def _padding(side: int) -> tuple[int, int]:
-    """Return how many pixels to add before and after, as much on either side."""
-    missing = max(SMALLEST_SIDE, -(-side // STEP) * STEP) - side
-    return missing // 2, missing - missing // 2
+def raft_file(name: str) -> Path:
+    """Return where the network's weights are, or will be once they are fetched."""
+    url: str = NETWORKS[name][1].url
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def network_device() -> torch.device:
+    """Return the GPU if there is one, but in a loader's worker, a fork, in which CUDA can't be begun anew."""
+    on_gpu = torch.cuda.is_available() and torch.utils.data.get_worker_info() is None
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+@torch.no_grad()
+def flow_of_batches(frames: np.ndarray, estimate: Estimate, device: torch.device) -> np.ndarray:
+    """Estimate the flow of each frame to the next, some pairs at once.
+
+    Args:
+        frames: uint8 RGB (n, H, W, 3), n >= 2.
+        estimate: the network; its flow may be larger than the frames by what `pad` added.
+        device: where the frames are moved to.
+
+    Returns:
+        float32 (n - 1, H, W, 2), pixels.
+    """
+    height, width = frames.shape[1:3]
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # (n, 3, H, W)
+    maps = []
+    for start in range(0, len(images) - 1, PAIRS_AT_ONCE):
+        batch = images[start : start + PAIRS_AT_ONCE + 1].to(device).float()
+        flow_px = estimate(batch[:-1], batch[1:])
+        top, left = ((large - small) // 2 for large, small in zip(flow_px.shape[2:], (height, width), strict=True))
+        maps.append(flow_px[:, :, top : top + height, left : left + width].cpu())
+    return torch.cat(maps).permute(0, 2, 3, 1).numpy()
+
+
+def pad(images: Tensor, smallest_side: int, step: int) -> Tensor:
+    """Repeat the edges of images (B, C, H, W) until each side is a multiple of `step` and large enough.
+
+    As much is added on either side; of an odd number of pixels, the one more is added below or to the right.
+    """
+    added = []
+    for side in (images.shape[3], images.shape[2]):  # the last axis first, as PyTorch wants it
+        missing = max(smallest_side, -(-side // step) * step) - side
+        added += [missing // 2, missing - missing // 2]
+    return functional.pad(images, added, mode="replicate")

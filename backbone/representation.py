@@ -1,5 +1,7 @@
 """The representation: pixels and flow to a feature map, and the networks that glimpse at it."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class Representation(nn.Module):
         glimpse: F_o, F_h and F_c.
         pool: the feature map g (B, C_g, L_g, H_g, W_g) to the global feature f_g (B, C_g).
         precision: of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 where the hardware has it).
+        is_frozen: whether the backbone stays as it is loaded: no gradient is computed through it, and its batch
+            norms and dropouts are those of evaluation, in training, too.
 
     Raises:
         ValueError: unknown backbone or pooling, a size below 1, or weights that can't be had.
@@ -32,6 +36,16 @@ class Representation(nn.Module):
         # The last to be made, so that the others start alike whatever it is.
         self.pool = build_pooling(config.pooling, self.backbone.num_channels)
         self.precision = config.precision
+        self.is_frozen = config.frozen
+        if self.is_frozen:
+            self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; a frozen backbone stays in evaluation."""
+        super().train(mode)
+        if self.is_frozen:
+            self.backbone.eval()
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -46,13 +60,17 @@ class Representation(nn.Module):
             flow: float (B, L, H, W, 2), pixels per frame, or None without a flow stream.
 
         Returns:
-            float32 (B, C_g, L_g, H_g, W_g) on the network's device.
+            float32 (B, C_g, L_g, H_g, W_g) on the network's device; a frozen backbone's has no gradient history.
         """
         images = normalise(clip.to(self.device, non_blocking=True))
         if flow is not None:
             flow = flow.to(self.device, non_blocking=True).float().permute(0, 4, 1, 2, 3)
         use_bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
+        with_graph = torch.is_grad_enabled() and not self.is_frozen
+        with (
+            torch.set_grad_enabled(with_graph),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16),
+        ):
             maps = self.backbone(images, flow)
         return maps.float()
 

@@ -1,6 +1,6 @@
 """The two-stream representation network (equation 1, Tables I to III), and a registry of its backbones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from backbone.weights import load_weights
+from backbone.weights import TIMM, load_weights
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,13 @@ class BackboneConfig:
     """Which network turns pixels into a feature map, and that into the global feature."""
 
     name: str = "small"
-    """resnet50 (the paper's), resnet18, or small (for the CPU)."""
+    """resnet50 (the paper's), resnet18, small (for the CPU), or timm:<name>, as in timm:convnext_atto
+    (backbone/timm_backbone.py)."""
     weights: str | None = None
-    """None (from scratch), imagenet, synthetic (small's, made by a3d pretrain), or the path of a weights file."""
+    """None (from scratch), imagenet, synthetic (small's, made by a3d pretrain), or the path of a file (.pt, .pth,
+    .safetensors, or a run's checkpoint.pt), of which it is printed what fitted."""
+    frozen: bool = False
+    """Leave the backbone's weights and running statistics as they are loaded; the rest is trained."""
     flow: str | None = "dis-fast"
     """The optical-flow method; None leaves the flow stream out (--backbone.flow None)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -37,6 +41,8 @@ class TwoStream(nn.Module):
         high_level: F_g, the rest (Table III).
         num_channels: C_g, the channels of the feature map.
         stride: pixels of the input to one cell of the feature map.
+        published: where a published model's tensors go here: from the first words of its names to those of ours,
+            "layer2" to "high_level.0". What goes to image_stream goes to flow_stream, too.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class TwoStream(nn.Module):
         high_level: nn.Module,
         num_channels: int,
         stride: int,
+        published: Mapping[str, str] | None = None,
     ):
         super().__init__()
         self.image_stream = image_stream
@@ -53,6 +60,7 @@ class TwoStream(nn.Module):
         self.high_level = high_level
         self.num_channels = num_channels
         self.stride = stride
+        self.published = dict(published or {})
 
     def forward(self, clip: Tensor, flow: Tensor | None = None) -> Tensor:
         """Return the feature map g.
@@ -124,6 +132,16 @@ def small(*, with_flow: bool = True) -> TwoStream:
     return network
 
 
+# A torchvision ResNet's parts and where each goes in image_stream (Table I) and high_level (Table III).
+RESNET_PARTS = {
+    "conv1": "image_stream.0",
+    "bn1": "image_stream.1",
+    "layer1": "image_stream.4",
+    "layer2": "high_level.0",
+    "layer3": "high_level.1",
+    "layer4": "high_level.2",
+}
+
 BACKBONES: dict[str, Callable[..., TwoStream]] = {
     "resnet50": resnet50,
     "resnet18": resnet18,
@@ -137,9 +155,16 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
     Raises:
         ValueError: unknown name, or weights that can't be had (the message says what to do).
     """
-    if config.name not in BACKBONES:
-        raise ValueError(f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}")
-    network = BACKBONES[config.name](with_flow=config.flow is not None)
+    with_flow = config.flow is not None
+    if config.name.startswith(TIMM):
+        # timm takes seconds to import, and needs this module
+        from backbone.timm_backbone import build_timm
+
+        network = build_timm(config.name.removeprefix(TIMM), with_flow=with_flow)
+    elif config.name in BACKBONES:
+        network = BACKBONES[config.name](with_flow=with_flow)
+    else:
+        raise ValueError(f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}, {TIMM}<name>")
     if config.weights is not None:
         load_weights(network, config.name, config.weights)
     return network.to(memory_format=torch.channels_last)
@@ -156,6 +181,7 @@ def _from_resnet(build: Callable[[], ResNet], with_flow: bool) -> TwoStream:
         nn.Sequential(image.layer2, image.layer3, image.layer4),
         num_channels=image.fc.in_features,
         stride=16,
+        published=RESNET_PARTS,
     )
 
 

@@ -1,5 +1,6 @@
 """ImageNet weights, those of drawn walkers, or a file of the user's, into a two-stream network."""
 
+import sys
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
+from backbone.weights_file import read_state
+from backbone.weights_fit import best_fit, two_stream_state
+
 if TYPE_CHECKING:
     from backbone.two_stream import TwoStream
 
+TIMM = "timm:"  # begins the name of a backbone of timm's
 IMAGENET = {"resnet50": ResNet50_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}
 
 # Made by `a3d pretrain` on drawn walkers without clutter; what ImageNet's are to a ResNet, at its size. A network
@@ -18,90 +23,72 @@ IMAGENET = {"resnet50": ResNet50_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Wei
 PRETRAINED = Path(__file__).parent / "pretrained"
 SYNTHETIC = {"small": {True: PRETRAINED / "small.pt", False: PRETRAINED / "small_without_flow.pt"}}
 
-# A torchvision ResNet's parts and where each goes in image_stream (Table I) and high_level (Table III).
-LOW_LEVEL = {"conv1": "0", "bn1": "1", "layer1": "4"}
-HIGH_LEVEL = {"layer2": "0", "layer3": "1", "layer4": "2"}
+# Of the network's parameters; a file that fits less is one of another network.
+SMALLEST_SHARE = 0.5
 
 
 def load_weights(network: "TwoStream", name: str, weights: str) -> None:
     """Load `weights` into the network in place.
 
+    `imagenet` and `synthetic` fit exactly. Of a file, what fits is loaded, and standard error says what
+    did not.
+
     Args:
         network: a network built by the name `name`.
         name: its name in the registry.
-        weights: `imagenet`, `synthetic` (which comes with the library), or the path of a file that holds a
-            torchvision state dict of the same network or a state dict of `TwoStream` itself.
+        weights: `imagenet`, `synthetic` (which comes with the library), or the path of a file: .pt, .pth or
+            .safetensors with the state of the published model (torchvision's ResNets, timm's own names) or of
+            `TwoStream` itself, or the checkpoint.pt of a run (`backbone.weights_fit` says how names are matched).
 
     Raises:
         ValueError: there are no such weights for this network, they can't be fetched, or the file is
             missing, damaged or of another network.
     """
-    with_flow = network.flow_stream is not None
-    state = _named_state(name, weights, with_flow)
+    if weights == "imagenet":
+        _load_exactly(network, name, weights, two_stream_state(network, _imagenet_state(name)))
+    elif weights == "synthetic":
+        _load_exactly(network, name, weights, _synthetic_state(name, with_flow=network.flow_stream is not None))
+    else:
+        _load_what_fits(network, name, Path(weights))
+
+
+def _load_exactly(network: "TwoStream", name: str, weights: str, state: dict[str, Tensor]) -> None:
+    # An early sum's convolution of the flow has no counterpart in any published model.
+    own = {key: value for key, value in network.state_dict().items() if key == "flow_stream.weight"}
     try:
-        if "conv1.weight" in state:
-            state = two_stream_state(state, with_flow=with_flow)
-        elif not with_flow:
-            state = {key: value for key, value in state.items() if not key.startswith("flow_stream.")}
-        network.load_state_dict(state)
-    except (RuntimeError, IndexError) as error:  # IndexError: a conv1 without colours to average
+        network.load_state_dict({**own, **state})
+    except RuntimeError as error:
         reason = shorten(str(error), 600, placeholder=" ...")  # PyTorch names every layer
         raise ValueError(f"the weights {weights!r} do not fit the backbone {name!r}: {reason}") from error
 
 
-def two_stream_state(resnet: dict[str, Tensor], *, with_flow: bool) -> dict[str, Tensor]:
-    """Map a torchvision ResNet's state dict to that of `TwoStream`.
-
-    F_flow gets F_img's weights; its conv1 (64, 2, 7, 7) gets the RGB filters averaged over colour.
-    """
-    state: dict[str, Tensor] = {}
-    for key, value in resnet.items():
-        part, _, rest = key.partition(".")
-        if part in HIGH_LEVEL:
-            state[f"high_level.{HIGH_LEVEL[part]}.{rest}"] = value
-        elif part in LOW_LEVEL:
-            state[f"image_stream.{LOW_LEVEL[part]}.{rest}"] = value
-            if with_flow:
-                flow_value = value.mean(1, keepdim=True).repeat(1, 2, 1, 1) if part == "conv1" else value
-                state[f"flow_stream.{LOW_LEVEL[part]}.{rest}"] = flow_value
-    return state
+def _load_what_fits(network: "TwoStream", name: str, path: Path) -> None:
+    state, report = best_fit(network, read_state(path))
+    if report.share < SMALLEST_SHARE:
+        raise ValueError(
+            f"{path} does not fit the backbone {name!r}, less than half of which it would fill: "
+            + "; ".join(report.lines)
+        )
+    network.load_state_dict(state, strict=False)
+    print(f"{path} into the backbone {name!r}:\n{report}", file=sys.stderr, flush=True)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a file of tensors by name, without running any code that it may hold.
-
-    Raises:
-        ValueError: the file is missing, damaged, holds other things than tensors, or NaN.
-    """
-    if not path.is_file():
-        raise ValueError(f"there is no weights file at {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for damaged files
-        raise ValueError(f"{path} can't be read as weights (is it truncated?): {error}") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise ValueError(f"{path} is no state dict: expected tensors by name")
-    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise ValueError(f"{path} holds NaN or infinity in {broken[0]} (and {len(broken) - 1} more)")
-    return state
-
-
-def _named_state(name: str, weights: str, with_flow: bool) -> dict[str, Tensor]:
-    if weights == "imagenet":
-        return _imagenet_state(name)
-    if weights == "synthetic":
-        if name not in SYNTHETIC:
-            raise ValueError(f"there are no synthetic weights for {name!r}; known: {', '.join(SYNTHETIC)}")
-        return read_state(SYNTHETIC[name][with_flow])
-    return read_state(Path(weights))
+def _synthetic_state(name: str, *, with_flow: bool) -> dict[str, Tensor]:
+    if name not in SYNTHETIC:
+        raise ValueError(f"there are no synthetic weights for {name!r}; known: {', '.join(SYNTHETIC)}")
+    return read_state(SYNTHETIC[name][with_flow])
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:
+    if name.startswith(TIMM):
+        # timm takes seconds to import
+        from backbone.timm_names import pretrained_state
+
+        return pretrained_state(name.removeprefix(TIMM))
     if name not in IMAGENET:
-        raise ValueError(f"there are no ImageNet weights for {name!r}; known: {', '.join(IMAGENET)}")
+        raise ValueError(
+            f"there are no ImageNet weights for {name!r}; known: {', '.join(IMAGENET)}, and many of timm's models"
+        )
     url = IMAGENET[name].url
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.is_file():

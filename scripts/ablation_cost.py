@@ -32,7 +32,8 @@ from scripts.build import (
     pick_device,
 )
 from scripts.config import TrainConfig, config_to_json
-from scripts.evaluate import clip_bank, searched_tracklets
+from scripts.describe import clip_bank
+from scripts.scoring import searched_tracklets
 from scripts.train_joint import write_text
 
 NAME, TITLE = "table9", "Table IX: cost of the attention"

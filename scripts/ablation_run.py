@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 import traceback
@@ -19,16 +18,17 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.rollout import Agent
-from backbone.data import DataConfig, load_data
+from backbone.data import load_data
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import TrainConfig, config_from_json, config_to_json
-from scripts.evaluate import COLUMNS, controls, evaluate
+from scripts.data_spec import parse_data
 from scripts.run import load_run
-from scripts.train_joint import train, write_text
+from scripts.scoring import COLUMNS, controls, evaluate
+from scripts.train_joint import say, train, write_text
 
 TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
 # What is not part of a run's outcome; load.workers, too.
-FREE = ("preset", "recipe", "out", "resume", "device", "cache", "checkpoint_every", "log_every")
+FREE = ("preset", "recipe", "out", "resume", "device", "cache", "on_bad_frame", "checkpoint_every", "log_every")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,43 +197,13 @@ def score_elsewhere(task: Task) -> dict[str, Any]:
     """Return the agent's and the controls' scores on the other data's test half."""
     assert task.test_data is not None
     run = load_run(task.folder, device=task.config.device)
-    spec, options = parse_test_data(task.test_data, run.config.data_options, task.seed)
+    spec, options = parse_data(task.test_data, run.config.data_options, task.seed)
     data = load_data(spec, options, run.cache.folder)
     candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
     scores = evaluate(run.representation, candidates, data, run.cache, run.config.load, run.grid)
+    if text := run.cache.describe_replaced():
+        say(f"{task.test_data}: {text}")
     return {name: {column: row[column] for column in COLUMNS} for name, row in scores.items()}
-
-
-def parse_test_data(text: str, options: DataConfig, seed: int) -> tuple[str, DataConfig]:
-    """Read NAME[:DIRECTORY][@OPTION=VALUE,...], whose options are those of `DataConfig` or `SyntheticConfig`.
-
-    Args:
-        text: such as `synthetic@seed=2000` or `folder:other_tracklets@test_fraction=1`.
-        options: of the data that was trained on, for those that are not named.
-        seed: the run's number, which is added to a `seed` that is named, so that each run meets other people.
-
-    Raises:
-        ValueError: an option that there is not, or a value that is none.
-    """
-    found = re.fullmatch(r"(.*?)(?:@((?:\w+=[^,@]*,?)+))?", text)
-    assert found is not None
-    spec, assignments = found.groups()
-    own: dict[str, Any] = {}
-    drawn: dict[str, Any] = {}
-    for assignment in filter(None, (assignments or "").split(",")):
-        name, _, value = assignment.partition("=")
-        fields, values = (options, own) if hasattr(options, name) else (options.synthetic, drawn)
-        if name == "synthetic" or not isinstance(old := getattr(fields, name, None), bool | int | float):
-            raise ValueError(f"{text}: {name!r} is no option of the data that can be set here")
-        try:
-            values[name] = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{text}: {name} must be a number, true or false, got {value!r}") from error
-        if isinstance(values[name], bool) != isinstance(old, bool) or not isinstance(values[name], int | float):
-            raise ValueError(f"{text}: {name} must be a {type(old).__name__}, got {value!r}")
-    if "seed" in drawn:
-        drawn["seed"] += seed
-    return spec, dataclasses.replace(options, **own, synthetic=dataclasses.replace(options.synthetic, **drawn))
 
 
 def main(argv: list[str] | None = None) -> int:

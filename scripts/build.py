@@ -22,7 +22,8 @@ from scripts.config import PolicyConfig, TrainConfig
 def build_cache(config: TrainConfig) -> FrameCache:
     """Return the cache of frames at the configuration's size, and of their flow."""
     folder = config.cache or default_cache()
-    return FrameCache(folder, config.load.height, config.load.width, config.backbone.flow)
+    load = config.load
+    return FrameCache(folder, load.height, load.width, config.backbone.flow, config.on_bad_frame)
 
 
 def build_representation(config: TrainConfig, num_identities: int) -> Representation:

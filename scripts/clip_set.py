@@ -11,7 +11,7 @@ from a3d_env.process import AttentionProcess, Episodes
 from agents.probes import Watch
 from agents.rollout import hit_shares
 from backbone.data.tracklet import Tracklet
-from scripts.evaluate import TrackletMeans, clip_banks, clip_batches
+from scripts.describe import TrackletMeans, clip_banks, clip_batches
 from scripts.run import Run
 
 

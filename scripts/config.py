@@ -14,6 +14,7 @@ from agents.locator import Locator
 from agents.policy import PAPER_VARIANCE
 from agents.reinforce import Baseline
 from backbone.data import DataConfig, synthetic
+from backbone.data.bad_frames import OnBadFrame
 from backbone.data.loader import LoadConfig
 from backbone.data.synthetic import SyntheticConfig
 from backbone.data.transforms import AugmentConfig
@@ -70,6 +71,9 @@ class TrainConfig:
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
     """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    on_bad_frame: OnBadFrame = "error"
+    """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
+    neighbour takes its place in the tracklet, and in the end it is said how many there were, and which."""
     checkpoint_every: int = 100
     """Batches between two checkpoints."""
     log_every: int = 10

@@ -25,9 +25,10 @@ from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
 from backbone.metrics import JUNK
 from scripts.debug_picks import Outcome, Pick, Side
-from scripts.evaluate import TrackletMeans, clip_bank, clip_banks, clip_batches, searched_tracklets
+from scripts.describe import TrackletMeans, clip_bank, clip_banks, clip_batches
 from scripts.query_oracle import gallery_judge
 from scripts.run import Run
+from scripts.scoring import searched_tracklets
 
 
 @dataclass(frozen=True)

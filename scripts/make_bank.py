@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from a3d_env.bank_file import BankWriter, check_nothing_there
 from backbone.data.loader import TestBatches, load_ahead
-from scripts.evaluate import clip_bank, searched_tracklets
+from scripts.describe import clip_bank
 from scripts.run import Run, load_run
+from scripts.scoring import searched_tracklets
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from backbone.data.loader import TestBatches
 from backbone.replacing import replacing
 from backbone.representation import Representation
 from scripts.config import TrainConfig
-from scripts.evaluate import clip_bank
+from scripts.describe import clip_bank
 from scripts.logs import HISTORY, read_history
 
 

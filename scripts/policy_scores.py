@@ -8,7 +8,7 @@ from a3d_env.rewards import log_prob
 from agents.oracles import agent_choice, best_bins, finish, truth_bins
 from agents.rollout import Agent, Choosing, at_test, hit_shares
 from agents.statistics import mean_interval
-from scripts.evaluate import controls
+from scripts.scoring import controls
 
 COLUMNS = {"reward": 3, "log_prob": 3, "hit_rate": 1}  # and the digits shown
 

@@ -3,22 +3,20 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
-from tqdm import tqdm
 
 from backbone.data import DataConfig, load_data
+from backbone.data.bad_frames import OnBadFrame
 from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data
 from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
-from backbone.data.video import Progress
 from backbone.replacing import replacing
 from scripts.config import PRESETS, get_preset
+from scripts.progress import progress_bars
 
 SHOWN = 20  # problems of each kind
 
@@ -63,7 +61,7 @@ class Cut:
 
     def run(self) -> int:
         """Cut the video and print what came of it."""
-        with _progress_bars() as progress:
+        with progress_bars() as progress:
             report = cut_video(
                 self.video,
                 self.tracks,
@@ -102,7 +100,7 @@ class Check:
 
     def run(self) -> int:
         """Check, print, and return the exit status."""
-        with _progress_bars() as progress:
+        with progress_bars() as progress:
             report = check_data(
                 self.data, sample=self.sample, seed=self.seed, workers=self.workers, progress=progress
             )
@@ -135,6 +133,9 @@ class Cache:
     """The optical-flow method; None for frames alone."""
     cache: Path | None = None
     """Where to; by default $A3D_CACHE or the user's cache folder."""
+    on_bad_frame: OnBadFrame = "error"
+    """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
+    neighbour takes its place, as in a3d train with the same flag."""
     workers: int = 2
     """Tracklets at once."""
 
@@ -143,15 +144,17 @@ class Cache:
         name = self.data.partition(":")[0]
         load = get_preset(name if name in PRESETS else "small").load
         size = (self.height or load.height, self.width or load.width)
-        cache = FrameCache(self.cache or default_cache(), *size, self.flow)
+        cache = FrameCache(self.cache or default_cache(), *size, self.flow, self.on_bad_frame)
         data = load_data(self.data, DataConfig(), cache.folder)
         tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
-        with _progress_bars() as progress:
+        with progress_bars() as progress:
             report = fill_cache(cache, tracklets, workers=self.workers, progress=progress, say=_say)
         print(
             f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
             f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
         )
+        if text := cache.describe_replaced():
+            print(text)
         return 0
 
 
@@ -191,26 +194,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("a3d data: stopped; nothing half-written was left", file=sys.stderr)
         return 130
-
-
-@contextmanager
-def _progress_bars() -> Iterator[Progress]:
-    """Give a function that shows progress on standard error, a bar for each stage."""
-    bars: dict[str, tqdm] = {}
-
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[stage] = tqdm(desc=stage, total=total, unit=" frames")
-        bars[stage].total = total
-        bars[stage].update(done - bars[stage].n)
-
-    try:
-        yield show
-    finally:
-        for bar in bars.values():
-            bar.close()
 
 
 def _summary(report: CutReport, out: Path) -> str:

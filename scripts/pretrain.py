@@ -23,7 +23,7 @@ import tyro
 from backbone.replacing import replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
-from scripts.evaluate import table
+from scripts.scoring import table
 from scripts.train_joint import COLUMNS, check_resumed, train
 
 

@@ -11,9 +11,9 @@ from agents.probes import Recording, Watch, best_following, following, looking_a
 from agents.rollout import Agent
 from agents.statistics import swap_partners
 from scripts.clip_set import ClipSet
-from scripts.evaluate import retrieve, searched_tracklets
 from scripts.query_oracle import QueryOracle
 from scripts.run import Run
+from scripts.scoring import retrieve, searched_tracklets
 
 POLICY, SAMPLED, RANDOM, CENTRE = "policy mean", "policy sampled", "random", "centre"
 MEAN_LOCATION, SWAPPED, TRUTH, BEST = "mean location", "swapped", "truth", "best bin"

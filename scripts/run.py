@@ -1,56 +1,88 @@
-"""A finished run, rebuilt from its checkpoint: what `a3d evaluate` scores and `a3d bank` runs over clips."""
+"""A finished run, rebuilt from its checkpoint: its networks alone, or with the data to use them on."""
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from a3d_env.bins import BinGrid
 from backbone.data import ReidData, load_data
+from backbone.data.bad_frames import OnBadFrame
 from backbone.data.cache import FrameCache
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint
 from scripts.config import TrainConfig
+from scripts.data_spec import parse_data
 
 
 @dataclass(frozen=True)
-class Run:
-    """The parts of a run with their trained weights, and the data to use them on.
+class TrainedModel:
+    """The networks of a run with their trained weights, ready for any data.
 
     Attributes:
         config: the run's, with what was asked for in its place.
         representation: backbone, F_o, F_h and F_c.
         grid: the bins of its feature maps.
         agent: who decides.
-        data: the tracklets of the training, or of other data.
-        cache: their frames and flow.
+        cache: of frames at its size, and of their flow.
         people: the person id behind each of F_c's outputs.
-        knows_training_half: whether `data.train` is what the run was trained on.
+        training_data: the fingerprint of the tracklets that it was trained on.
     """
 
     config: TrainConfig
     representation: Representation
     grid: BinGrid
     agent: BaseAlgorithm
-    data: ReidData
     cache: FrameCache
     people: list[int]
+    training_data: str
+
+    @cached_property
+    def digest(self) -> str:
+        """A text that differs between models whose descriptors can't be compared."""
+        states = {"representation": self.representation.state_dict(), **self.agent.get_parameters()}
+        found = hashlib.sha256(self.config.agent.encode())
+        for part in ("representation", "policy"):
+            for name, value in sorted(states[part].items()):
+                found.update(name.encode())
+                found.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Run(TrainedModel):
+    """A run's networks, and the data to use them on.
+
+    Attributes:
+        data: the tracklets of the training, or of other data.
+        knows_training_half: whether `data.train` is what the run was trained on.
+    """
+
+    data: ReidData
     knows_training_half: bool
 
 
-def load_run(checkpoint: Path, *, data: str | None = None, device: str = "auto", cache: Path | None = None) -> Run:
-    """Rebuild what a checkpoint holds.
+def load_model(
+    checkpoint: Path,
+    *,
+    device: str = "auto",
+    cache: Path | None = None,
+    on_bad_frame: OnBadFrame | None = None,
+) -> TrainedModel:
+    """Rebuild the networks that a checkpoint holds; the data of its training need not be there.
 
     Args:
         checkpoint: a run's folder, or its checkpoint.pt.
-        data: NAME[:DIRECTORY]; by default the data that the run was trained on.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
         cache: where decoded frames and flow are kept; by default as in training.
+        on_bad_frame: what to do with an image that can't be read; by default as in training.
 
     Raises:
-        ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
+        ValueError: the checkpoint can't be used.
     """
     state = read_checkpoint(checkpoint)
     trained: TrainConfig = state["config"]
@@ -58,23 +90,58 @@ def load_run(checkpoint: Path, *, data: str | None = None, device: str = "auto",
         trained,
         device=device,
         cache=cache or trained.cache,
-        data=data or trained.data,
+        on_bad_frame=on_bad_frame or trained.on_bad_frame,
         # what the file holds is not fetched again
         backbone=dataclasses.replace(trained.backbone, weights=None),
     )
-    frame_cache = build_cache(config)
-    tracklets = load_data(config.data, config.data_options, frame_cache.folder)
-    trained_on = state.get("training_data", "")
-    is_same = config.data == trained.data if trained_on == "" else trained_on == fingerprint(tracklets)
-    if config.data == trained.data and not is_same:
-        raise ValueError(
-            f"{config.data} holds other tracklets than when {checkpoint} was trained on it, so people "
-            "of its training may now be in the test half: use the data as it was, or other people's"
-        )
     representation = build_representation(config, len(state["people"]))
     grid = build_grid(config, representation)
     agent = build_agent(config, build_environment(config, representation, grid))
     with explaining_misfits(checkpoint):
         representation.load_state_dict(state["shared"]["representation"])
         agent.set_parameters(state["agent"])
-    return Run(config, representation, grid, agent, tracklets, frame_cache, state["people"], is_same)
+    return TrainedModel(
+        config,
+        representation.eval(),
+        grid,
+        agent,
+        build_cache(config),
+        state["people"],
+        state.get("training_data", ""),
+    )
+
+
+def load_run(
+    checkpoint: Path,
+    *,
+    data: str | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    on_bad_frame: OnBadFrame | None = None,
+) -> Run:
+    """Rebuild what a checkpoint holds, and read the data to use it on.
+
+    Args:
+        checkpoint: a run's folder, or its checkpoint.pt.
+        data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`scripts.data_spec`); by default what the run was trained on.
+        device: cpu, cuda, ...; auto takes a GPU if there is one.
+        cache: where decoded frames and flow are kept; by default as in training.
+        on_bad_frame: what to do with an image that can't be read; by default as in training.
+
+    Raises:
+        ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
+    """
+    model = load_model(checkpoint, device=device, cache=cache, on_bad_frame=on_bad_frame)
+    trained_on = model.config.data
+    spec, options = parse_data(data or trained_on, model.config.data_options)
+    config = dataclasses.replace(model.config, data=spec, data_options=options)
+    tracklets = load_data(config.data, config.data_options, model.cache.folder)
+    is_asked_for = (spec, options) == (trained_on, model.config.data_options)
+    is_same = is_asked_for if model.training_data == "" else model.training_data == fingerprint(tracklets)
+    if is_asked_for and not is_same:
+        raise ValueError(
+            f"{config.data} holds other tracklets than when {checkpoint} was trained on it, so people "
+            "of its training may now be in the test half: use the data as it was, or other people's"
+        )
+    parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return Run(**{**parts, "config": config}, data=tracklets, knows_training_half=is_same)

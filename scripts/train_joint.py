@@ -44,15 +44,15 @@ from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.checkpoint import CHECKPOINT, fingerprint, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
-from scripts.evaluate import Scores, controls, evaluate, table
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
 from scripts.recipes import get_recipe
+from scripts.scoring import Scores, controls, evaluate, table
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
 # What --resume can change without making it another run; load.workers, too.
-CHANGEABLE = ("steps", "data", "device", "cache", "checkpoint_every", "log_every", "out", "resume")
+CHANGEABLE = ("steps", "data", "device", "cache", "on_bad_frame", "checkpoint_every", "log_every", "out", "resume")
 
 
 def train(
@@ -116,6 +116,8 @@ def train(
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
     write_text(folder / "config.json", config_to_json(config))
     scores_before = state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
+    if cache.replaced:
+        say(f"so far {cache.describe_replaced()}")
     if state:
         restore(shared, agent, state, folder)
 
@@ -150,6 +152,8 @@ def train(
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     draw_curves(folder)
     draw_bins(folder / "bins.png", representation, agent, data, cache, config, grid)
+    if text := cache.describe_replaced():
+        say(("since the run went on, " if state else "") + text)
     return metrics
 
 
@@ -234,8 +238,8 @@ def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
     if changed:
         raise ValueError(
             f"the run in {saved.out} goes on with the settings saved there, {', '.join(changed)} included; only "
-            "steps, data (moved, but the same), device, cache, checkpoint_every, log_every and load.workers can "
-            "change"
+            "steps, data (moved, but the same), device, cache, on_bad_frame, checkpoint_every, log_every and "
+            "load.workers can change"
         )
     if config.steps < step:
         raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")

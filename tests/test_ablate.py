@@ -14,7 +14,6 @@ from scripts.ablation_cost import cost_table, measure_cost
 from scripts.ablation_report import make_report, write_report
 from scripts.ablation_run import (
     Task,
-    parse_test_data,
     perform,
     read_result,
     read_task,
@@ -27,6 +26,7 @@ from scripts.ablation_text import markdown, table_csv
 from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.cli import main
 from scripts.config import config_to_json, get_preset
+from scripts.data_spec import parse_data
 from scripts.logs import read_history
 from scripts.recipes import STRONG_LEVERS, strong
 
@@ -552,12 +552,12 @@ def test_a_run_stops_when_its_ablation_is_gone(tmp_path, monkeypatch):
 
 def test_other_data_is_named_with_its_settings():
     options = DataConfig()
-    assert parse_test_data("folder:/a/b@c", options, 3) == ("folder:/a/b@c", options)
-    spec, changed = parse_test_data("synthetic:/x@seed=100,passers_by=2.5,look_alikes=true", options, 3)
+    assert parse_data("folder:/a/b@c", options, 3) == ("folder:/a/b@c", options)
+    spec, changed = parse_data("synthetic:/x@seed=100,passers_by=2.5,look_alikes=true", options, 3)
     assert spec == "synthetic:/x"
     synthetic = dataclasses.replace(options.synthetic, seed=103, passers_by=2.5, look_alikes=True)
     assert changed == dataclasses.replace(options, synthetic=synthetic)
-    spec, changed = parse_test_data("folder:x@test_fraction=0.9", options, 3)
+    spec, changed = parse_data("folder:x@test_fraction=0.9", options, 3)
     assert (spec, changed.test_fraction) == ("folder:x", 0.9)
 
 
@@ -572,7 +572,7 @@ def test_other_data_is_named_with_its_settings():
 )
 def test_other_data_that_cannot_be(text, message):
     with pytest.raises(ValueError, match=message):
-        parse_test_data(text, DataConfig(), 0)
+        parse_data(text, DataConfig(), 0)
 
 
 def test_costs_are_measured_in_turns():

@@ -2,20 +2,46 @@ import json
 
 import pytest
 
+from scripts import benchmark
 from scripts.benchmark import COMPARISONS, Comparison
 from scripts.cli import main
+from scripts.scoring_cost import Size
 
 
 def test_the_ratio_is_plain_over_fast():
     assert Comparison("what", plain_seconds=3.0, fast_seconds=1.5).ratio == 2.0
 
 
-def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys):
-    assert main(["benchmark", "--seconds", "0", "--device", "cpu", "--json", str(tmp_path / "speed.json")]) == 0
-    printed = capsys.readouterr().out.splitlines()[1:]
-    rows = json.loads((tmp_path / "speed.json").read_text())
-    assert len(rows) == len(printed) == len(COMPARISONS)
-    for row, line in zip(rows, printed, strict=True):
+def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "MARS_SIZE", Size(60, 300, 16))
+    monkeypatch.setattr(benchmark, "RANKED", Size(200, 1000, 16))
+    flags = ["--seconds", "0", "--device", "cpu", "--json", str(tmp_path / "speed.json"), "--rerank"]
+    assert main(["benchmark", *flags]) == 0
+    _, *printed = capsys.readouterr().out.splitlines()
+    figures = json.loads((tmp_path / "speed.json").read_text())
+    rows, costs = figures["comparisons"], figures["scoring"]
+    assert len(rows) == len(COMPARISONS)
+    assert printed[len(rows)] == ""
+    assert len(printed) == len(rows) + 1 + len(costs)
+    for row, line in zip(rows, printed, strict=False):
         assert line.endswith(row["what"])
         assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["fast_seconds"])
         assert f"{row['ratio']:.1f}x" in line
+    assert [cost["what"] for cost in costs] == [
+        "scoring 200 x 1,000 of 16 numbers",
+        "scoring 60 x 300 of 16 numbers",
+        "re-ranking and scoring 60 x 300 of 16 numbers",
+    ]
+    for cost, line in zip(costs, printed[len(rows) + 1 :], strict=True):
+        assert line.startswith(f"{cost['what']}: {cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} CPU s, ")
+
+
+def test_ranking_is_timed_on_a_part_of_the_queries(monkeypatch):
+    monkeypatch.setattr(benchmark, "RANKED", Size(400, 2000, 16))
+    shares = []
+    score = benchmark.score_plainly
+    monkeypatch.setattr(benchmark, "score_plainly", lambda case: shares.append(len(case.query)) or score(case))
+    row = benchmark.ranking_query_by_query_or_chunked(0, None)
+    assert set(shares) == {20}
+    assert row.what.startswith("400 x 2,000 of 16 numbers ranked: a query at a time, 20 timed, x 20 / in chunks")
+    assert row.plain_seconds > 0

@@ -13,7 +13,7 @@ import pytest
 from backbone.data import cache as module
 from backbone.data.cache import FrameCache, default_cache
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet
-from backbone.flow import optical_flow
+from backbone.flow import FLOW_METHODS, optical_flow
 
 RNG = np.random.default_rng(0)
 
@@ -75,6 +75,29 @@ def test_flow_is_that_of_the_resized_frames_within_float16(tmp_path, method):
     assert (flow.shape, flow.dtype) == ((4, 32, 16, 2), np.float16)
     np.testing.assert_allclose(flow, exact, rtol=2**-11, atol=1e-6)
     np.testing.assert_array_equal(flow[3], flow[2])
+
+
+def test_what_float16_does_to_flow(tmp_path, monkeypatch):
+    """Half of the step between its numbers: 2^-11 of the value, and 2^-25 px where these are 2^-24 px apart."""
+    middles = [1 + 2.0**-11, 16 + 2.0**-7, 32 - 2.0**-7, 256 - 2.0**-4, 2.0**-14 - 2.0**-25, 2.0**-25]
+    powers = 2.0 ** RNG.uniform(-30, np.log2(65504), 20_000 - len(middles) - 2)
+    exact = np.concatenate([middles, [0, 65504], powers]).astype(np.float32) * RNG.choice([-1, 1], 20_000)
+    exact = exact.astype(np.float32).reshape(2, 100, 50, 2)
+    monkeypatch.setitem(FLOW_METHODS, "known", lambda frames: exact)
+    tracklet, _ = make(np.zeros((3, 100, 50, 3), np.uint8))
+    cache = FrameCache(tmp_path, 100, 50, "known")
+    kept = cache.flow(tracklet)
+    assert kept.dtype == np.float16
+    np.testing.assert_array_equal(kept[2], kept[1])
+    np.testing.assert_array_equal(kept, cache.flow(tracklet))  # from the file
+
+    size, error = np.abs(exact), np.abs(kept[:2].astype(np.float64) - exact)
+    assert (error <= np.maximum(2.0**-11 * size, 2.0**-25)).all()
+    # No bound can be smaller.
+    assert (error / np.maximum(size, 2.0**-14)).max() > 0.999 * 2.0**-11
+    for below, bound in {2.0**-14: 2.0**-25, 32: 1 / 128, 256: 1 / 16}.items():
+        assert error[size < below].max() == bound
+    assert np.abs(kept).max() == 65504
 
 
 def test_shrinking_averages_the_area(tmp_path):

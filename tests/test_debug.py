@@ -19,8 +19,8 @@ from scripts.cli import main
 from scripts.debug_episode import read_change
 from scripts.debug_picks import Outcome, Pick, choose
 from scripts.debug_run import RunEpisodes, _is_called, best_scale
-from scripts.evaluate import evaluate
 from scripts.run import load_run
+from scripts.scoring import evaluate
 
 
 @pytest.fixture(scope="module")

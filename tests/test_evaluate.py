@@ -19,7 +19,8 @@ from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.checkpoint import CHECKPOINT
 from scripts.cli import main
-from scripts.evaluate import clip_bank, clip_batches, evaluate, table
+from scripts.describe import clip_bank, clip_batches
+from scripts.scoring import evaluate, table
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
 LOAD = LoadConfig(height=64, width=32, num_frames=3, workers=0)
@@ -177,7 +178,7 @@ def test_an_interruption_is_no_traceback(run, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.evaluate.evaluate", interrupt)
+    monkeypatch.setattr("scripts.evaluate.score_model", interrupt)
     assert main(["evaluate", "--checkpoint", str(run)]) == 130
     assert "stopped" in capsys.readouterr().err
 

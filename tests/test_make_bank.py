@@ -14,7 +14,7 @@ from a3d_env.bank_format import read_meta
 from backbone.data.clips import consecutive_clips
 from backbone.data.loader import TestBatches
 from scripts.cli import main
-from scripts.evaluate import clip_bank
+from scripts.describe import clip_bank
 from scripts.make_bank import BankConfig, make_bank
 from scripts.run import load_run
 

@@ -22,12 +22,12 @@ from agents.probes import (
 from agents.statistics import Interval, swap_partners
 from scripts.cli import main
 from scripts.clip_set import ClipSet
-from scripts.evaluate import evaluate, searched_tracklets
 from scripts.probe import ProbeConfig
 from scripts.probe_measures import BEST, MEAN_LOCATION, POLICY, ROWS, SWAPPED, TRUTH, measure
 from scripts.probe_report import COLUMNS, Cell, over_runs, summarise, text_table, verdict
 from scripts.query_oracle import QueryOracle
 from scripts.run import load_run
+from scripts.scoring import evaluate, searched_tracklets
 
 
 def test_the_mean_location_of_each_step_takes_every_clips_place():

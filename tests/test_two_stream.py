@@ -1,10 +1,19 @@
 """The two-stream network: its sizes are the paper's tables, its output is equation 1, frame by frame."""
 
+import copy
+import dataclasses
+import json
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from backbone.representation import Representation
 from backbone.two_stream import BACKBONES, BackboneConfig, TwoStream, build_backbone, resnet50, small
+from scripts.checkpoint import read_checkpoint
+from scripts.cli import main
+from scripts.config import get_preset
+from scripts.train_joint import train
 
 # Tables I and II, then III: the rows' output sizes for a frame of 256 x 128.
 LOW_ROWS = {"conv1": ("0", (64, 128, 64)), "maxpool": ("3", (64, 64, 32)), "res1": ("4", (256, 64, 32))}
@@ -132,7 +141,7 @@ def test_wrong_inputs_are_named(with_flow, clip, flow, message):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match=r"unknown backbone 'vgg'; known: resnet50, resnet18, small"):
+    with pytest.raises(ValueError, match=r"unknown backbone 'vgg'; known: resnet50, resnet18, small, timm:<name>"):
         build_backbone(BackboneConfig("vgg"))
 
 
@@ -140,3 +149,47 @@ def test_config_without_flow_builds_no_flow_stream():
     network = build_backbone(BackboneConfig("small", flow=None))
     assert network.flow_stream is None
     assert network.image_stream[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_frozen_backbone_keeps_its_state_while_the_rest_is_trained(tmp_path):
+    preset = get_preset("tiny")
+    backbone = dataclasses.replace(preset.backbone, weights="synthetic", frozen=True, pooling="quality")
+    joint = dataclasses.replace(preset.joint, weight_decay=0.1)
+    train(dataclasses.replace(preset, steps=3, backbone=backbone, joint=joint), tmp_path / "run")
+    trained = read_checkpoint(tmp_path / "run")["shared"]["representation"]
+    for key, value in build_backbone(backbone).state_dict().items():
+        assert torch.equal(trained[f"backbone.{key}"], value), key
+    torch.manual_seed(preset.seed)
+    untrained = Representation(backbone, preset.attention.num_glimpses, len(trained["glimpse.identify.weight"]))
+    parts = ("glimpse.embed_observation", "glimpse.embed_hidden", "glimpse.identify", "pool")
+    changed = [key for key, value in untrained.state_dict().items() if not torch.equal(trained[key], value)]
+    assert {part for part in parts if any(key.startswith(part) for key in changed)} == set(parts)
+
+
+def test_a_frozen_backbone_has_no_gradient_and_stays_in_evaluation():
+    network = Representation(BackboneConfig(frozen=True, precision="float32"), 2, 3)
+    before = copy.deepcopy(network.backbone.state_dict())
+    clip = torch.randint(0, 256, (2, 3, 32, 16, 3), dtype=torch.uint8)
+    assert network.train() is network
+    assert network.glimpse.training
+    assert not any(module.training for module in network.backbone.modules())
+    assert not network.feature_map(clip, torch.randn(2, 3, 32, 16, 2)).requires_grad
+    assert torch.is_grad_enabled()
+    assert all(torch.equal(value, before[key]) for key, value in network.backbone.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in network.backbone.parameters())
+
+
+@pytest.mark.parametrize("agent", ["reinforce", "ppo", "sac"])
+def test_a_run_with_a_frozen_backbone_is_resumed_and_evaluated(tmp_path, agent):
+    out = ["--out", str(tmp_path / "run")]
+    flags = ["--preset", "tiny", "--agent", agent, "--backbone.frozen", "--backbone.name", "timm:test_resnet"]
+    flags += ["--backbone.weights", "None", "--attention.bin-size", "2", "1", "1"]
+    assert main(["train", *flags, *out, "--steps", "2"]) == 0
+    first = read_checkpoint(tmp_path / "run")["shared"]["representation"]
+    assert main(["train", "--resume", *out, "--steps", "3"]) == 0
+    second = read_checkpoint(tmp_path / "run")["shared"]["representation"]
+    for key, value in first.items():
+        assert torch.equal(value, second[key]) or not key.startswith("backbone."), key
+    assert not torch.equal(first["glimpse.identify.weight"], second["glimpse.identify.weight"])
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "run"), "--json", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text())[agent]["R1"] >= 0

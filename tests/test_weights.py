@@ -1,15 +1,18 @@
-"""Weights into both streams: from a torchvision file, one of our own, or ImageNet's; damage is an error."""
+"""Weights into both streams: ImageNet's and our own fit exactly; damage is an error."""
 
 import re
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+import safetensors.torch
 import torch
 from torchvision.models import resnet18
 
 from backbone.two_stream import BACKBONES, BackboneConfig, build_backbone
-from backbone.weights import IMAGENET, load_weights, read_state, two_stream_state
+from backbone.weights import IMAGENET, load_weights
+from backbone.weights_file import read_state
+from backbone.weights_fit import two_stream_state
 
 URL = IMAGENET["resnet18"].url
 
@@ -57,22 +60,9 @@ def test_flow_stream_starts_as_the_image_stream_with_colours_averaged(torchvisio
 
 
 def test_state_without_flow_has_no_flow_and_no_classifier(torchvision_model):
-    state = two_stream_state(torchvision_model.state_dict(), with_flow=False)
+    state = two_stream_state(BACKBONES["resnet18"](with_flow=False), torchvision_model.state_dict())
     assert {key.split(".")[0] for key in state} == {"image_stream", "high_level"}
     assert len(state) == len(torchvision_model.state_dict()) - 2  # fc.weight, fc.bias
-
-
-def test_own_state_comes_back(tmp_path):
-    saved, network = BACKBONES["small"](), BACKBONES["small"]()
-    torch.save(saved.state_dict(), tmp_path / "own.pt")
-    load_weights(network, "small", str(tmp_path / "own.pt"))
-    assert all(torch.equal(value, network.state_dict()[key]) for key, value in saved.state_dict().items())
-    without_flow = BACKBONES["small"](with_flow=False)
-    load_weights(without_flow, "small", str(tmp_path / "own.pt"))
-    assert all(torch.equal(value, saved.state_dict()[key]) for key, value in without_flow.state_dict().items())
-    torch.save(without_flow.state_dict(), tmp_path / "half.pt")
-    with pytest.raises(ValueError, match=r"half\.pt' do not fit the backbone 'small'.*flow_stream"):
-        load_weights(network, "small", str(tmp_path / "half.pt"))
 
 
 def test_the_weights_that_come_with_the_library_are_the_small_backbones():
@@ -86,17 +76,22 @@ def test_the_weights_that_come_with_the_library_are_the_small_backbones():
     ("changes", "message"),
     [
         ({"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}, "size mismatch for image_stream"),
-        ({"conv1.weight": torch.zeros(64)}, "the backbone 'resnet18'"),
+        ({"conv1.weight": torch.zeros(64)}, "size mismatch for image_stream.0.weight"),
         ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, "size mismatch for image_stream.0.weight"),
         ({"layer2.0.extra": torch.zeros(1)}, "Unexpected key"),
         ({"layer4.1.bn2.weight": None}, "Missing key"),
     ],
 )
-def test_weights_of_another_network(torchvision_model, tmp_path, changes, message):
+def test_imagenet_weights_fit_exactly(torchvision_model, tmp_path, monkeypatch, changes, message):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
     state = {**torchvision_model.state_dict(), **changes}
-    torch.save({key: value for key, value in state.items() if value is not None}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=rf"other\.pth' do not fit.*{message}") as error:
-        load_weights(BACKBONES["resnet18"](), "resnet18", str(tmp_path / "other.pth"))
+    state = {key: value for key, value in state.items() if value is not None}
+    torch.save(state, tmp_path / "checkpoints" / Path(URL).name)
+    with pytest.raises(
+        ValueError, match=rf"(?s)'imagenet' do not fit the backbone 'resnet18'.*{message}"
+    ) as error:
+        load_weights(BACKBONES["resnet18"](), "resnet18", "imagenet")
     assert len(str(error.value)) < 900
 
 
@@ -131,6 +126,17 @@ def test_truncated_file_is_named(weights_file, tmp_path, share):
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"cut\.pth can't be read as weights \(is it truncated\?\)"):
         read_state(path)
+
+
+def test_damaged_safetensors_are_named(torchvision_model, tmp_path):
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({**torchvision_model.state_dict(), "bad": torch.tensor(float("nan"))}, path)
+    with pytest.raises(ValueError, match=r"w\.safetensors holds NaN or infinity in bad \(and 0 more\)"):
+        read_state(path)
+    for content in (path.read_bytes()[:100_000], b"", b"no weights"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"w\.safetensors can't be read as weights \(is it truncated\?\)"):
+            read_state(path)
 
 
 def test_without_flow_small_starts_from_weights_that_never_saw_any():

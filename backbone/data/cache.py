@@ -1,16 +1,27 @@
 """Decoded frames and optical flow on disk, so that a second look at a tracklet decodes nothing."""
 
 import hashlib
+import json
 import os
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO, get_args
 
 import cv2
 import numpy as np
 
-from backbone.data.tracklet import FrameArray, Tracklet
+from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, nearest_readable
+from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
 from backbone.flow import optical_flow
+
+# NumPy parses a file's header as Python; CPython's parser can fail where two threads are in it (SystemError, "AST
+# constructor recursion depth mismatch", seen once in some hundred runs of `fill_cache`).
+_READING_A_HEADER = threading.Lock()
+
+Numbers = tuple[int, ...]
+"""Of frames in a tracklet, from 0, ascending."""
 
 
 def default_cache() -> Path:
@@ -24,90 +35,193 @@ class FrameCache:
     """Tracklets as uint8 frames of one size and their optical flow, memory-mapped from one file each.
 
     A file's key names all that its content depends on: the source files with their sizes and times, the frame
-    size, and the flow method. Files appear complete or not at all, so several processes may share a cache; a
-    damaged one is made again.
+    size, the flow method, and which frames were replaced because they could not be read. Files appear complete or
+    not at all, so several processes may share a cache; a damaged one is made again. Tracklets without a bad frame
+    have the same files whatever is to be done with bad frames.
 
     Args:
         folder: where the files are.
         height: of the frames, in pixels.
         width: of the frames, in pixels.
         flow_method: a name of `backbone.flow.FLOW_METHODS`, or None for no flow.
+        on_bad_frame: what to do with an image file that is missing or can't be decoded: `error`, or `skip`, put
+            the nearest readable frame of the tracklet in its place, the one before of two. The tracklet keeps its
+            length.
+
+    Attributes:
+        replaced: the image files that were replaced, by the name of their tracklet, of all tracklets looked at so
+            far; by worker processes, too (`backbone.data.loader.load_ahead`).
+
+    Raises:
+        ValueError: unknown `on_bad_frame`.
     """
 
-    def __init__(self, folder: Path, height: int, width: int, flow_method: str | None):
+    def __init__(
+        self,
+        folder: Path,
+        height: int,
+        width: int,
+        flow_method: str | None,
+        on_bad_frame: OnBadFrame = "error",
+    ):
+        if on_bad_frame not in get_args(OnBadFrame):
+            raise ValueError(f"unknown on_bad_frame {on_bad_frame!r}; known: {', '.join(get_args(OnBadFrame))}")
         self.folder = folder
         self.height = height
         self.width = width
         self.flow_method = flow_method
+        self.on_bad_frame = on_bad_frame
+        self.replaced: dict[str, tuple[Path, ...]] = {}
 
     def frames(self, tracklet: Tracklet) -> np.ndarray:
         """Return the frames at the cache's size, uint8 (num_frames, height, width, 3), RGB.
 
         Raises:
-            ValueError: a frame can't be decoded; the message names its file.
+            ValueError: a frame can't be decoded, or, where those are replaced, none can; the message names it.
         """
-        if isinstance(tracklet.frames, FrameArray):
-            array = tracklet.frames.array()
-            if array.shape[1:3] == (self.height, self.width):
-                return array
-        return self._load(self._key(tracklet, "frames"), lambda: self._decode(tracklet))
+        return self._frames(tracklet)[0]
 
     def flow(self, tracklet: Tracklet) -> np.ndarray:
         """Return the flow between the frames, float16 (num_frames, height, width, 2), pixels per frame.
 
-        Float16 keeps a displacement of up to 32 px to 1/64 px. The last map is the one before it, repeated.
+        The last map is the one before it, repeated. Float16 rounds each component to the nearest of its numbers,
+        so that it is off by at most 2^-11 (0.05 %) of itself: 1/128 px below 32 px, 1/16 px below 256 px. Below
+        2^-14 px, where its numbers are 2^-24 px apart, it is off by at most 2^-25 px. The largest is 65,504 px,
+        which is more than the side of any frame.
         """
         if self.flow_method is None:
             raise ValueError("this cache was made without a flow method")
-        method = self.flow_method
-        return self._load(
-            self._key(tracklet, method),
-            lambda: optical_flow(np.asarray(self.frames(tracklet)), method).astype(np.float16),
-        )
+        if (stored := self._stored(self._key(tracklet, self.flow_method))) is not None:
+            return stored
+        frames, replaced = self._frames(tracklet)
+        key = self._key(tracklet, self.flow_method, replaced)
+        if replaced and (stored := self._stored(key)) is not None:
+            return stored
+        flow = optical_flow(np.asarray(frames), self.flow_method).astype(np.float16)
+        self._write(self._path(key), lambda file: np.save(file, flow))
+        return flow
 
     def missing_bytes(self, tracklet: Tracklet) -> int:
         """Return about how many bytes `frames` and `flow` would write for a tracklet: 0 if both are here."""
         pixels = len(tracklet) * self.height * self.width
-        frames_are_here = (
-            isinstance(tracklet.frames, FrameArray) or self._path(self._key(tracklet, "frames")).exists()
-        )
-        flow_is_here = self.flow_method is None or self._path(self._key(tracklet, self.flow_method)).exists()
+        versions = {(), self._recorded(tracklet)}
+
+        def is_here(what: str) -> bool:
+            return any(self._path(self._key(tracklet, what, replaced)).exists() for replaced in versions)
+
+        frames_are_here = isinstance(tracklet.frames, FrameArray) or is_here("frames")
+        flow_is_here = self.flow_method is None or is_here(self.flow_method)
         return (0 if frames_are_here else 3 * pixels) + (0 if flow_is_here else 4 * pixels)
+
+    def has_frames(self, tracklet: Tracklet) -> bool:
+        """Tell whether the tracklet's frames are here, none of them replaced."""
+        return self._stored(self._key(tracklet, "frames")) is not None
+
+    def keep_frames(self, tracklet: Tracklet, frames: Sequence[np.ndarray]) -> None:
+        """Take frames that somebody else has decoded, each uint8 (height, width, 3) of any size, RGB."""
+        array = np.stack([self._resized(frame) for frame in frames])
+        self._write(self._path(self._key(tracklet, "frames")), lambda file: np.save(file, array))
+
+    def describe_replaced(self) -> str:
+        """Say in a line how many frames were replaced so far, and which; nothing if bad frames are errors."""
+        return "" if self.on_bad_frame == "error" else describe_replaced(self.replaced)
+
+    def _frames(self, tracklet: Tracklet) -> tuple[np.ndarray, Numbers]:
+        """Return the frames, and which of them were replaced, which is kept in mind."""
+        if isinstance(tracklet.frames, FrameArray):
+            array = tracklet.frames.array()
+            if array.shape[1:3] == (self.height, self.width):
+                return array, ()
+        replaced: Numbers = ()
+        stored = self._stored(self._key(tracklet, "frames"))
+        if stored is None and (replaced := self._recorded(tracklet)):
+            stored = self._stored(self._key(tracklet, "frames", replaced))
+        if stored is None:
+            stored, replaced = self._decode_and_store(tracklet)
+        if replaced and are_files(tracklet.frames):
+            paths = tracklet.frames.paths
+            self.replaced[tracklet.source] = tuple(paths[number] for number in replaced)
+        return stored, replaced
+
+    def _decode_and_store(self, tracklet: Tracklet) -> tuple[np.ndarray, Numbers]:
+        array, errors = self._decode(tracklet)
+        replaced = tuple(sorted(errors))
+        if not errors:
+            self._write(self._path(self._key(tracklet, "frames")), lambda file: np.save(file, array))
+        elif self._will_last(tracklet, errors):
+            record = json.dumps(replaced).encode()
+            self._write(self._path(self._key(tracklet, "frames", replaced)), lambda file: np.save(file, array))
+            self._write(self._record_path(tracklet), lambda file: file.write(record))
+        return array, replaced
+
+    @staticmethod
+    def _will_last(tracklet: Tracklet, errors: dict[int, ValueError]) -> bool:
+        """Tell whether the frames that could not be read will be unreadable as long as the key is the same."""
+        if any(map(may_pass, errors.values())) or not are_files(tracklet.frames):
+            return False
+        # Files may have vanished, or come back, since the key was made.
+        return FrameFiles(tracklet.frames.paths).key_with_missing == tracklet.frames.key_with_missing
+
+    def _decode(self, tracklet: Tracklet) -> tuple[np.ndarray, dict[int, ValueError]]:
+        """Return the frames, and by number why those that were replaced could not be read."""
+        errors: dict[int, ValueError] = {}
+        if self.on_bad_frame == "skip" and are_files(tracklet.frames):
+            readable = {}
+            for number, path in enumerate(tracklet.frames.paths):
+                try:
+                    readable[number] = self._resized(read_image(path))
+                except ValueError as error:
+                    errors[number] = error
+            if errors and not readable:
+                raise ValueError(f"no frame of the tracklet {tracklet.source} can be read: {errors[0]}")
+            places = nearest_readable([*readable], len(tracklet)) if errors else np.arange(len(tracklet))
+            frames = [readable[place] for place in places.tolist()]
+        else:
+            frames = [self._resized(frame) for frame in tracklet.frames.read()]
+        if not frames:
+            raise ValueError(f"the tracklet {tracklet.source} has no frames")
+        return np.stack(frames), errors
+
+    def _resized(self, frame: np.ndarray) -> np.ndarray:
+        # area averaging shrinks without aliasing
+        interpolation = cv2.INTER_AREA if frame.shape[0] > self.height else cv2.INTER_LINEAR
+        return cv2.resize(frame, (self.width, self.height), interpolation=interpolation)
+
+    def _recorded(self, tracklet: Tracklet) -> Numbers:
+        """Return which frames were replaced when the tracklet was decoded, if that was written down."""
+        if self.on_bad_frame == "error" or not are_files(tracklet.frames):
+            return ()
+        try:
+            return tuple(map(int, json.loads(self._record_path(tracklet).read_bytes())))
+        except (FileNotFoundError, ValueError, TypeError):  # there is none, or it is damaged
+            return ()
+
+    def _record_path(self, tracklet: Tracklet) -> Path:
+        return self._path(self._key(tracklet, "replaced")).with_suffix(".json")
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"
 
-    def _decode(self, tracklet: Tracklet) -> np.ndarray:
-        size = (self.width, self.height)
-        frames = [
-            # area averaging shrinks without aliasing
-            cv2.resize(
-                frame,
-                size,
-                interpolation=cv2.INTER_AREA if frame.shape[0] > self.height else cv2.INTER_LINEAR,
-            )
-            for frame in tracklet.frames.read()
-        ]
-        if not frames:
-            raise ValueError(f"the tracklet {tracklet.source} has no frames")
-        return np.stack(frames)
-
-    def _key(self, tracklet: Tracklet, what: str) -> str:
-        text = f"{tracklet.frames.key} {self.height}x{self.width} {what}"
+    def _key(self, tracklet: Tracklet, what: str, replaced: Numbers = ()) -> str:
+        skips = self.on_bad_frame == "skip"
+        source = tracklet.frames.key_with_missing if skips and are_files(tracklet.frames) else tracklet.frames.key
+        text = f"{source} {self.height}x{self.width} {what}" + (f" without {replaced}" if replaced else "")
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _load(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        path = self._path(key)
+    def _stored(self, key: str) -> np.ndarray | None:
         try:
-            return np.load(path, mmap_mode="r")
+            with _READING_A_HEADER:
+                return np.load(self._path(key), mmap_mode="r")
         except (FileNotFoundError, ValueError, EOFError):  # not made yet, or damaged
-            array = make()
+            return None
+
+    @staticmethod
+    def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
         try:
             with partial.open("wb") as file:
-                np.save(file, array)
+                write(file)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-        return array

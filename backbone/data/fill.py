@@ -1,12 +1,16 @@
-"""Fill a cache ahead of training."""
+"""Fill a cache ahead of its use."""
 
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from backbone.data.cache import FrameCache
-from backbone.data.tracklet import Tracklet
+from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.video import Progress
 
 # What is left free on the disk, of what is free before.
@@ -39,6 +43,8 @@ def fill_cache(
     say: Callable[[str], None] = lambda text: None,
 ) -> FillReport:
     """Decode the frames of tracklets and compute their flow into a cache; what is there stays.
+
+    Frames that the cache replaced, then or now, are in `cache.replaced`.
 
     Args:
         cache: where to.
@@ -79,4 +85,44 @@ def fill_cache(
                     progress("caching", done, frames)
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or an interruption nothing more is begun
+    if cache.on_bad_frame == "skip":
+        for number, tracklet in enumerate(tracklets):
+            if number not in missing:
+                cache.frames(tracklet)  # which notes the frames that were replaced before
     return FillReport(len(tracklets), sum(map(len, tracklets)), len(tracklets) - len(missing), needed)
+
+
+def fill_from_videos(cache: FrameCache, tracklets: Sequence[Tracklet], progress: Progress | None = None) -> None:
+    """Decode each video once for all tracklets that are slices of it; one by one, each would begin at its start.
+
+    Args:
+        cache: where to; what is there stays.
+        tracklets: those that are no slices of videos are passed over.
+        progress: told the stage, the video's frames done and all of them.
+
+    Raises:
+        ValueError: a video can't be decoded, or ends too early.
+    """
+    by_video: dict[Path, dict[int, list[Tracklet]]] = defaultdict(lambda: defaultdict(list))
+    for tracklet in tracklets:
+        if isinstance(tracklet.frames, VideoSlice) and not cache.has_frames(tracklet):
+            by_video[tracklet.frames.video][tracklet.frames.start].append(tracklet)
+    for video, beginning in by_video.items():
+        last = max(start + len(one) for start, some in beginning.items() for one in some)
+        under_way: list[tuple[Tracklet, list[np.ndarray]]] = []
+        done = 0
+        for done, frame in enumerate(read_video(video), 1):
+            under_way += [(tracklet, []) for tracklet in beginning.get(done - 1, ())]
+            for tracklet, crops in under_way:
+                assert isinstance(tracklet.frames, VideoSlice)
+                # a copy: the crop would keep the whole frame in memory
+                crops.append(crop(frame, tracklet.frames.boxes[len(crops)]).copy())
+                if len(crops) == len(tracklet):
+                    cache.keep_frames(tracklet, crops)
+            under_way = [(tracklet, crops) for tracklet, crops in under_way if len(crops) < len(tracklet)]
+            if progress is not None:
+                progress("decoding", done, last)
+            if done == last:
+                break
+        if done < last:
+            raise ValueError(f"{video} ends after {done} frames, and {last} are needed: is the file truncated?")

@@ -43,7 +43,7 @@ def read_folder(root: Path) -> list[Tracklet]:
         Tracklet(
             person=people[person],
             camera=cameras[camera],
-            frames=FrameFiles(_images(tracklet)),
+            frames=FrameFiles(frames_in(tracklet)),
             source=f"{root_name}/{person}/{camera}/{tracklet.name}",
         )
         for person, camera, tracklet in found
@@ -132,7 +132,7 @@ def _folders(folder: Path, kind: str) -> list[Path]:
     return [folder / entry.name for entry in entries]
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
+def frames_in(folder: Path) -> tuple[Path, ...]:
     """Return the frames of a tracklet's folder, which must hold images alone, at least one."""
     entries = _entries(folder)
     for entry in entries:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ class ClipBatch:
         source: the tracklets' names.
         truth_boxes: float32 (B, L, 4), x0, y0, x1, y1 in pixels of the clip; NaN rows where the thing is out
             of sight. None if unknown.
+        replaced: of these tracklets, by name, the files of the frames that could not be read and were replaced.
     """
 
     clip: Tensor
@@ -65,6 +67,7 @@ class ClipBatch:
     tracklet: Tensor
     source: list[str]
     truth_boxes: np.ndarray | None
+    replaced: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def pin_memory(self) -> "ClipBatch":
         """Return the batch in memory that is copied to a GPU while the host goes on; `DataLoader` calls this."""
@@ -118,14 +121,16 @@ class _Batches(Dataset[ClipBatch], ABC):
 
     def _collate(self, rows: list[tuple[int, np.ndarray, np.ndarray | None, np.ndarray | None]]) -> ClipBatch:
         indices, clips, flows, boxes = zip(*rows, strict=True)
+        sources = [self.tracklets[index].source for index in indices]
         scale = np.array([self.cache.width, self.cache.height] * 2, dtype=np.float32)
         return ClipBatch(
             clip=torch.from_numpy(np.stack(clips)),
             flow=None if flows[0] is None else torch.from_numpy(np.stack(flows)),
             person=torch.tensor([self.tracklets[index].person for index in indices]),
             tracklet=torch.tensor(indices),
-            source=[self.tracklets[index].source for index in indices],
+            source=sources,
             truth_boxes=None if any(box is None for box in boxes) else np.stack(boxes) * scale,
+            replaced={name: self.cache.replaced[name] for name in sources if name in self.cache.replaced},
         )
 
 
@@ -188,10 +193,11 @@ class _OrError(Dataset[ClipBatch | ValueError]):
             return error
 
 
-def load_ahead(batches: Dataset[ClipBatch], numbers: range, workers: int) -> Iterator[ClipBatch]:
+def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[ClipBatch]:
     """Yield the batches of these numbers, in order, made by worker processes ahead of use.
 
-    A worker's `ValueError`, such as that of a damaged image, is raised here as it was there.
+    A worker's `ValueError`, such as that of a damaged image, is raised here as it was there. Frames that it
+    replaced are noted in this process's cache, too.
     """
     loader = DataLoader(
         _OrError(batches),
@@ -207,4 +213,5 @@ def load_ahead(batches: Dataset[ClipBatch], numbers: range, workers: int) -> Ite
     for batch in loader:
         if isinstance(batch, ValueError):
             raise batch
+        batches.cache.replaced.update(batch.replaced)
         yield batch

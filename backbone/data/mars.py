@@ -64,6 +64,11 @@ class NamedFrames:
         """A digest of the files' paths, sizes and modification times."""
         return FrameFiles(self.paths).key
 
+    @cached_property
+    def key_with_missing(self) -> str:
+        """As `key`, and where a file is missing it says so."""
+        return FrameFiles(self.paths).key_with_missing
+
 
 def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> Halves:
     """Read the tracks by the official tables.

@@ -1,0 +1,99 @@
+"""The whole trained model as one module of tensors, from frames to descriptor, for export to other programs."""
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from a3d_env.bins import BinGrid
+from agents.control_algorithm import ControlAlgorithm
+from backbone.glimpse import describe
+from backbone.representation import Representation, normalise
+
+
+class DeterministicModel(nn.Module):
+    """Backbone, glimpses and policy at test time: what `AttentionProcess` and `follow` do, without an environment.
+
+    Args:
+        representation: backbone, pooling, F_o, F_h and F_c.
+        agent: who decides; what it does without exploring is a function of its observation.
+        grid: the bins.
+
+    Raises:
+        ValueError: an agent that draws, or that has to know more than an observation.
+    """
+
+    locations: Tensor
+
+    def __init__(self, representation: Representation, agent: BaseAlgorithm, grid: BinGrid):
+        super().__init__()
+        self.representation = representation.eval()
+        self.grid = grid
+        self.policy = None if _is_centre(agent) else agent.policy.eval()
+        self.register_buffer("locations", grid.locations.to(representation.device))
+
+    def forward(self, clip: Tensor, flow: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Describe clips.
+
+        Args:
+            clip: uint8 (B, L, H, W, 3), RGB.
+            flow: float32 (B, L, H, W, 2), pixels per frame, the last map the one before it; None without a flow
+                stream.
+
+        Returns:
+            The descriptors [f_g, h_1..h_T], float32 (B, C_g + 256 T); the bins that were looked at, int64 (B, T);
+            and F_c's logits, float32 (B, num_identities).
+        """
+        network = self.representation
+        maps = network.backbone(normalise(clip), None if flow is None else flow.permute(0, 4, 1, 2, 3))
+        table = self.grid.pool(maps)  # (B, num_bins, C_g)
+        # `shape[0]`, here and in all that is called: `len` would fix the batch's size in an exported model
+        rows = torch.arange(clip.shape[0], device=clip.device)
+        hidden, states, chosen = network.glimpse.first_hidden(clip.shape[0]), [], []
+        bins = torch.full_like(rows, self.grid.centre)
+        for number in range(network.glimpse.num_glimpses):
+            if number and self.policy is not None:
+                bins = self.grid.chosen(self._act(table, bins, hidden))
+            hidden = network.glimpse.glimpse(table[rows, bins], self.locations[bins], hidden)
+            states.append(hidden)
+            chosen.append(bins)
+        seen = torch.stack(states, dim=1) if states else hidden[:, None][:, :0]  # (B, T, 256)
+        descriptor = describe(network.pool(maps), seen)
+        looked_at = torch.stack(chosen, dim=1) if chosen else rows[:, None][:, :0]
+        return descriptor, looked_at, network.glimpse.identify(descriptor)
+
+    def _act(self, table: Tensor, bins: Tensor, hidden: Tensor) -> Tensor:
+        rows = torch.arange(bins.shape[0], device=bins.device)
+        observation = {"bin": table[rows, bins], "hidden": hidden, "location": self.locations[bins]}
+        if len(self.grid.overview):
+            observation["overview"] = table[:, self.grid.overview.to(bins.device)].flatten(1)
+        assert self.policy is not None
+        return self.policy._predict(observation, deterministic=True)
+
+
+@torch.no_grad()
+def export_program(module: DeterministicModel, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """Return the module as a program of tensor operations, for batches of any size.
+
+    Args:
+        module: on the CPU.
+        inputs: clip and, with a flow stream, flow, of 2 clips or more.
+    """
+    batch = torch.export.Dim("batch")
+    checks = Distribution._validate_args
+    Distribution.set_default_validate_args(False)  # a program can't ask whether its numbers are finite
+    try:
+        sizes = tuple({0: batch} for _ in inputs)
+        return torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
+    finally:
+        Distribution.set_default_validate_args(checks)
+
+
+def _is_centre(agent: BaseAlgorithm) -> bool:
+    """Tell whether an agent looks at the centre, or at nothing; refuse other controls."""
+    if not isinstance(agent, ControlAlgorithm):
+        return False
+    name = agent.policy_kwargs.get("control", "random")
+    if name != "centre":
+        raise ValueError(f"the control {name} decides by more than its observation: it can't be exported")
+    return True

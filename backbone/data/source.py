@@ -1,0 +1,102 @@
+"""Tracklets to be described or searched, from wherever they are: a data set, folders, a video with its tracks."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal, get_args
+
+from backbone.data import DATASETS, DataConfig, load_data
+from backbone.data.folder import frames_in, read_folder
+from backbone.data.tracklet import FrameFiles, Tracklet
+from backbone.data.tracks import read_tracks
+from backbone.data.video import Progress, video_tracklets
+from backbone.embeddings import UNKNOWN
+from backbone.metrics import JUNK
+
+Part = Literal["test", "query", "gallery", "train", "all"]
+
+FORMS = (
+    "NAME:DIRECTORY of a data set, folder:DIRECTORY (<person>/<camera>/<tracklet>/<frame>), a folder of frames "
+    "(one tracklet) or of such folders, or video:VIDEO,TRACKS (MOT format)"
+)
+# Longer than any track: a track stays whole where no frame of it is missing.
+WHOLE = 2**31
+
+
+def read_source(
+    spec: str, part: Part, config: DataConfig, cache: Path, *, progress: Progress | None = None
+) -> list[Tracklet]:
+    """Read the tracklets that a text names.
+
+    Args:
+        spec: one of `FORMS`.
+        part: of a data set: its queries, its gallery, both (test), its training half, or all; of everything else
+            all tracklets are taken.
+        config: settings of the data set.
+        cache: where drawn data is kept.
+        progress: told of a video's frames.
+
+    Raises:
+        ValueError: there is nothing of that name, or it can't be read.
+    """
+    if part not in get_args(Part):
+        raise ValueError(f"unknown part {part!r}; known: {', '.join(get_args(Part))}")
+    name, _, place = spec.partition(":")
+    if name == "video":
+        return _of_video(place, progress)
+    if name == "folder":
+        return read_folder(Path(place).expanduser())
+    if name in DATASETS:
+        return _of_data_set(spec, part, config, cache)
+    if not (folder := Path(spec).expanduser()).is_dir():
+        raise ValueError(f"there are no tracklets at {spec!r}; possible are {FORMS}")
+    return _of_folder(folder)
+
+
+def absolute(spec: str) -> str:
+    """Return a spec that names the same tracklets from any folder."""
+    name, colon, place = spec.partition(":")
+    if name == "video":
+        return f"video:{','.join(str(path.resolve()) for path in _video_and_tracks(place))}"
+    if name in DATASETS:
+        return spec if not place else f"{name}{colon}{Path(place).expanduser().resolve()}"
+    return str(Path(spec).expanduser().resolve())
+
+
+def person_name(tracklet: Tracklet, spec: str) -> str:
+    """Return a tracklet's person for people: of `folder:` the folder's name, otherwise where from, and the id."""
+    if tracklet.person == UNKNOWN:
+        return ""
+    name, _, place = spec.partition(":")
+    if name == "folder":
+        return tracklet.source.split("/")[-3]
+    where = Path(_video_and_tracks(place)[0]).name if name == "video" else name
+    return f"{where} {'junk' if tracklet.person == JUNK else tracklet.person}"
+
+
+def _of_data_set(spec: str, part: Part, config: DataConfig, cache: Path) -> list[Tracklet]:
+    data = load_data(spec, config, cache)
+    halves = {"query": data.query, "gallery": data.gallery, "train": data.train}
+    parts = {"test": ("query", "gallery"), "all": ("train", "query", "gallery")}.get(part, (part,))
+    # of some data sets a query is in the gallery, too
+    return list({id(tracklet): tracklet for name in parts for tracklet in halves[name]}.values())
+
+
+def _of_folder(folder: Path) -> list[Tracklet]:
+    """Read a folder of frames, or each folder of frames in a folder: nobody says of whom."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [Tracklet(UNKNOWN, 0, FrameFiles(frames_in(one)), one.resolve().name) for one in inside or [folder]]
+
+
+def _of_video(place: str, progress: Progress | None) -> list[Tracklet]:
+    video, tracks = _video_and_tracks(place)
+    boxes, _ = read_tracks(tracks)
+    tracklets, _ = video_tracklets(video, boxes, chunk_frames=WHOLE, gap_frames=0, min_frames=1, progress=progress)
+    # One camera: its two views in time are for training.
+    return [dataclasses.replace(one, camera=1, source=one.source.replace("/cam2/", "/cam1/")) for one in tracklets]
+
+
+def _video_and_tracks(place: str) -> tuple[Path, Path]:
+    video, comma, tracks = place.rpartition(",")
+    if not comma:
+        raise ValueError(f"video:{place} names no tracks; write video:VIDEO,TRACKS")
+    return Path(video).expanduser(), Path(tracks).expanduser()

@@ -1,0 +1,162 @@
+"""Descriptors of tracklets in a file, with ids: `.npz` (NumPy) or `.safetensors`."""
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import dacite
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from backbone.replacing import replacing
+
+UNKNOWN = -2
+"""The person id of a tracklet of which nobody says whose it is."""
+
+ENDINGS = (".npz", ".safetensors")
+ARRAYS = {"descriptors": np.float32, "person": np.int64, "camera": np.int64, "bins": np.int64, "clip": np.int64}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What descriptors are of, and what made them.
+
+    Attributes:
+        data: the tracklets, as `backbone.data.source.read_source` takes it, with absolute paths.
+        part: of a data set: test, query, gallery, train or all.
+        options: settings of a data set, those of `backbone.data.DataConfig`.
+        model: a digest of the networks; descriptors of different ones can't be compared.
+        agent: who chose the bins.
+        clip_size: L, H, W, the frames and pixels of a clip.
+        feature_size: L_g, H_g, W_g, the cells of its feature map.
+        bin_size: L_a, H_a, W_a, the cells of a bin.
+    """
+
+    data: str
+    part: str
+    options: dict[str, Any]
+    model: str
+    agent: str
+    clip_size: tuple[int, int, int]
+    feature_size: tuple[int, int, int]
+    bin_size: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """N tracklets, described.
+
+    Attributes:
+        descriptors: [f_g, h_1..h_T], averaged over a tracklet's clips, float32 (N, D); to be compared by Euclidean
+            distance.
+        person: person ids in the data, int64 (N,); -1 is junk, -2 (`UNKNOWN`) is not known.
+        camera: camera ids in the data, int64 (N,).
+        name: the people's names: of a folder the folder's, otherwise the data's name and the id; empty where the
+            person is not known.
+        source: the tracklets' names.
+        bins: the bins looked at in the clip in the middle of each tracklet, int64 (N, T).
+        clip: that clip's number among the consecutive ones, int64 (N,).
+        origin: what they are of, and what made them.
+
+    Raises:
+        ValueError: the parts do not fit each other, or a descriptor is not finite.
+    """
+
+    descriptors: np.ndarray
+    person: np.ndarray
+    camera: np.ndarray
+    name: list[str]
+    source: list[str]
+    bins: np.ndarray
+    clip: np.ndarray
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self) if field.name != "origin"}
+        if len(set(lengths.values())) > 1 or self.descriptors.ndim != 2 or self.bins.ndim != 2:
+            raise ValueError(
+                f"descriptors are (N, D), bins (N, T) and ids (N,), got {self.descriptors.shape}, "
+                f"{self.bins.shape} and {lengths}"
+            )
+        if not (finite := np.isfinite(self.descriptors).all(axis=1)).all():
+            row = int(np.flatnonzero(~finite)[0])
+            raise ValueError(f"the descriptor of {self.source[row]} holds NaN or infinity")
+
+    def __len__(self) -> int:
+        """Return the number of tracklets."""
+        return len(self.descriptors)
+
+
+def save_embeddings(path: Path, embeddings: Embeddings) -> None:
+    """Write a file of the kind that its ending names, all or nothing.
+
+    Raises:
+        ValueError: another ending.
+    """
+    _check_ending(path)
+    arrays = {name: np.ascontiguousarray(getattr(embeddings, name), dtype=kind) for name, kind in ARRAYS.items()}
+    texts = {
+        "name": json.dumps(embeddings.name),
+        "source": json.dumps(embeddings.source),
+        "origin": json.dumps(asdict(embeddings.origin)),
+    }
+    with replacing(path) as partial:
+        if path.suffix == ".npz":
+            names = {key: np.array(getattr(embeddings, key), dtype=np.str_) for key in ("name", "source")}
+            np.savez(partial, **arrays, **names, origin=np.array(texts["origin"]))  # type: ignore[arg-type]
+        else:
+            # not save_file, whose files nobody else may read
+            partial.write_bytes(safetensors.numpy.save(arrays, metadata=texts))
+
+
+def load_embeddings(path: Path) -> Embeddings:
+    """Read a file that `save_embeddings` wrote, without running any code that it may hold.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds something else; the message names it.
+    """
+    _check_ending(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file of descriptors at {path}: a3d embed makes one")
+    try:
+        values = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+        origin = dacite.from_dict(Origin, json.loads(values["origin"]), dacite.Config(cast=[tuple], strict=True))
+        arrays = {name: np.asarray(values[name]) for name in ARRAYS}
+        for name, kind in ARRAYS.items():
+            if arrays[name].dtype != kind:
+                raise TypeError(f"{name} is {arrays[name].dtype}, expected {np.dtype(kind)}")
+        return Embeddings(**arrays, name=values["name"], source=values["source"], origin=origin)
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        dacite.DaciteError,
+        safetensors.SafetensorError,
+    ) as error:
+        raise ValueError(
+            f"{path} holds no descriptors that can be read: it is damaged, or not of a3d embed ({error})"
+        ) from error
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        values: dict[str, Any] = dict(file)
+    return {**values, **{key: values[key].tolist() for key in ("name", "source")}, "origin": str(values["origin"])}
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safetensors.safe_open(path, framework="numpy") as file:
+        texts = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in ARRAYS}
+    return {**arrays, **{key: json.loads(texts[key]) for key in ("name", "source")}, "origin": texts["origin"]}
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise ValueError(f"{path}: descriptors are kept in a file that ends in {' or '.join(ENDINGS)}")

@@ -1,0 +1,98 @@
+"""The nearest tracklets of a gallery, found by faiss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import faiss
+import numpy as np
+
+IndexName = Literal["exact", "hnsw"]
+
+# Of HNSW (Malkov and Yashunin, 2016): links of a node, and nodes tried while building and while searching.
+LINKS, TRIED_BUILDING, TRIED_SEARCHING = 32, 200, 256
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest gallery rows of Q queries, the nearest first.
+
+    Attributes:
+        rows: int64 (Q, K); -1 where the gallery has no more.
+        distances: Euclidean, float64 (Q, K); infinite there.
+    """
+
+    rows: np.ndarray
+    distances: np.ndarray
+
+
+def nearest(
+    query: np.ndarray,
+    gallery: np.ndarray,
+    count: int,
+    *,
+    allowed: Callable[[int], np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
+    index: IndexName = "exact",
+) -> Found:
+    """Find the `count` gallery rows nearest to each query.
+
+    faiss finds them; their distances are then computed anew in float64, as its own lose digits where two
+    descriptors are near each other.
+
+    Args:
+        query: float32 (Q, D).
+        gallery: float32 (G, D).
+        count: K, 1 or more; of a smaller gallery, all.
+        allowed: which gallery rows count for the queries of a group, bool (G,); None: all.
+        groups: of each query, the number that `allowed` takes, int (Q,).
+        index: `exact` compares with every row; `hnsw`, a graph, with few of them, and may miss some.
+
+    Raises:
+        ValueError: the sizes do not fit each other, or unknown index.
+    """
+    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1] or count < 1:
+        raise ValueError(
+            f"queries (Q, D) are searched in a gallery (G, D) for 1 or more, got {query.shape}, {gallery.shape} "
+            f"and {count}"
+        )
+    built = build_index(gallery, index)
+    count = min(count, len(gallery))
+    rows = np.full((len(query), count), -1, dtype=np.int64)
+    groups = np.zeros(len(query), dtype=np.int64) if groups is None or allowed is None else groups
+    for group in np.unique(groups):
+        of_group = np.flatnonzero(groups == group)
+        settings = _settings(index, None if allowed is None else allowed(int(group)))
+        _, rows[of_group] = built.search(np.ascontiguousarray(query[of_group]), count, params=settings)
+    distances = np.full(rows.shape, np.inf)
+    for place, found in enumerate(rows):
+        some = found[found >= 0]
+        difference = gallery[some].astype(np.float64) - query[place].astype(np.float64)
+        exact = np.linalg.norm(difference, axis=1)
+        order = np.argsort(exact, kind="stable")
+        rows[place, : len(some)], distances[place, : len(some)] = some[order], exact[order]
+    return Found(rows, distances)
+
+
+def build_index(gallery: np.ndarray, index: IndexName) -> faiss.Index:
+    """Return faiss's index of that name over the gallery, float32 (G, D).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if index not in get_args(IndexName):
+        raise ValueError(f"unknown index {index!r}; known: {', '.join(get_args(IndexName))}")
+    if index == "exact":
+        built = faiss.IndexFlatL2(gallery.shape[1])
+    else:
+        built = faiss.IndexHNSWFlat(gallery.shape[1], LINKS)
+        built.hnsw.efConstruction = TRIED_BUILDING
+    built.add(np.ascontiguousarray(gallery, dtype=np.float32))
+    return built
+
+
+def _settings(index: IndexName, allowed: np.ndarray | None) -> faiss.SearchParameters:
+    selector = {} if allowed is None else {"sel": faiss.IDSelectorBatch(np.flatnonzero(allowed))}
+    if index == "hnsw":
+        return faiss.SearchParametersHNSW(efSearch=TRIED_SEARCHING, **selector)
+    return faiss.SearchParameters(**selector)

@@ -1,0 +1,57 @@
+"""Files of weights: PyTorch's and safetensors', bare or wrapped, as tensors by name."""
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+# Under these, training scripts keep the state dict beside epoch, optimiser and the like.
+WRAPPERS = ("state_dict", "model")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors by name, without running any code that it may hold.
+
+    Args:
+        path: .safetensors, or any other name for what `torch.save` wrote: a state dict, one under "state_dict" or
+            "model", or the checkpoint.pt of a run, of which only the backbone's part is taken.
+
+    Raises:
+        ValueError: the file is missing, damaged, holds other things than tensors, or NaN.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no weights file at {path}")
+    try:
+        state = _load(path)
+    except Exception as error:  # torch and safetensors raise many types for damaged files
+        raise ValueError(f"{path} can't be read as weights (is it truncated?): {error}") from error
+    state = _unwrapped(state)
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise ValueError(f"{path} is no state dict: expected tensors by name")
+    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise ValueError(f"{path} holds NaN or infinity in {broken[0]} (and {len(broken) - 1} more)")
+    return state
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path, device="cpu")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unwrapped(state: Any) -> Any:
+    """Return what is inside the wrappers of training scripts, our own checkpoints included."""
+    if not isinstance(state, dict):
+        return state
+    for wrapper in WRAPPERS:
+        if isinstance(state.get(wrapper), dict):
+            return _unwrapped(state[wrapper])
+    shared = state.get("shared")
+    if isinstance(shared, dict) and isinstance(shared.get("representation"), dict):
+        return {key: value for key, value in shared["representation"].items() if key.startswith("backbone.")}
+    return state

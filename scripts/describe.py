@@ -1,0 +1,132 @@
+"""From tracklets to clips, from clips to banks, and back to one descriptor a tracklet (section III-D)."""
+
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from tqdm import tqdm
+
+from a3d_env.bank import FeatureBank
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from agents.rollout import at_test, follow
+from backbone.data.cache import FrameCache
+from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
+from backbone.data.tracklet import Tracklet
+from backbone.representation import Representation
+from scripts.run import TrainedModel
+
+
+def clip_batches(
+    tracklets: list[Tracklet],
+    cache: FrameCache,
+    load: LoadConfig,
+    *,
+    clips_per_batch: int = 32,
+    clips_per_tracklet: int | None = None,
+) -> TestBatches:
+    """Return the batches of all consecutive clips, or of a few of each tracklet, spread evenly over it."""
+    batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
+    if clips_per_tracklet is not None:
+        kept = []
+        for _, group in itertools.groupby(batches.all_clips, key=lambda clip: clip[0]):
+            clips = list(group)
+            number = min(clips_per_tracklet, len(clips))
+            kept += [clips[int((place + 0.5) * len(clips) / number)] for place in range(number)]
+        batches.all_clips = kept
+    return batches
+
+
+def clip_banks(
+    representation: Representation, batches: TestBatches, grid: BinGrid, workers: int, what: str
+) -> Iterator[tuple[ClipBatch, FeatureBank]]:
+    """Run the backbone on one batch after another, with progress on the standard error output."""
+    loaded = load_ahead(batches, range(len(batches)), workers)
+    for batch in tqdm(loaded, total=len(batches), desc=what, unit="batch", leave=False, file=sys.stderr):
+        yield batch, clip_bank(representation, batch, grid)
+
+
+def clip_bank(
+    representation: Representation, batch: ClipBatch, grid: BinGrid, *, with_frames: bool = False
+) -> FeatureBank:
+    """Run the backbone on test clips. Their identities are not F_c's, so all are numbered 0."""
+    feature_map = representation.feature_map(batch.clip, batch.flow)
+    return FeatureBank.from_feature_map(
+        feature_map,
+        grid,
+        torch.zeros(len(batch.clip), dtype=torch.long, device=representation.device),
+        batch.source,
+        frames=batch.clip.numpy() if with_frames else None,
+        truth_boxes=batch.truth_boxes,
+        global_feature=representation.pool(feature_map),
+    )
+
+
+class TrackletMeans:
+    """Each tracklet's mean descriptor, summed up batch by batch.
+
+    Args:
+        num_tracklets: how many there are.
+    """
+
+    def __init__(self, num_tracklets: int):
+        self.total: torch.Tensor | None = None
+        self.clips = torch.zeros(num_tracklets, 1)
+
+    def add(self, tracklet: torch.Tensor, descriptors: torch.Tensor) -> None:
+        """Add clips: their tracklets' numbers, int64 (N,), and their descriptors (N, D), on any device."""
+        if self.total is None:
+            self.total = torch.zeros(len(self.clips), descriptors.shape[1])
+        self.total.index_add_(0, tracklet, descriptors.cpu())
+        self.clips.index_add_(0, tracklet, torch.ones(len(tracklet), 1))
+
+    def values(self) -> torch.Tensor:
+        """Return the means, float32 (num_tracklets, D)."""
+        assert self.total is not None
+        return self.total / self.clips
+
+
+@dataclass(frozen=True)
+class Described:
+    """N tracklets as a model sees them.
+
+    Attributes:
+        descriptors: [f_g, h_1..h_T], averaged over a tracklet's clips, float32 (N, D), on the CPU.
+        bins: those of the clip in the middle, int64 (N, T).
+        clip: that clip's number among the consecutive ones, int64 (N,).
+    """
+
+    descriptors: torch.Tensor
+    bins: torch.Tensor
+    clip: torch.Tensor
+
+
+@torch.no_grad()
+def describe_tracklets(model: TrainedModel, tracklets: list[Tracklet], what: str = "describing") -> Described:
+    """Let a trained model look at tracklets, as a test does.
+
+    Args:
+        model: the networks.
+        tracklets: one or more.
+        what: said with the progress, on the standard error output.
+
+    Raises:
+        ValueError: a frame can't be read (the message names it), or the agent needs to know more than frames.
+    """
+    load, agent = model.config.load, at_test(model.agent)
+    batches = clip_batches(tracklets, model.cache, load)
+    means = TrackletMeans(len(tracklets))
+    middle = torch.bincount(torch.tensor([index for index, _ in batches.all_clips])) // 2
+    clips = iter(batches.all_clips)
+    bins = torch.zeros(len(tracklets), model.representation.glimpse.num_glimpses, dtype=torch.long)
+    for batch, bank in clip_banks(model.representation, batches, model.grid, load.workers, what):
+        process = AttentionProcess(bank, model.representation.glimpse)
+        episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
+        means.add(batch.tracklet, process.descriptor(episodes))
+        numbers = torch.tensor([int(frames[0]) // load.num_frames for _, frames in islice(clips, len(bank))])
+        shown = numbers == middle[batch.tracklet]
+        bins[batch.tracklet[shown]] = episodes.bins.cpu()[shown]
+    return Described(means.values(), bins, middle)

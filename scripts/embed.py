@@ -1,0 +1,118 @@
+"""Describe tracklets by a trained model, into a file: `a3d embed`.
+
+Each tracklet becomes one descriptor [f_g, h_1..h_T]; two are compared by Euclidean distance. The file, .npz or
+.safetensors, also holds person, camera, name and source of each, and the bins that were looked at
+(`backbone.embeddings`). `a3d search` finds the nearest ones.
+
+The queries and the gallery of a data set:
+`a3d embed --checkpoint runs/mars --data mars:/data/MARS --out mars.safetensors`
+
+A folder of one's own: `a3d embed --checkpoint runs/small --data folder:street --out street.npz`
+
+The people in a video, by their tracks (MOT format):
+`a3d embed --checkpoint runs/small --data video:street.avi,gt.txt --out street.npz`
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from backbone.data.bad_frames import OnBadFrame
+from backbone.data.fill import fill_from_videos
+from backbone.data.source import Part, absolute, person_name, read_source
+from backbone.embeddings import ENDINGS, Embeddings, Origin, save_embeddings
+from scripts.describe import describe_tracklets
+from scripts.progress import progress_bars
+from scripts.run import TrainedModel, load_model
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What to describe, and by which model."""
+
+    checkpoint: Path
+    """A run's folder, or its checkpoint.pt."""
+    out: Path
+    """The file to write; its ending says which kind: .npz or .safetensors."""
+    data: str | None = None
+    """NAME:DIRECTORY of a data set (mars, prid, ilids, synthetic), folder:DIRECTORY, a folder of frames (one
+    tracklet) or of such folders, or video:VIDEO,TRACKS; by default the data of the training."""
+    part: Part = "test"
+    """Of a data set: its queries, its gallery, both (test), its training half, or all."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default as in training."""
+    on_bad_frame: OnBadFrame | None = None
+    """An image that can't be read: error, or skip (its neighbour takes its place); by default as in training."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix not in ENDINGS:
+            raise ValueError(f"--out {self.out} has to end in {' or '.join(ENDINGS)}")
+
+
+def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
+    """Describe the tracklets that a spec names (`backbone.data.source.read_source`).
+
+    Raises:
+        ValueError: they can't be read.
+    """
+    with progress_bars() as progress:
+        tracklets = read_source(spec, part, model.config.data_options, model.cache.folder, progress=progress)
+        fill_from_videos(model.cache, tracklets, progress)
+    described = describe_tracklets(model, tracklets)
+    if text := model.cache.describe_replaced():
+        print(text, file=sys.stderr)
+    return Embeddings(
+        descriptors=described.descriptors.numpy(),
+        person=np.array([one.person for one in tracklets], dtype=np.int64),
+        camera=np.array([one.camera for one in tracklets], dtype=np.int64),
+        name=[person_name(one, spec) for one in tracklets],
+        source=[one.source for one in tracklets],
+        bins=described.bins.numpy(),
+        clip=described.clip.numpy(),
+        origin=Origin(
+            data=absolute(spec),
+            part=part,
+            options=dataclasses.asdict(model.config.data_options),
+            model=model.digest,
+            agent=model.config.agent,
+            clip_size=model.grid.clip_size,
+            feature_size=model.grid.feature_size,
+            bin_size=model.grid.bin_size,
+        ),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments = tyro.cli(EmbedConfig, args=argv, prog="a3d embed", description=__doc__)
+        model = load_model(
+            arguments.checkpoint,
+            device=arguments.device,
+            cache=arguments.cache,
+            on_bad_frame=arguments.on_bad_frame,
+        )
+        embeddings = embed(model, arguments.data or model.config.data, arguments.part)
+        save_embeddings(arguments.out, embeddings)
+    except (ValueError, OSError) as error:
+        print(f"a3d embed: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\na3d embed: stopped; nothing was written", file=sys.stderr)
+        return 130
+    people = len(set(embeddings.name) - {""})
+    print(
+        f"{arguments.out}: {len(embeddings):,} tracklets of {people:,} known people, "
+        f"{embeddings.descriptors.shape[1]:,} numbers each"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

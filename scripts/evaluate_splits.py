@@ -1,0 +1,151 @@
+"""The protocol of several splits: train on each, score each, and report mean and standard deviation."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbone.data import load_data
+from backbone.data.bad_frames import OnBadFrame
+from backbone.replacing import replacing
+from scripts.ablation_run import Task, read_result
+from scripts.ablation_runs import Failure, only_here, run_all, with_seed
+from scripts.data_spec import parse_data
+from scripts.run import load_model, load_run
+from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
+from scripts.train_joint import read_arguments, say
+
+ALL = 10
+REPORT = "splits.json"
+
+
+def evaluate_splits(
+    splits: str,
+    out: Path,
+    scoring: ScoringConfig,
+    flags: Sequence[str] = (),
+    *,
+    train: str | None = None,
+    test: str | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+    cache: Path | None = None,
+    on_bad_frame: OnBadFrame | None = None,
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Train what is not yet trained, in `<out>/<split>`, score what is not yet scored, write `<out>/splits.json`.
+
+    Args:
+        splits: all, or numbers with commas between.
+        out: the runs' folder.
+        scoring: how to score.
+        flags: of `a3d train`.
+        train: the data to train on, NAME[:DIRECTORY]; by default the preset's.
+        test: other data to test on, as in `scripts.data_spec`; split s adds s to a seed that it names.
+        jobs: runs at a time.
+        device: as in training.
+        cache: as in training.
+        on_bad_frame: as in training.
+
+    Returns:
+        The report, and the runs that failed. In the report `splits` are scores by split and agent, `mean` and
+        `deviation` (the standard deviation of a sample) by agent, `protocol` says what was searched in what.
+
+    Raises:
+        ValueError: settings or data that can't be used, or runs of other settings in the folder.
+    """
+    given = {"data": train, "device": device, "cache": cache, "on-bad-frame": on_bad_frame}
+    words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    config, _ = read_arguments([*flags, *words])
+    tasks = [
+        Task(row="split", seed=number, config=with_seed(config, number), folder=out / str(number), keep=True)
+        for number in read_numbers(splits)
+    ]
+    with only_here(out):
+        failures = run_all([task for task in tasks if read_result(task) is None], jobs)
+        finished = [task for task in tasks if read_result(task) is not None]
+        scored = {str(task.seed): score_split(task, test, scoring, device) for task in finished}
+        if not scored:
+            raise ValueError(f"not one split was trained: {failures[0].reason}; see {failures[0].file}")
+        report = make_report(scored) | {"train": config.data, "test": test or config.data}
+        with replacing(out / REPORT) as partial:
+            partial.write_text(json.dumps(report, indent=2) + "\n")
+    return report, failures
+
+
+def read_numbers(splits: str) -> list[int]:
+    """Return the splits that a text names: all, or numbers from 0 with commas between.
+
+    Raises:
+        ValueError: it names something else.
+    """
+    if splits == "all":
+        return list(range(ALL))
+    words = splits.split(",")
+    if not all(word.strip().isdecimal() for word in words) or len({*map(int, words)}) < len(words):
+        raise ValueError(f"--splits takes all, or different numbers from 0 as in 0,3,7, got {splits!r}")
+    return sorted(map(int, words))
+
+
+def score_split(task: Task, test: str | None, scoring: ScoringConfig, device: str) -> dict[str, Any]:
+    """Return the scores of a finished run by agent, and the `protocol`; from its folder if they are there."""
+    how = {
+        "test": test,
+        **{field.name: getattr(scoring, field.name) for field in dataclasses.fields(ScoringConfig)},
+    }
+    name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
+    path = task.folder / f"scores-{name}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    say(f"scoring {task.title}")
+    if test is None:
+        run = load_run(task.folder, device=device)
+        scores, protocol = score_model(run, run.data, scoring)
+    else:
+        model = load_model(task.folder, device=device)
+        spec, options = parse_data(test, model.config.data_options, task.seed)
+        scores, protocol = score_model(model, load_data(spec, options, model.cache.folder), scoring)
+    found = {"scores": scores, "protocol": protocol, "how": how}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def make_report(scored: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return scores by split, and their mean and standard deviation over splits, by agent."""
+    splits = {number: found["scores"] for number, found in scored.items()}
+    agents = list(next(iter(splits.values())))
+    columns = {agent: next(iter(splits.values()))[agent] for agent in agents}
+
+    def over_splits(agent: str, column: str) -> np.ndarray:
+        values = [scores[agent][column] for scores in splits.values()]
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+    def summary(agent: str, of: Any) -> Scores:
+        values = {column: float(of(over_splits(agent, column))) for column in columns[agent]}
+        return {column: None if np.isnan(value) else value for column, value in values.items()}
+
+    return {
+        "protocol": "; ".join(dict.fromkeys(found["protocol"] for found in scored.values())),
+        "splits": splits,
+        "mean": {agent: summary(agent, np.mean) for agent in agents},
+        "deviation": {agent: summary(agent, _deviation) for agent in agents},
+    }
+
+
+def splits_table(report: dict[str, Any]) -> str:
+    """Lay out a report for people: each split, the mean and the standard deviation, agent by agent."""
+    parts = [f"trained on {report['train']}, tested on {report['test']}", report["protocol"]]
+    for agent in report["mean"]:
+        rows = {f"split {number}": scores[agent] for number, scores in report["splits"].items()}
+        rows |= {"mean": report["mean"][agent], "standard deviation": report["deviation"][agent]}
+        parts.append(f"\n{agent}, {len(report['splits'])} splits\n{table(rows, COLUMNS)}")
+    return "\n".join(parts)
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Return the standard deviation of a sample; NaN for a sample of one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -1,0 +1,205 @@
+"""The whole trained model, from frames to descriptor, as one file for other programs: `a3d export`.
+
+Backbone, glimpses and the agent's choices at test time, for batches of any size.
+
+Inputs: `clip`, uint8 (batch, L, H, W, 3), RGB; with a flow stream `flow`, float32 (batch, L, H, W, 2), pixels per
+frame, its last map the one before it.
+
+Outputs: `descriptor`, float32 (batch, D), [f_g, h_1..h_T], to be averaged over a tracklet's clips and compared by
+Euclidean distance; `bins`, int64 (batch, T), the bins looked at; `identity_logits`, F_c's, float32 (batch, people
+of the training).
+
+The file is run on batches of 1 and 5 before it gets its name, and compared with the model.
+
+For onnxruntime and others: `a3d export --checkpoint runs/benchmark --out a3d.onnx`
+
+For PyTorch (torch.export.load): `a3d export --checkpoint runs/benchmark --out a3d.pt2`
+"""
+
+import contextlib
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from agents.deterministic import DeterministicModel, export_program
+from backbone.replacing import replacing
+from scripts.run import TrainedModel, load_model
+
+OUTPUTS = ("descriptor", "bins", "identity_logits")
+ENDINGS = (".onnx", ".pt2")
+CHECKED_BATCHES = (1, 5)
+# Beyond rounding: the sums of float32 come in another order.
+TOLERANCE = 1e-3
+
+Outputs = tuple[np.ndarray, ...]
+Runner = Callable[[tuple[Tensor, ...]], Outputs]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    checkpoint: Path
+    """A run's folder, or its checkpoint.pt."""
+    out: Path
+    """The file to write; its ending says which kind: .onnx, or .pt2 (torch.export)."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix not in ENDINGS:
+            raise ValueError(f"--out {self.out} has to end in {' or '.join(ENDINGS)}")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near an exported file comes to the model.
+
+    Attributes:
+        clips: compared.
+        same_bins: of them, those at which both looked at the same bins: a choice between two bins that score alike
+            can fall to either.
+        difference: the largest of a descriptor's number, over those.
+    """
+
+    clips: int
+    same_bins: int
+    difference: float
+
+
+def example(model: TrainedModel, count: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """Return made-up inputs for `count` clips: clip and, with a flow stream, flow."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (count, *model.grid.clip_size)
+    # Smooth in time and space, as pictures are: noise alone would average to the same everywhere.
+    coarse = torch.rand(count * size[1], 3, 8, 4, generator=generator)
+    frames = torch.nn.functional.interpolate(coarse, size[2:], mode="bilinear")
+    clip = (255 * frames).to(torch.uint8).permute(0, 2, 3, 1).unflatten(0, size[:2]).contiguous()
+    if model.cache.flow_method is None:
+        return (clip,)
+    return clip, torch.randn(*size, 2, generator=generator)
+
+
+@torch.no_grad()
+def export_model(model: TrainedModel, path: Path) -> Parity:
+    """Write a model as one file, all or nothing, if it computes what the model does.
+
+    Args:
+        model: on the CPU.
+        path: ends in .onnx or .pt2.
+
+    Raises:
+        ValueError: an agent that can't be exported, or a file that computes something else.
+    """
+    module = DeterministicModel(model.representation, model.agent, model.grid)
+    inputs = example(model, 2)
+    program = export_program(module, inputs)
+    with replacing(path) as partial:
+        if path.suffix == ".onnx":
+            _write_onnx(program, partial, model)
+            run = _onnx_runner(partial)
+        else:
+            with (
+                warnings.catch_warnings()
+            ):  # of weights whose memory is not in order, which are saved all the same
+                warnings.filterwarnings("ignore", "No complete tensor")
+                torch.export.save(program, partial)
+            run = _program_runner(partial)
+        parity = compare(module, run, [example(model, count, seed=count) for count in CHECKED_BATCHES])
+        if not parity.same_bins or parity.difference > TOLERANCE:
+            raise ValueError(
+                f"what was exported does not compute what the model does ({parity}); nothing was written"
+            )
+    return parity
+
+
+@torch.no_grad()
+def compare(module: DeterministicModel, run: Runner, batches: list[tuple[Tensor, ...]]) -> Parity:
+    """Run both on batches of inputs."""
+    clips, same, largest = 0, 0, 0.0
+    for inputs in batches:
+        ours = [output.numpy() for output in module(*inputs)]
+        theirs = run(inputs)
+        alike = (ours[1] == theirs[1]).all(axis=1)
+        clips += len(alike)
+        same += int(alike.sum())
+        largest = max(largest, float(np.abs(ours[0] - theirs[0])[alike].max(initial=0)))
+    return Parity(clips, same, largest)
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, model: TrainedModel) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise ValueError(f"ONNX needs its libraries ({error}): pip install -e '.[export]'") from error
+    names = ["clip", "flow"] if model.cache.flow_method is not None else ["clip"]
+    # The exporter prints each of its stages, and warns of its own old parts.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=names, output_names=list(OUTPUTS), external_data=False, verbose=False
+        )
+    assert written is not None
+    proto = written.model_proto
+    facts = {
+        "agent": model.config.agent,
+        "flow_method": str(model.cache.flow_method),
+        "model": model.digest,
+        "people": json.dumps(model.people),
+        "bin_corners": json.dumps(model.grid.corners.tolist()),
+    }
+    onnx.helper.set_model_props(proto, facts)
+    onnx.save(proto, path)
+
+
+def _onnx_runner(path: Path) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [argument.name for argument in session.get_inputs()]
+
+    def run(inputs: tuple[Tensor, ...]) -> Outputs:
+        arrays = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return tuple(session.run(list(OUTPUTS), arrays))
+
+    return run
+
+
+def _program_runner(path: Path) -> Runner:
+    module = torch.export.load(path).module()
+    return lambda inputs: tuple(output.numpy() for output in module(*inputs))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments = tyro.cli(ExportConfig, args=argv, prog="a3d export", description=__doc__)
+        model = load_model(arguments.checkpoint, device="cpu")
+        parity = export_model(model, arguments.out)
+    except (ValueError, OSError) as error:
+        print(f"a3d export: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\na3d export: stopped; nothing was written", file=sys.stderr)
+        return 130
+    size = arguments.out.stat().st_size / 2**20
+    length, height, width = model.grid.clip_size
+    print(
+        f"{arguments.out}: {size:.1f} MiB, clips of {length} x {height} x {width}, "
+        f"flow {model.cache.flow_method}\n"
+        f"on {parity.clips} clips it looks at the same bins as the model in {parity.same_bins}, and describes "
+        f"them alike to {parity.difference:.1e}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

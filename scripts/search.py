@@ -1,0 +1,266 @@
+"""Find a person again: `a3d search`.
+
+Queries and gallery are files of `a3d embed`, or tracklets, which --checkpoint's model then describes first. The
+nearest tracklets are printed, and written as JSON or as an HTML page that shows each one's frames with the bins
+that were looked at.
+
+In a file of descriptors: `a3d search --query lost.npz --gallery street.npz --top 5`
+
+Straight from frames, into a page:
+`a3d search --query lost_child/ --gallery folder:street --checkpoint runs/small --page found.html`
+
+Whoever is near enough (a3d evaluate --false-accept-rates says what near is), by another camera:
+`a3d search --query mars.npz --gallery mars.npz --other-cameras --below 11.3 --json found.json`
+"""
+
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
+from backbone.metrics import JUNK
+from backbone.replacing import replacing
+from backbone.search import IndexName, nearest
+from scripts.embed import embed
+from scripts.run import load_model
+from scripts.search_page import Strips, write_page
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Who is searched for, and where."""
+
+    query: str
+    """A file of a3d embed (.npz, .safetensors); or tracklets as a3d embed's --data, of a data set its queries."""
+    gallery: str
+    """As the query; of a data set its gallery."""
+    checkpoint: Path | None = None
+    """The run whose model describes what is no file of descriptors."""
+    top: int = 10
+    """Tracklets found for each query."""
+    below: float | None = None
+    """Only those nearer than this."""
+    other_cameras: bool = False
+    """Leave out the tracklets of the query's own camera; both have to be of the same data."""
+    index: IndexName = "exact"
+    """exact: compare with every tracklet; hnsw: with few, by a graph, for large galleries: it may miss some."""
+    shown: int = 10
+    """Queries that are printed and drawn; the JSON has all."""
+    json: Path | None = None
+    """Write what was found to this file."""
+    page: Path | None = None
+    """Write an HTML page with pictures to this file."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default as in training."""
+
+    def __post_init__(self) -> None:
+        for name in ("top", "shown"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.below is not None and not self.below > 0:
+            raise ValueError(f"below must be a distance above 0, got {self.below}")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A gallery tracklet that was found.
+
+    Attributes:
+        row: its place in the gallery.
+        rank: from 1.
+        distance: Euclidean, to the query.
+        is_match: whether it has the query's name; None where either is not known.
+    """
+
+    row: int
+    rank: int
+    distance: float
+    is_match: bool | None
+
+
+def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
+    """Return queries and gallery, described by the same model.
+
+    Raises:
+        ValueError: they can't be read, no model is named to describe them, or they are of different models.
+    """
+    specs = {"query": arguments.query, "gallery": arguments.gallery}
+    known = {part: load_embeddings(Path(spec)) for part, spec in specs.items() if spec.endswith(ENDINGS)}
+    if len(known) < 2:
+        if arguments.checkpoint is None:
+            raw = next(spec for part, spec in specs.items() if part not in known)
+            raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
+        model = load_model(arguments.checkpoint, device=arguments.device, cache=arguments.cache)
+        if "query" not in known:
+            known["query"] = embed(model, arguments.query, "query")
+        if "gallery" not in known:
+            known["gallery"] = embed(model, arguments.gallery, "gallery")
+    query, gallery = known["query"], known["gallery"]
+    if query.origin.model != gallery.origin.model:
+        raise ValueError(
+            f"{arguments.query} and {arguments.gallery} were described by different models "
+            f"({query.origin.model}, {gallery.origin.model}), whose descriptors can't be compared"
+        )
+    return query, gallery
+
+
+def search(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    top: int = 10,
+    below: float | None = None,
+    other_cameras: bool = False,
+    index: IndexName = "exact",
+) -> list[list[Hit]]:
+    """Return what is found for each query, the nearest first.
+
+    A tracklet never finds itself, and junk (person -1) is not found.
+
+    Args:
+        query: who is searched for.
+        gallery: where, described by the same model.
+        top: found at most for each query.
+        below: a distance that all found are nearer than; None: any.
+        other_cameras: leave out the query's own camera.
+        index: as in `backbone.search.nearest`.
+
+    Raises:
+        ValueError: cameras of different data, which can't be compared.
+    """
+    is_same = (query.origin.data, query.origin.options) == (gallery.origin.data, gallery.origin.options)
+    if other_cameras and not is_same:
+        raise ValueError(
+            f"cameras are numbered by the data, and {query.origin.data} is not {gallery.origin.data}: search "
+            "without --other-cameras"
+        )
+    kept = np.flatnonzero(gallery.person != JUNK)
+    cameras = gallery.camera[kept]
+    found = nearest(
+        query.descriptors,
+        gallery.descriptors[kept],
+        top + is_same,  # itself
+        allowed=(lambda camera: cameras != camera) if other_cameras else None,
+        groups=query.camera,
+        index=index,
+    )
+    results = []
+    for number, (rows, distances) in enumerate(zip(found.rows, found.distances, strict=True)):
+        near = [
+            (int(kept[row]), float(distance))
+            for row, distance in zip(rows, distances, strict=True)
+            if row >= 0
+            and (below is None or distance < below)
+            and not (is_same and gallery.source[kept[row]] == query.source[number])
+        ]
+        name = query.name[number]
+        results.append(
+            [
+                Hit(row, rank, distance, gallery.name[row] == name if name and gallery.name[row] else None)
+                for rank, (row, distance) in enumerate(near[:top], 1)
+            ]
+        )
+    return results
+
+
+def as_json(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> list[dict[str, Any]]:
+    """Return what was found as JSON has it."""
+    return [
+        {
+            "query": query.source[number],
+            "person": query.name[number] or None,
+            "camera": int(query.camera[number]),
+            "found": [
+                {
+                    "rank": hit.rank,
+                    "tracklet": gallery.source[hit.row],
+                    "person": gallery.name[hit.row] or None,
+                    "camera": int(gallery.camera[hit.row]),
+                    "distance": hit.distance,
+                    "is_match": hit.is_match,
+                }
+                for hit in hits
+            ],
+        }
+        for number, hits in enumerate(results)
+    ]
+
+
+def table(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> str:
+    """Lay out what was found for people; * marks the query's person."""
+    lines = []
+    for number, hits in enumerate(results):
+        lines.append(f"{query.source[number]}{f' ({name})' if (name := query.name[number]) else ''}")
+        if not hits:
+            lines.append("  nothing is near enough")
+        width = max((len(gallery.name[hit.row]) for hit in hits), default=0)
+        lines += [
+            f"  {hit.rank:>3} {'*' if hit.is_match else ' '} {hit.distance:>9.3f}  "
+            f"{gallery.name[hit.row]:<{width}}  camera {gallery.camera[hit.row]}  {gallery.source[hit.row]}"
+            for hit in hits
+        ]
+    return "\n".join(lines)
+
+
+def summary(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> str:
+    """Say in a line how many were searched for and, of those who are there, how often the first is right."""
+    sources: dict[str, set[str]] = defaultdict(set)
+    for name, source in zip(gallery.name, gallery.source, strict=True):
+        sources[name].add(source)
+    there = [
+        hits
+        for name, source, hits in zip(query.name, query.source, results, strict=True)
+        if name and sources[name] - {source}
+    ]
+    right = sum(bool(hits and hits[0].is_match) for hits in there)
+    text = f"{len(results):,} queries in {len(gallery):,} tracklets"
+    return f"{text}; the nearest is right for {right:,} of {len(there):,} whose names are there" if there else text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments = tyro.cli(
+            SearchConfig, args=argv, prog="a3d search", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+        query, gallery = load_or_embed(arguments)
+        results = search(
+            query,
+            gallery,
+            top=arguments.top,
+            below=arguments.below,
+            other_cameras=arguments.other_cameras,
+            index=arguments.index,
+        )
+        print(table(query, gallery, results[: arguments.shown]))
+        if len(results) > arguments.shown:
+            print(f"... and {len(results) - arguments.shown:,} more queries (--shown, or --json for all)")
+        print(summary(query, gallery, results))
+        if arguments.json is not None:
+            with replacing(arguments.json) as partial:
+                partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n")
+        if arguments.page is not None:
+            strips = (Strips(query, arguments.cache), Strips(gallery, arguments.cache))
+            shown = as_json(query, gallery, results)[: arguments.shown]
+            rows = [[hit.row for hit in hits] for hits in results]
+            write_page(arguments.page, shown, rows, *strips)
+            print(f"see {arguments.page}")
+    except (ValueError, OSError) as error:
+        print(f"a3d search: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\na3d search: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""The command that describes tracklets, beside what an evaluation compares."""
+
+import numpy as np
+import pytest
+from test_source import frames
+
+from backbone.embeddings import load_embeddings
+from backbone.metrics import evaluate_retrieval
+from scripts.cli import main
+from scripts.run import load_run
+from scripts.scoring import ScoringConfig, score_model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", "--preset", "tiny", "--steps", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_descriptors_score_as_the_evaluation_does(run, tmp_path):
+    parts = {}
+    for part in ("query", "gallery"):
+        path = tmp_path / f"{part}.npz"
+        assert main(["embed", "--checkpoint", str(run), "--part", part, "--out", str(path)]) == 0
+        parts[part] = load_embeddings(path)
+    query, gallery = parts["query"], parts["gallery"]
+    scores = evaluate_retrieval(
+        query.descriptors, gallery.descriptors, query.person, gallery.person, query.camera, gallery.camera
+    )
+    loaded = load_run(run)
+    wanted, _ = score_model(loaded, loaded.data, ScoringConfig())
+    for name, value in scores.as_dict().items():
+        assert wanted["reinforce"][name] == pytest.approx(value)
+    assert query.source == [one.source for one in loaded.data.query]
+    assert query.bins.shape == (len(query), 4)
+    assert (query.bins[:, 0] == loaded.grid.centre).all()
+    # 8 frames by 3: clips 0, 1 and 2, of which 1 is in the middle
+    assert query.clip.tolist() == [1] * len(query)
+    assert query.origin.clip_size == (3, 64, 32)
+    assert query.origin.options["synthetic"]["num_test_people"] == 4
+
+
+def test_the_same_tracklet_alone_or_with_others_is_described_alike(run, tmp_path):
+    for name in "abc":
+        frames(tmp_path / "all" / name, [f"{number}.png" for number in range(1, 5)])
+    found = []
+    for spec in (tmp_path / "all", tmp_path / "all" / "b"):
+        path = tmp_path / "one.safetensors"
+        assert main(["embed", "--checkpoint", str(run), "--data", str(spec), "--out", str(path)]) == 0
+        found.append(load_embeddings(path))
+    assert found[0].source == ["a", "b", "c"]
+    np.testing.assert_allclose(found[0].descriptors[1], found[1].descriptors[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_data_of_the_training_need_not_be_there(run, tmp_path, capsys, monkeypatch):
+    def gone(*_):
+        raise ValueError("the training data is gone")
+
+    monkeypatch.setattr("scripts.run.load_data", gone)
+    frames(tmp_path / "one", ["1.png"])
+    flags = ["--checkpoint", str(run), "--data", str(tmp_path / "one"), "--out", str(tmp_path / "one.npz")]
+    assert main(["embed", *flags]) == 0
+    assert "1 tracklets of 0 known people, 1,088 numbers each" in capsys.readouterr().out
+
+
+def test_mistakes_are_explained_and_nothing_is_left(run, tmp_path, capsys):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "1.png").write_bytes(b"no image")
+    out = tmp_path / "out.npz"
+    flags = ["--checkpoint", str(run), "--out", str(out)]
+    assert main(["embed", *flags, "--data", str(tmp_path / "bad")]) == 2
+    assert f"{tmp_path}/bad/1.png (8 bytes) is no image" in capsys.readouterr().err
+    assert main(["embed", *flags, "--data", "nowhere"]) == 2
+    assert "no tracklets at 'nowhere'" in capsys.readouterr().err
+    assert not out.exists()
+    with pytest.raises(SystemExit):
+        main(["embed", *flags[:2], "--out", "x.bin"])
+    assert ".npz or .safetensors" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,126 @@
+"""Where tracklets to be described come from: each form of a spec, its names, and what is wrong with others."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from backbone.data import DataConfig
+from backbone.data.cache import FrameCache
+from backbone.data.fill import fill_from_videos
+from backbone.data.source import absolute, person_name, read_source
+from backbone.data.synthetic import SyntheticConfig
+from backbone.data.tracklet import Tracklet
+from backbone.embeddings import UNKNOWN
+from backbone.metrics import JUNK
+
+PETS = Path(__file__).parent.parent.parent / "shared" / "data" / "pets2009_s2l1"
+TINY = DataConfig(
+    synthetic=SyntheticConfig(
+        num_train_people=3, num_test_people=4, num_frames=4, height=32, width=16, tracklets_per_camera=1
+    )
+)
+
+
+def frames(folder, names):
+    folder.mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(folder / name), np.zeros((8, 4, 3), np.uint8))
+
+
+def read(spec, part="test", tmp=Path("unused")):
+    return read_source(spec, part, TINY, tmp)
+
+
+def test_parts_of_a_data_set(tmp_path):
+    counts = {
+        part: len(read("synthetic", part, tmp_path)) for part in ("query", "gallery", "test", "train", "all")
+    }
+    assert counts == {"query": 4, "gallery": 4, "test": 8, "train": 6, "all": 14}
+    people = {one.person for one in read("synthetic", "train", tmp_path)}
+    assert people.isdisjoint(one.person for one in read("synthetic", "test", tmp_path))
+
+
+def test_a_folder_has_everybody_whatever_the_part(tmp_path):
+    for person in ("ann", "bob"):
+        frames(tmp_path / "mine" / person / "cam1" / "1", ["1.png"])
+    for part in ("train", "query"):
+        found = read(f"folder:{tmp_path}/mine", part)
+        assert [person_name(one, f"folder:{tmp_path}/mine") for one in found] == ["ann", "bob"]
+
+
+def test_folders_of_frames_are_of_nobody_known(tmp_path):
+    frames(tmp_path / "lost" / "child", ["2.png", "10.png", "1.png"])
+    frames(tmp_path / "lost" / "dog", ["1.jpg"])
+    (one,) = read(str(tmp_path / "lost" / "child"))
+    assert [path.name for path in one.frames.paths] == ["1.png", "2.png", "10.png"]
+    assert (one.person, one.source, person_name(one, "x")) == (UNKNOWN, "child", "")
+    assert [one.source for one in read(str(tmp_path / "lost"))] == ["child", "dog"]
+
+
+def test_a_video_with_tracks(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 48, 64, 3), dtype=np.uint8)
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+    rows = [f"{frame},7,{frame},4,20,30" for frame in (*range(1, 21), *range(25, 31))]
+    rows += [f"{frame},9,30,10,16,24" for frame in range(5, 9)]
+    (tmp_path / "gt.txt").write_text("\n".join(rows))
+    spec = f"video:{tmp_path}/v.avi,{tmp_path}/gt.txt"
+    found = read(spec)
+    # whole tracks, in two parts only where frames are missing; one camera
+    assert [(one.person, one.camera, one.frames.start, len(one)) for one in found] == [
+        (7, 1, 0, 20),
+        (7, 1, 24, 6),
+        (9, 1, 4, 4),
+    ]
+    assert len({one.source for one in found}) == 3
+    assert person_name(found[2], spec) == "v.avi 9"
+
+    together, apart = FrameCache(tmp_path / "a", 32, 16, None), FrameCache(tmp_path / "b", 32, 16, None)
+    fill_from_videos(together, found)
+    for one in found:
+        assert together.has_frames(one)
+        np.testing.assert_array_equal(together.frames(one), apart.frames(one))
+    fill_from_videos(together, found, progress=lambda *_: pytest.fail("nothing is left to decode"))
+
+
+@pytest.mark.skipif(not PETS.is_dir(), reason="the real video is not here")
+def test_the_real_video():
+    found = read(f"video:{PETS}/view1.avi,{PETS}/gt.txt")
+    assert len({one.person for one in found}) == 19
+    assert sum(map(len, found)) == 4650
+
+
+def test_names_of_people():
+    junk = Tracklet(JUNK, 1, None, "mars/test/3")
+    assert person_name(junk, "mars:/data") == "mars junk"
+    assert person_name(Tracklet(12, 1, None, "prid/cam_a/person_0012"), "prid:/data") == "prid 12"
+
+
+def test_specs_become_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("synthetic") == "synthetic"
+    assert absolute("folder:a") == f"folder:{tmp_path}/a"
+    assert absolute("video:a.avi,b.txt") == f"video:{tmp_path}/a.avi,{tmp_path}/b.txt"
+    assert absolute("a") == f"{tmp_path}/a"
+
+
+def test_mistakes_are_explained(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").touch()
+    for spec, words in {
+        "nowhere": "no tracklets at 'nowhere'; possible are NAME:DIRECTORY",
+        "marz:/data": "no tracklets at 'marz:/data'; possible are",
+        "mars": "where is it",
+        "video:a.avi": "write video:VIDEO,TRACKS",
+        str(tmp_path / "empty"): "empty is empty",
+        str(tmp_path / "text"): "a.txt is no image file",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            read(spec)
+    with pytest.raises(ValueError, match="unknown part 'half'; known: test, query"):
+        read("synthetic", "half")
