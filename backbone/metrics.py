@@ -1,6 +1,6 @@
 """CMC, mAP and mINP of retrieval across cameras, pessimistic about ties."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from backbone.reranking import reranked_distances
+
+Compared = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+"""A first query, and distances, matches and misses of it and those after it (`compared`)."""
 
 JUNK = -1
 """The person id of gallery tracklets that count neither as a match nor as a miss."""
@@ -117,16 +120,34 @@ def evaluate_retrieval(
         ValueError: an argument is of the wrong shape, kind or length, a descriptor isn't finite, an
             option is unknown, or no query has a match.
     """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
+    ids = (query_people, gallery_people, query_cameras, gallery_cameras)
+    chunks = compared(query, gallery, *ids, chunk_size=chunk_size, rerank=rerank)
+    return score_ranking(chunks, ranks=ranks, average_precision=average_precision)
+
+
+def score_ranking(
+    chunks: Iterable[Compared], *, ranks: Sequence[int] = (1, 5, 10, 20), average_precision: str = "standard"
+) -> RetrievalScores:
+    """Score queries that were compared with a gallery.
+
+    Args:
+        chunks: what `compared` yields.
+        ranks: as in `evaluate_retrieval`.
+        average_precision: as in `evaluate_retrieval`.
+
+    Raises:
+        ValueError: an option is unknown, or no query has a match.
+    """
     if average_precision not in AVERAGE_PRECISION:
         known = ", ".join(AVERAGE_PRECISION)
         raise ValueError(f"unknown average_precision {average_precision!r}: known are {known}")
     if not ranks or min(ranks) < 1:
         raise ValueError(f"ranks must be one or more numbers from 1 up, got {tuple(ranks)}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
-    queries, first_ranks, precisions, penalties = [], [], [], []
-    ids = (query_people, gallery_people, query_cameras, gallery_cameras)
-    for start, distances, match, miss in compared(query, gallery, *ids, chunk_size=chunk_size, rerank=rerank):
+    num_queries, queries, first_ranks, precisions, penalties = 0, [], [], [], []
+    for start, distances, match, miss in chunks:
+        num_queries += len(distances)
         for row, match_ranks in _match_ranks(distances, match, miss):
             queries.append(start + row)
             first_ranks.append(match_ranks[0])
@@ -134,7 +155,7 @@ def evaluate_retrieval(
             penalties.append(len(match_ranks) / match_ranks[-1])
     if not first_ranks:
         raise ValueError(
-            f"none of the {len(query)} queries has a match in the gallery: "
+            f"none of the {num_queries} queries has a match in the gallery: "
             "no tracklet of the same person by another camera"
         )
     return RetrievalScores(
@@ -142,7 +163,7 @@ def evaluate_retrieval(
         mean_average_precision=100 * float(np.mean(precisions)),
         mean_inverse_penalty=100 * float(np.mean(penalties)),
         num_queries=len(first_ranks),
-        num_queries_without_match=len(query) - len(first_ranks),
+        num_queries_without_match=num_queries - len(first_ranks),
         queries=np.array(queries),
         first_ranks=np.array(first_ranks),
         average_precisions=np.array(precisions),
@@ -159,7 +180,7 @@ def compared(
     *,
     chunk_size: int = 256,
     rerank: bool = False,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterator[Compared]:
     """Compare queries with a gallery, some at a time; arguments and errors as in `evaluate_retrieval`.
 
     Yields:

@@ -33,7 +33,7 @@ from backbone.replacing import replacing
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.build import pick_device
-from scripts.scoring_cost import MARS_SIZE, Size, draw_case, score_plainly, scoring_cost
+from scripts.scoring_cost import MARS_SIZE, Size, Work, draw_case, score_plainly, scoring_cost
 
 NUM_EPISODES = 64
 # As many as in MARS where the queries are not in the gallery; few numbers, so that ranking is what is timed.
@@ -245,8 +245,9 @@ def main(argv: list[str] | None = None) -> int:
         )
     print()
     costs = []
-    for size, rerank in ((RANKED, False), (MARS_SIZE, False), *([(MARS_SIZE, True)] if config.rerank else [])):
-        costs.append(scoring_cost(size, rerank=rerank))
+    works: list[tuple[Work, Size]] = [("ranking", RANKED), ("scoring", MARS_SIZE), ("re-ranking", MARS_SIZE)]
+    for work, size in works if config.rerank else works[:2]:
+        costs.append(scoring_cost(work, size))
         print(costs[-1], flush=True)
     if config.json is not None:
         comparisons = [{**asdict(row), "ratio": row.ratio} for row in rows]

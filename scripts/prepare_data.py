@@ -120,6 +120,8 @@ class Cache:
 
     `a3d data cache --data mars:/data/MARS --workers 8`
 
+    After a disk has failed: `a3d data cache --data mars:/data/MARS --verify`
+
     Another size and method: `a3d data cache --data folder:street --height 64 --width 32 --flow farneback`
     """
 
@@ -136,6 +138,8 @@ class Cache:
     on_bad_frame: OnBadFrame = "error"
     """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
     neighbour takes its place, as in a3d train with the same flag."""
+    verify: bool = False
+    """Read what is there already, and make anew what is not as it was written, by its digest."""
     workers: int = 2
     """Tracklets at once."""
 
@@ -148,10 +152,13 @@ class Cache:
         data = load_data(self.data, DataConfig(), cache.folder)
         tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
         with progress_bars() as progress:
-            report = fill_cache(cache, tracklets, workers=self.workers, progress=progress, say=_say)
+            report = fill_cache(
+                cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, say=_say
+            )
         print(
             f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
             f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
+            + (f"; {report.damaged:,} files were damaged, and made anew" if self.verify else "")
         )
         if text := cache.describe_replaced():
             print(text)

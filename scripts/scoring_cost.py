@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from backbone.metrics import RetrievalScores, evaluate_retrieval
+from backbone.metrics import RetrievalScores, compared, evaluate_retrieval, score_ranking
+
+Work = Literal["scoring", "ranking", "re-ranking"]
 
 NUM_PEOPLE, NUM_CAMERAS = 634, 6
 KNOWN_SHARE = 0.7  # of the gallery; the rest are distractors
@@ -108,7 +111,7 @@ class ScoringCost:
         what: was scored, for people.
         seconds: that passed.
         cpu_seconds: of all threads.
-        peak_bytes: the most memory at a time, above what the descriptors and Python took before.
+        peak_bytes: the most memory at a time, above what Python and what was given took before.
     """
 
     what: str
@@ -119,36 +122,44 @@ class ScoringCost:
     def __str__(self) -> str:
         """Return it for people."""
         return (
-            f"{self.what}: {self.seconds:.1f} s, {self.cpu_seconds:.1f} CPU s, "
-            f"{self.peak_bytes / 2**20:,.0f} MiB above the descriptors"
+            f"{self.what}: {self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s, "
+            f"{self.peak_bytes / 2**20:,.0f} MiB above what was given"
         )
 
 
-def scoring_cost(size: Size = MARS_SIZE, *, rerank: bool = False) -> ScoringCost:
+def scoring_cost(work: Work = "scoring", size: Size = MARS_SIZE) -> ScoringCost:
     """Score in a process of its own, with as many threads as this one has.
+
+    Args:
+        work: `scoring`, from descriptors to scores; `ranking`, from distances that are given to scores; or
+            `re-ranking`, from descriptors by way of k-reciprocal neighbours.
+        size: how much.
 
     Raises:
         subprocess.CalledProcessError: it failed; what it wrote to its standard error output was shown.
     """
-    task = json.dumps({"size": asdict(size), "rerank": rerank, "threads": torch.get_num_threads()})
+    task = json.dumps({"work": work, "size": asdict(size), "threads": torch.get_num_threads()})
     command = [sys.executable, "-m", "scripts.scoring_cost", task]
     folder = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
     return ScoringCost(**json.loads(done.stdout))
 
 
-def _score_here(size: Size, *, rerank: bool) -> ScoringCost:
-    _score(draw_case(Size(20, 100, 4)), rerank=rerank)  # the first time pays for libraries
-    case = draw_case(size)
+def _score_here(work: Work, size: Size) -> ScoringCost:
+    _prepare(work, draw_case(Size(20, 100, 4)))()  # the first time pays for libraries
+    score = _prepare(work, draw_case(size))
     before, started, cpu_started = _peak_bytes(), time.perf_counter(), time.process_time()
-    _score(case, rerank=rerank)
+    score()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    what = f"{'re-ranking and scoring' if rerank else 'scoring'} {size}"
-    return ScoringCost(what, seconds, cpu_seconds, _peak_bytes() - before)
+    done = {"scoring": "scoring {}", "ranking": "ranking {}, distances given", "re-ranking": "re-ranking {}"}
+    return ScoringCost(done[work].format(size), seconds, cpu_seconds, _peak_bytes() - before)
 
 
-def _score(case: SearchCase, *, rerank: bool) -> RetrievalScores:
-    return evaluate_retrieval(*case, rerank=rerank)
+def _prepare(work: Work, case: SearchCase) -> Callable[[], RetrievalScores]:
+    if work == "ranking":
+        chunks = list(compared(*case))
+        return lambda: score_ranking(chunks)
+    return lambda: evaluate_retrieval(*case, rerank=work == "re-ranking")
 
 
 def _peak_bytes() -> int:
@@ -168,7 +179,7 @@ def main() -> None:
     """Do the task of the first argument, JSON, and print what it cost as JSON."""
     task = json.loads(sys.argv[1])
     torch.set_num_threads(task["threads"])
-    print(json.dumps(asdict(_score_here(Size(**task["size"]), rerank=task["rerank"]))))
+    print(json.dumps(asdict(_score_here(task["work"], Size(**task["size"])))))
 
 
 if __name__ == "__main__":

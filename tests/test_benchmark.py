@@ -28,12 +28,12 @@ def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monk
         assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["fast_seconds"])
         assert f"{row['ratio']:.1f}x" in line
     assert [cost["what"] for cost in costs] == [
-        "scoring 200 x 1,000 of 16 numbers",
+        "ranking 200 x 1,000 of 16 numbers, distances given",
         "scoring 60 x 300 of 16 numbers",
-        "re-ranking and scoring 60 x 300 of 16 numbers",
+        "re-ranking 60 x 300 of 16 numbers",
     ]
     for cost, line in zip(costs, printed[len(rows) + 1 :], strict=True):
-        assert line.startswith(f"{cost['what']}: {cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} CPU s, ")
+        assert line.startswith(f"{cost['what']}: {cost['seconds']:.2f} s, {cost['cpu_seconds']:.2f} CPU s, ")
 
 
 def test_ranking_is_timed_on_a_part_of_the_queries(monkeypatch):

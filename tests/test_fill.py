@@ -37,7 +37,7 @@ def test_it_writes_what_training_reads(folder, tmp_path, monkeypatch):
     assert report.written == 48 * 32 * 16 * 7
     assert said[0].startswith("48 frames take 0.00 GiB")
     written = sum(path.stat().st_size for path in (tmp_path / "filled").rglob("*.npy"))
-    assert written == report.written + 16 * 128  # and a head in each of 16 files
+    assert written == report.written + 16 * (128 + 16)  # and a head and a digest in each of 16 files
     for tracklet in tracklets:
         np.testing.assert_array_equal(filled.frames(tracklet), plain.frames(tracklet))
         np.testing.assert_array_equal(filled.flow(tracklet), plain.flow(tracklet))
@@ -52,6 +52,29 @@ def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
     report = fill_cache(cache, tracklets)
     assert report.kept == 3
     assert report.written == 4 * 6 * 32 * 16 * 7 + 6 * 32 * 16 * 4
+
+
+def test_files_that_changed_are_made_anew(folder, tmp_path, capsys):
+    tracklets, cache = read_folder(folder), FrameCache(tmp_path / "cache", 32, 16, "dis-fast")
+    fill_cache(cache, tracklets)
+    files = sorted((tmp_path / "cache").rglob("*.npy"))
+    contents = {path: path.read_bytes() for path in files}
+    for number, damage in enumerate(
+        [
+            lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],  # a bit of the array
+            lambda content: content[:-16],  # no digest, as of an earlier version
+            lambda content: content[: len(content) // 2],
+            lambda content: b"",
+        ]
+    ):
+        files[number].write_bytes(damage(contents[files[number]]))
+    assert fill_cache(cache, tracklets).damaged == 0  # not looked for
+    report = fill_cache(cache, tracklets, verify=True)
+    assert report.damaged == 4
+    assert {path: path.read_bytes() for path in files} == contents
+    flags = ["--height", "32", "--width", "16", "--cache", str(tmp_path / "cache"), "--verify"]
+    assert main(["data", "cache", "--data", f"folder:{folder}", *flags]) == 0
+    assert "8 tracklets were there; 0 files were damaged, and made anew" in capsys.readouterr().out
 
 
 def test_no_room_is_refused_before_anything_is_written(folder, tmp_path, monkeypatch, capsys):

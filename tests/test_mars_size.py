@@ -28,19 +28,26 @@ def test_a_case_is_of_its_size_with_distractors_and_centres():
 
 
 def test_scoring_mars_takes_less_than_1500_megabytes():
-    cost = scoring_cost(MARS_SIZE)
+    cost = scoring_cost("scoring", MARS_SIZE)
     assert cost.what == "scoring 1,980 x 11,310 of 3,072 numbers"
     # it is measured: there is at least the gallery in float64
     assert 8 * 11_310 * 3072 < cost.peak_bytes < 1.5e9
     assert cost.cpu_seconds > 0
 
 
-def test_re_ranking_is_measured_too():
-    cost = scoring_cost(Size(20, 200, 8), rerank=True)
-    assert cost.what == "re-ranking and scoring 20 x 200 of 8 numbers"
+@pytest.mark.parametrize(
+    ("work", "what"),
+    [
+        ("re-ranking", "re-ranking 20 x 200 of 8 numbers"),
+        ("ranking", "ranking 20 x 200 of 8 numbers, distances given"),
+    ],
+)
+def test_its_parts_are_measured_too(work, what):
+    cost = scoring_cost(work, Size(20, 200, 8))
+    assert cost.what == what
     assert min(cost.seconds, cost.cpu_seconds, cost.peak_bytes + 1) > 0
 
 
 def test_a_cost_is_said_in_a_line():
     cost = ScoringCost("scoring", seconds=4.06, cpu_seconds=4.26, peak_bytes=2000 * 2**20)
-    assert str(cost) == "scoring: 4.1 s, 4.3 CPU s, 2,000 MiB above the descriptors"
+    assert str(cost) == "scoring: 4.06 s, 4.26 CPU s, 2,000 MiB above what was given"

@@ -3,22 +3,17 @@
 import hashlib
 import json
 import os
-import threading
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 
+from backbone.data.array_file import is_intact, read_array, write_array, write_whole
 from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, nearest_readable
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
 from backbone.flow import optical_flow
-
-# NumPy parses a file's header as Python; CPython's parser can fail where two threads are in it (SystemError, "AST
-# constructor recursion depth mismatch", seen once in some hundred runs of `fill_cache`).
-_READING_A_HEADER = threading.Lock()
 
 Numbers = tuple[int, ...]
 """Of frames in a tracklet, from 0, ascending."""
@@ -98,7 +93,7 @@ class FrameCache:
         if replaced and (stored := self._stored(key)) is not None:
             return stored
         flow = optical_flow(np.asarray(frames), self.flow_method).astype(np.float16)
-        self._write(self._path(key), lambda file: np.save(file, flow))
+        write_array(self._path(key), flow)
         return flow
 
     def missing_bytes(self, tracklet: Tracklet) -> int:
@@ -113,6 +108,19 @@ class FrameCache:
         flow_is_here = self.flow_method is None or is_here(self.flow_method)
         return (0 if frames_are_here else 3 * pixels) + (0 if flow_is_here else 4 * pixels)
 
+    def remove_damaged(self, tracklet: Tracklet) -> int:
+        """Remove those of a tracklet's files that do not hold what was written, by digest, and count them."""
+        paths = [
+            self._path(self._key(tracklet, what, replaced))
+            for what in ("frames", self.flow_method)
+            for replaced in {(), self._recorded(tracklet)}
+            if what is not None
+        ]
+        damaged = [path for path in paths if path.exists() and not is_intact(path)]
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        return len(damaged)
+
     def has_frames(self, tracklet: Tracklet) -> bool:
         """Tell whether the tracklet's frames are here, none of them replaced."""
         return self._stored(self._key(tracklet, "frames")) is not None
@@ -120,7 +128,7 @@ class FrameCache:
     def keep_frames(self, tracklet: Tracklet, frames: Sequence[np.ndarray]) -> None:
         """Take frames that somebody else has decoded, each uint8 (height, width, 3) of any size, RGB."""
         array = np.stack([self._resized(frame) for frame in frames])
-        self._write(self._path(self._key(tracklet, "frames")), lambda file: np.save(file, array))
+        write_array(self._path(self._key(tracklet, "frames")), array)
 
     def describe_replaced(self) -> str:
         """Say in a line how many frames were replaced so far, and which; nothing if bad frames are errors."""
@@ -147,11 +155,11 @@ class FrameCache:
         array, errors = self._decode(tracklet)
         replaced = tuple(sorted(errors))
         if not errors:
-            self._write(self._path(self._key(tracklet, "frames")), lambda file: np.save(file, array))
+            write_array(self._path(self._key(tracklet, "frames")), array)
         elif self._will_last(tracklet, errors):
             record = json.dumps(replaced).encode()
-            self._write(self._path(self._key(tracklet, "frames", replaced)), lambda file: np.save(file, array))
-            self._write(self._record_path(tracklet), lambda file: file.write(record))
+            write_array(self._path(self._key(tracklet, "frames", replaced)), array)
+            write_whole(self._record_path(tracklet), lambda file: file.write(record))
         return array, replaced
 
     @staticmethod
@@ -209,19 +217,4 @@ class FrameCache:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _stored(self, key: str) -> np.ndarray | None:
-        try:
-            with _READING_A_HEADER:
-                return np.load(self._path(key), mmap_mode="r")
-        except (FileNotFoundError, ValueError, EOFError):  # not made yet, or damaged
-            return None
-
-    @staticmethod
-    def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-        try:
-            with partial.open("wb") as file:
-                write(file)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        return read_array(self._path(key))

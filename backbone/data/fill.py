@@ -26,12 +26,14 @@ class FillReport:
         frames: of them.
         kept: tracklets that were there already.
         written: bytes, about.
+        damaged: files that were made anew, as their content was not what had been written.
     """
 
     tracklets: int
     frames: int
     kept: int
     written: int
+    damaged: int = 0
 
 
 def fill_cache(
@@ -39,6 +41,7 @@ def fill_cache(
     tracklets: Sequence[Tracklet],
     *,
     workers: int = 2,
+    verify: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> FillReport:
@@ -50,6 +53,7 @@ def fill_cache(
         cache: where to.
         tracklets: all of them.
         workers: threads; decoding and flow are computed outside of Python.
+        verify: read all files that are there, and make those anew that do not hold what was written, by digest.
         progress: told the stage, the frames done and all of them.
         say: told how much room it takes before it begins.
 
@@ -58,6 +62,7 @@ def fill_cache(
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
+    damaged = _remove_damaged(cache, tracklets, workers, progress) if verify else 0
     missing = {number: size for number, one in enumerate(tracklets) if (size := cache.missing_bytes(one))}
     needed, frames = sum(missing.values()), sum(len(tracklets[number]) for number in missing)
     cache.folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +94,19 @@ def fill_cache(
         for number, tracklet in enumerate(tracklets):
             if number not in missing:
                 cache.frames(tracklet)  # which notes the frames that were replaced before
-    return FillReport(len(tracklets), sum(map(len, tracklets)), len(tracklets) - len(missing), needed)
+    return FillReport(len(tracklets), sum(map(len, tracklets)), len(tracklets) - len(missing), needed, damaged)
+
+
+def _remove_damaged(
+    cache: FrameCache, tracklets: Sequence[Tracklet], workers: int, progress: Progress | None
+) -> int:
+    damaged, done, frames = 0, 0, sum(map(len, tracklets))
+    with ThreadPoolExecutor(workers) as pool:
+        for tracklet, found in zip(tracklets, pool.map(cache.remove_damaged, tracklets), strict=True):
+            damaged, done = damaged + found, done + len(tracklet)
+            if progress is not None:
+                progress("verifying", done, frames)
+    return damaged
 
 
 def fill_from_videos(cache: FrameCache, tracklets: Sequence[Tracklet], progress: Progress | None = None) -> None:
