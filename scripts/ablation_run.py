@@ -28,7 +28,10 @@ from scripts.train_joint import say, train, write_text
 
 TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
 # What is not part of a run's outcome; load.workers, too.
-FREE = ("preset", "recipe", "out", "resume", "device", "cache", "on_bad_frame", "checkpoint_every", "log_every")
+FREE = (
+    "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
+    "log_every",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

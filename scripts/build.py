@@ -23,7 +23,14 @@ def build_cache(config: TrainConfig) -> FrameCache:
     """Return the cache of frames at the configuration's size, and of their flow."""
     folder = config.cache or default_cache()
     load = config.load
-    return FrameCache(folder, load.height, load.width, config.backbone.flow, config.on_bad_frame)
+    return FrameCache(
+        folder,
+        load.height,
+        load.width,
+        config.backbone.flow,
+        config.on_bad_frame,
+        decode_anew=config.decode_anew,
+    )
 
 
 def build_representation(config: TrainConfig, num_identities: int) -> Representation:

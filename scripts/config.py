@@ -71,6 +71,9 @@ class TrainConfig:
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
     """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    decode_anew: bool = False
+    """Keep nothing on disk, but decode image files and compute flow anew for each clip: for data larger than the
+    disk. It is slower, by how much depends on --load.workers."""
     on_bad_frame: OnBadFrame = "error"
     """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
     neighbour takes its place in the tracklet, and in the end it is said how many there were, and which."""

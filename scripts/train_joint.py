@@ -52,7 +52,10 @@ from scripts.scoring import Scores, controls, evaluate, table
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
 # What --resume can change without making it another run; load.workers, too.
-CHANGEABLE = ("steps", "data", "device", "cache", "on_bad_frame", "checkpoint_every", "log_every", "out", "resume")
+CHANGEABLE = (
+    "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every", "out",
+    "resume",
+)  # fmt: skip
 
 
 def train(
@@ -238,8 +241,8 @@ def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
     if changed:
         raise ValueError(
             f"the run in {saved.out} goes on with the settings saved there, {', '.join(changed)} included; only "
-            "steps, data (moved, but the same), device, cache, on_bad_frame, checkpoint_every, log_every and "
-            "load.workers can change"
+            "steps, data (moved, but the same), device, cache, decode_anew, on_bad_frame, checkpoint_every, "
+            "log_every and load.workers can change"
         )
     if config.steps < step:
         raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")

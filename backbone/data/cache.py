@@ -12,8 +12,9 @@ import numpy as np
 
 from backbone.data.array_file import is_intact, read_array, write_array, write_whole
 from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, nearest_readable
+from backbone.data.decode import decode_clip
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
-from backbone.flow import optical_flow
+from backbone.flow import flow_indices, optical_flow
 
 Numbers = tuple[int, ...]
 """Of frames in a tracklet, from 0, ascending."""
@@ -42,6 +43,7 @@ class FrameCache:
         on_bad_frame: what to do with an image file that is missing or can't be decoded: `error`, or `skip`, put
             the nearest readable frame of the tracklet in its place, the one before of two. The tracklet keeps its
             length.
+        decode_anew: keep nothing of image files on disk: `clip` decodes them.
 
     Attributes:
         replaced: the image files that were replaced, by the name of their tracklet, of all tracklets looked at so
@@ -58,6 +60,8 @@ class FrameCache:
         width: int,
         flow_method: str | None,
         on_bad_frame: OnBadFrame = "error",
+        *,
+        decode_anew: bool = False,
     ):
         if on_bad_frame not in get_args(OnBadFrame):
             raise ValueError(f"unknown on_bad_frame {on_bad_frame!r}; known: {', '.join(get_args(OnBadFrame))}")
@@ -66,6 +70,7 @@ class FrameCache:
         self.width = width
         self.flow_method = flow_method
         self.on_bad_frame = on_bad_frame
+        self.decode_anew = decode_anew
         self.replaced: dict[str, tuple[Path, ...]] = {}
 
     def frames(self, tracklet: Tracklet) -> np.ndarray:
@@ -95,6 +100,32 @@ class FrameCache:
         flow = optical_flow(np.asarray(frames), self.flow_method).astype(np.float16)
         write_array(self._path(key), flow)
         return flow
+
+    def clip(self, tracklet: Tracklet, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a clip's frames, uint8 (L, height, width, 3), RGB, and flow, float16 (L, height, width, 2).
+
+        They are cut from `frames` and `flow` (`backbone.flow.flow_indices`); decoding image files anew comes to
+        the same. Flow is None without a method.
+
+        Args:
+            tracklet: whose.
+            frame_indices: int64 (L,), ascending, neighbours or repeated.
+
+        Raises:
+            ValueError: as `frames`.
+        """
+        if self.decode_anew and are_files(tracklet.frames):
+            paths, method = tracklet.frames.paths, self.flow_method
+            clip = decode_clip(paths, frame_indices, self._resized, method, self.on_bad_frame)
+            self.note_replaced(tracklet.source, clip.replaced)
+            return clip.frames, clip.flow
+        flow = None if self.flow_method is None else self.flow(tracklet)[flow_indices(frame_indices)]
+        return self.frames(tracklet)[frame_indices], flow
+
+    def note_replaced(self, source: str, paths: Sequence[Path]) -> None:
+        """Keep in mind which files of a tracklet were replaced, each once."""
+        if paths:
+            self.replaced[source] = tuple(sorted({*self.replaced.get(source, ()), *paths}))
 
     def missing_bytes(self, tracklet: Tracklet) -> int:
         """Return about how many bytes `frames` and `flow` would write for a tracklet: 0 if both are here."""
@@ -148,7 +179,7 @@ class FrameCache:
             stored, replaced = self._decode_and_store(tracklet)
         if replaced and are_files(tracklet.frames):
             paths = tracklet.frames.paths
-            self.replaced[tracklet.source] = tuple(paths[number] for number in replaced)
+            self.note_replaced(tracklet.source, [paths[number] for number in replaced])
         return stored, replaced
 
     def _decode_and_store(self, tracklet: Tracklet) -> tuple[np.ndarray, Numbers]:

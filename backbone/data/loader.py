@@ -97,14 +97,18 @@ class _Batches(Dataset[ClipBatch], ABC):
         rows = []
         for index, frame_indices in self.clips(number):
             tracklet = self.tracklets[index]
-            frames, flow_maps = self._arrays(index)
-            clip = frames[frame_indices]
-            flow = None if flow_maps is None else flow_maps[flow_indices(frame_indices)]
+            clip, flow = self._clip(index, frame_indices)
             boxes = None if tracklet.truth_boxes is None else tracklet.truth_boxes[frame_indices]
             if augmentation is not None:
                 clip, flow, boxes = augment(clip, flow, boxes, *augmentation)
             rows.append((index, clip, flow, boxes))
         return self._collate(rows)
+
+    def _clip(self, index: int, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        if self.cache.decode_anew:
+            return self.cache.clip(self.tracklets[index], frame_indices)
+        frames, flow = self._arrays(index)
+        return frames[frame_indices], None if flow is None else flow[flow_indices(frame_indices)]
 
     def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a tracklet's frames and flow, from memory if there was room to keep them."""
@@ -213,5 +217,6 @@ def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[Clip
     for batch in loader:
         if isinstance(batch, ValueError):
             raise batch
-        batches.cache.replaced.update(batch.replaced)
+        for name, paths in batch.replaced.items():
+            batches.cache.note_replaced(name, paths)
         yield batch
