@@ -143,7 +143,10 @@ class BinGrid:
                 raise ValueError(f"bins are numbered from 0 to {self.num_bins - 1}, got {action.tolist()}")
             return action
         positions = torch.tensor(self.positions, device=action.device)
-        if action.ndim != 2 or action.shape[1] != 3 or bool(((action < 0) | (action >= positions)).any()):
+        is_wrong = action.ndim != 2 or action.shape[1] != 3
+        if not is_wrong and not torch.compiler.is_compiling():
+            is_wrong = bool(((action < 0) | (action >= positions)).any())
+        if is_wrong:
             raise ValueError(
                 f"a bin's position is 3 whole numbers (time, height, width) below {self.positions}, got "
                 f"{tuple(action.shape)}: {action.tolist()}"

@@ -37,8 +37,8 @@ def nearest(
 ) -> Found:
     """Find the `count` gallery rows nearest to each query.
 
-    faiss finds them; their distances are then computed anew in float64, as its own lose digits where two
-    descriptors are near each other.
+    faiss finds them, of descriptors less the gallery's mean, as its distances lose digits far from 0; those of
+    what it found are then computed anew in float64.
 
     Args:
         query: float32 (Q, D).
@@ -56,14 +56,17 @@ def nearest(
             f"queries (Q, D) are searched in a gallery (G, D) for 1 or more, got {query.shape}, {gallery.shape} "
             f"and {count}"
         )
-    built = build_index(gallery, index)
     count = min(count, len(gallery))
     rows = np.full((len(query), count), -1, dtype=np.int64)
+    if not count or not len(query):
+        return Found(rows, np.full(rows.shape, np.inf))
+    mean = gallery.mean(axis=0, dtype=np.float64)
+    centred, built = (query - mean).astype(np.float32), build_index((gallery - mean).astype(np.float32), index)
     groups = np.zeros(len(query), dtype=np.int64) if groups is None or allowed is None else groups
     for group in np.unique(groups):
         of_group = np.flatnonzero(groups == group)
         settings = _settings(index, None if allowed is None else allowed(int(group)))
-        _, rows[of_group] = built.search(np.ascontiguousarray(query[of_group]), count, params=settings)
+        _, rows[of_group] = built.search(np.ascontiguousarray(centred[of_group]), count, params=settings)
     distances = np.full(rows.shape, np.inf)
     for place, found in enumerate(rows):
         some = found[found >= 0]

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.features import SharedFeatureCallback
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
+from backbone.data.tracklet import Tracklet
 from backbone.replacing import replacing
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
@@ -48,7 +49,7 @@ def save_checkpoint(
     state = {
         "config": config_to_json(config),
         "people": data.train_people,
-        "training_data": fingerprint(data),
+        "training_data": fingerprint(data.train),
         "shared": shared.state_dict(),
         "agent": agent.get_parameters(),
         "agent_training": training_state(agent),
@@ -117,11 +118,11 @@ def explaining_misfits(source: Path) -> Iterator[None]:
         raise ValueError(f"{source} is no checkpoint of this version: {reason[:300]}") from error
 
 
-def fingerprint(data: ReidData) -> str:
-    """Return a text that differs where other tracklets are trained on, wherever their folder is."""
+def fingerprint(tracklets: Sequence[Tracklet]) -> str:
+    """Return a text that differs where people, cameras, lengths or names do, wherever the tracklets' folder is."""
     lines = [
         f"{tracklet.person} {tracklet.camera} {len(tracklet)} {tracklet.source.partition('/')[2]}"
-        for tracklet in data.train
+        for tracklet in tracklets
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -33,7 +33,8 @@ def parse_data(text: str, options: DataConfig, seed: int = 0) -> tuple[str, Data
             values[name] = json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"{text}: {name} must be a number, true or false, got {value!r}") from error
-        if isinstance(values[name], bool) != isinstance(old, bool) or not isinstance(values[name], int | float):
+        is_of_kind = type(values[name]) is type(old) or (type(old), type(values[name])) == (float, int)
+        if not is_of_kind:
             raise ValueError(f"{text}: {name} must be a {type(old).__name__}, got {value!r}")
     if "seed" in drawn:
         drawn["seed"] += seed

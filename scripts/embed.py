@@ -14,6 +14,7 @@ The people in a video, by their tracks (MOT format):
 """
 
 import dataclasses
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from backbone.data.bad_frames import OnBadFrame
 from backbone.data.fill import fill_from_videos
 from backbone.data.source import Part, absolute, person_name, read_source
 from backbone.embeddings import ENDINGS, Embeddings, Origin, save_embeddings
+from backbone.replacing import check_writable
+from scripts.data_spec import parse_data
 from scripts.describe import describe_tracklets
 from scripts.progress import progress_bars
 from scripts.run import TrainedModel, load_model
@@ -56,17 +59,23 @@ class EmbedConfig:
 
 
 def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
-    """Describe the tracklets that a spec names (`backbone.data.source.read_source`).
+    """Describe the tracklets that a spec names.
+
+    Args:
+        model: the networks.
+        spec: as in `backbone.data.source.read_source`, or with other settings of a data set (`scripts.data_spec`).
+        part: of a data set.
 
     Raises:
         ValueError: they can't be read.
     """
+    spec, options = parse_data(spec, model.config.data_options)
     with progress_bars() as progress:
-        tracklets = read_source(spec, part, model.config.data_options, model.cache.folder, progress=progress)
+        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=_say)
         fill_from_videos(model.cache, tracklets, progress)
     described = describe_tracklets(model, tracklets)
     if text := model.cache.describe_replaced():
-        print(text, file=sys.stderr)
+        _say(text)
     return Embeddings(
         descriptors=described.descriptors.numpy(),
         person=np.array([one.person for one in tracklets], dtype=np.int64),
@@ -78,7 +87,8 @@ def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
         origin=Origin(
             data=absolute(spec),
             part=part,
-            options=dataclasses.asdict(model.config.data_options),
+            # as a file has them: lists for tuples
+            options=json.loads(json.dumps(dataclasses.asdict(options))),
             model=model.digest,
             agent=model.config.agent,
             clip_size=model.grid.clip_size,
@@ -88,10 +98,15 @@ def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
     )
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
         arguments = tyro.cli(EmbedConfig, args=argv, prog="a3d embed", description=__doc__)
+        check_writable(arguments.out)
         model = load_model(
             arguments.checkpoint,
             device=arguments.device,

@@ -65,6 +65,8 @@ class EvaluateConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
         if (self.checkpoint is None) == (not self.splits):
             raise ValueError("what is to be scored? Give either --checkpoint, or --splits to train on first")
         if self.splits and (self.out is None or self.data is not None):

@@ -4,18 +4,22 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backbone.data import load_data
+from backbone.data import TEN_SPLITS, ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
+from backbone.data.source import absolute
 from backbone.replacing import replacing
 from scripts.ablation_run import Task, read_result
 from scripts.ablation_runs import Failure, only_here, run_all, with_seed
+from scripts.build import build_cache
+from scripts.checkpoint import fingerprint
 from scripts.data_spec import parse_data
-from scripts.run import load_model, load_run
+from scripts.run import TrainedModel, load_model
 from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 from scripts.train_joint import read_arguments, say
 
@@ -60,14 +64,21 @@ def evaluate_splits(
     given = {"data": train, "device": device, "cache": cache, "on-bad-frame": on_bad_frame}
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     config, _ = read_arguments([*flags, *words])
+    numbers = read_numbers(splits, ALL if config.data.partition(":")[0] in TEN_SPLITS else None)
     tasks = [
         Task(row="split", seed=number, config=with_seed(config, number), folder=out / str(number), keep=True)
-        for number in read_numbers(splits)
+        for number in numbers
     ]
+    # all that there is to mistake, before days of training
+    read_test_data(test, tasks[0])
+
+    def score(task: Task) -> dict[str, Any]:
+        model = load_model(task.folder, device=device, cache=cache, on_bad_frame=on_bad_frame)
+        return score_split(model, task, test, scoring)
+
     with only_here(out):
         failures = run_all([task for task in tasks if read_result(task) is None], jobs)
-        finished = [task for task in tasks if read_result(task) is not None]
-        scored = {str(task.seed): score_split(task, test, scoring, device) for task in finished}
+        scored = {str(task.seed): score(task) for task in tasks if read_result(task) is not None}
         if not scored:
             raise ValueError(f"not one split was trained: {failures[0].reason}; see {failures[0].file}")
         report = make_report(scored) | {"train": config.data, "test": test or config.data}
@@ -76,8 +87,12 @@ def evaluate_splits(
     return report, failures
 
 
-def read_numbers(splits: str) -> list[int]:
+def read_numbers(splits: str, count: int | None = None) -> list[int]:
     """Return the splits that a text names: all, or numbers from 0 with commas between.
+
+    Args:
+        splits: the text.
+        count: how many there are; None: any number.
 
     Raises:
         ValueError: it names something else.
@@ -87,31 +102,40 @@ def read_numbers(splits: str) -> list[int]:
     words = splits.split(",")
     if not all(word.strip().isdecimal() for word in words) or len({*map(int, words)}) < len(words):
         raise ValueError(f"--splits takes all, or different numbers from 0 as in 0,3,7, got {splits!r}")
+    if count is not None and max(map(int, words)) >= count:
+        raise ValueError(f"there are {count} published splits, 0 to {count - 1}, got {splits!r}")
     return sorted(map(int, words))
 
 
-def score_split(task: Task, test: str | None, scoring: ScoringConfig, device: str) -> dict[str, Any]:
-    """Return the scores of a finished run by agent, and the `protocol`; from its folder if they are there."""
-    how = {
-        "test": test,
-        **{field.name: getattr(scoring, field.name) for field in dataclasses.fields(ScoringConfig)},
-    }
+def read_test_data(test: str | None, task: Task) -> ReidData:
+    """Return the data that a split is tested on: its own, or other data."""
+    config = task.config
+    spec, options = parse_data(test or config.data, config.data_options, task.seed if test else 0)
+    return load_data(spec, options, build_cache(config).folder)
+
+
+def score_split(model: TrainedModel, task: Task, test: str | None, scoring: ScoringConfig) -> dict[str, Any]:
+    """Return a finished run's scores by agent, and the `protocol`; from its folder if they are there.
+
+    Raises:
+        ValueError: the data can't be read, or is not what was trained on.
+    """
+    data = read_test_data(test, task)
+    if test is None and model.training_data != fingerprint(data.train):
+        raise ValueError(f"{task.config.data} holds other tracklets than when {task.folder} was trained on it")
+    settings = {field.name: getattr(scoring, field.name) for field in dataclasses.fields(ScoringConfig)}
+    where = absolute((test or task.config.data).partition("@")[0])
+    how = {"model": model.digest, "where": where, "data": fingerprint([*data.query, *data.gallery]), **settings}
     name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
     path = task.folder / f"scores-{name}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there are none yet, or they are damaged
+        found = json.loads(path.read_text())
+        return {part: found[part] for part in ("scores", "protocol")}
     say(f"scoring {task.title}")
-    if test is None:
-        run = load_run(task.folder, device=device)
-        scores, protocol = score_model(run, run.data, scoring)
-    else:
-        model = load_model(task.folder, device=device)
-        spec, options = parse_data(test, model.config.data_options, task.seed)
-        scores, protocol = score_model(model, load_data(spec, options, model.cache.folder), scoring)
-    found = {"scores": scores, "protocol": protocol, "how": how}
+    scores, protocol = score_model(model, data, scoring)
     with replacing(path) as partial:
-        partial.write_text(json.dumps(found, indent=2) + "\n")
-    return found
+        partial.write_text(json.dumps({"scores": scores, "protocol": protocol, "how": how}, indent=2) + "\n")
+    return {"scores": scores, "protocol": protocol}
 
 
 def make_report(scored: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def load_run(
     config = dataclasses.replace(model.config, data=spec, data_options=options)
     tracklets = load_data(config.data, config.data_options, model.cache.folder)
     is_asked_for = (spec, options) == (trained_on, model.config.data_options)
-    is_same = is_asked_for if model.training_data == "" else model.training_data == fingerprint(tracklets)
+    is_same = is_asked_for if model.training_data == "" else model.training_data == fingerprint(tracklets.train)
     if is_asked_for and not is_same:
         raise ValueError(
             f"{config.data} holds other tracklets than when {checkpoint} was trained on it, so people "

@@ -25,7 +25,7 @@ import tyro
 
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.metrics import JUNK
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from backbone.search import IndexName, nearest
 from scripts.embed import embed
 from scripts.run import load_model
@@ -77,7 +77,7 @@ class Hit:
         row: its place in the gallery.
         rank: from 1.
         distance: Euclidean, to the query.
-        is_match: whether it has the query's name; None where either is not known.
+        is_match: whether it is of the query's person; None where that is not known (`known_people`).
     """
 
     row: int
@@ -99,6 +99,9 @@ def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
             raw = next(spec for part, spec in specs.items() if part not in known)
             raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
         model = load_model(arguments.checkpoint, device=arguments.device, cache=arguments.cache)
+        for part, embeddings in known.items():
+            if embeddings.origin.model != model.digest:
+                raise ValueError(f"{specs[part]} was described by another model than {arguments.checkpoint}")
         if "query" not in known:
             known["query"] = embed(model, arguments.query, "query")
         if "gallery" not in known:
@@ -136,7 +139,7 @@ def search(
     Raises:
         ValueError: cameras of different data, which can't be compared.
     """
-    is_same = (query.origin.data, query.origin.options) == (gallery.origin.data, gallery.origin.options)
+    is_same = is_of_same_data(query, gallery)
     if other_cameras and not is_same:
         raise ValueError(
             f"cameras are numbered by the data, and {query.origin.data} is not {gallery.origin.data}: search "
@@ -152,6 +155,7 @@ def search(
         groups=query.camera,
         index=index,
     )
+    people, others = (known_people(one, query, gallery) for one in (query, gallery))
     results = []
     for number, (rows, distances) in enumerate(zip(found.rows, found.distances, strict=True)):
         near = [
@@ -161,14 +165,30 @@ def search(
             and (below is None or distance < below)
             and not (is_same and gallery.source[kept[row]] == query.source[number])
         ]
-        name = query.name[number]
+        person = people[number]
         results.append(
             [
-                Hit(row, rank, distance, gallery.name[row] == name if name and gallery.name[row] else None)
+                Hit(row, rank, distance, others[row] == person if person and others[row] else None)
                 for rank, (row, distance) in enumerate(near[:top], 1)
             ]
         )
     return results
+
+
+def is_of_same_data(query: Embeddings, gallery: Embeddings) -> bool:
+    """Tell whether both are of one data set, so that names and cameras mean the same in both."""
+    return (query.origin.data, query.origin.options) == (gallery.origin.data, gallery.origin.options)
+
+
+def known_people(of: Embeddings, query: Embeddings, gallery: Embeddings) -> list[str]:
+    """Return names by which queries and gallery can be compared, empty where there is none.
+
+    Junk is nobody. Of different data the names of folders are taken to mean the same people; ids are not.
+    """
+    folders = all(one.origin.data.startswith("folder:") for one in (query, gallery))
+    if not (folders or is_of_same_data(query, gallery)):
+        return [""] * len(of)
+    return ["" if person == JUNK else name for name, person in zip(of.name, of.person.tolist(), strict=True)]
 
 
 def as_json(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> list[dict[str, Any]]:
@@ -210,16 +230,23 @@ def table(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> s
     return "\n".join(lines)
 
 
-def summary(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> str:
+def summary(
+    query: Embeddings, gallery: Embeddings, results: list[list[Hit]], *, other_cameras: bool = False
+) -> str:
     """Say in a line how many were searched for and, of those who are there, how often the first is right."""
-    sources: dict[str, set[str]] = defaultdict(set)
-    for name, source in zip(gallery.name, gallery.source, strict=True):
-        sources[name].add(source)
-    there = [
-        hits
-        for name, source, hits in zip(query.name, query.source, results, strict=True)
-        if name and sources[name] - {source}
-    ]
+    people, others = (known_people(one, query, gallery) for one in (query, gallery))
+    tracklets: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for person, source, camera in zip(others, gallery.source, gallery.camera.tolist(), strict=True):
+        tracklets[person].append((source, camera))
+    is_same = is_of_same_data(query, gallery)
+    there = []
+    for number, hits in enumerate(results):
+        source, camera = query.source[number], int(query.camera[number])
+        if people[number] and any(
+            not (is_same and other == source) and not (other_cameras and other_camera == camera)
+            for other, other_camera in tracklets[people[number]]
+        ):
+            there.append(hits)
     right = sum(bool(hits and hits[0].is_match) for hits in there)
     text = f"{len(results):,} queries in {len(gallery):,} tracklets"
     return f"{text}; the nearest is right for {right:,} of {len(there):,} whose names are there" if there else text
@@ -231,6 +258,9 @@ def main(argv: list[str] | None = None) -> int:
         arguments = tyro.cli(
             SearchConfig, args=argv, prog="a3d search", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
         )
+        for path in (arguments.json, arguments.page):
+            if path is not None:
+                check_writable(path)
         query, gallery = load_or_embed(arguments)
         results = search(
             query,
@@ -243,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
         print(table(query, gallery, results[: arguments.shown]))
         if len(results) > arguments.shown:
             print(f"... and {len(results) - arguments.shown:,} more queries (--shown, or --json for all)")
-        print(summary(query, gallery, results))
+        print(summary(query, gallery, results, other_cameras=arguments.other_cameras))
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
                 partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n")

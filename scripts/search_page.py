@@ -57,17 +57,24 @@ class Strips:
         length, height, width = origin.clip_size
         self.num_frames = length
         self.grid = BinGrid(origin.feature_size, origin.bin_size, origin.clip_size)
-        self.cache = FrameCache(cache or default_cache(), height, width, None)
+        self.cache = FrameCache(cache or default_cache(), height, width, None, "skip")
         self.blank = FeatureBank.blank(self.grid, 1)
 
     def picture(self, row: int) -> np.ndarray | None:
         """Draw the clip in the middle of a tracklet, uint8 (height, width, 3), RGB; None where it is gone."""
-        tracklet = self._tracklets.get(self.embeddings.source[row])
-        if tracklet is None:
+        source, bins = self.embeddings.source[row], self.embeddings.bins[row]
+        if (tracklet := self._tracklets.get(source)) is None:
             return None
-        clip = consecutive_clips(len(tracklet), self.num_frames)[int(self.embeddings.clip[row])]
-        bank = replace(self.blank, frames=np.asarray(self.cache.frames(tracklet))[clip][None])
-        drawn = draw_glimpses(bank, 0, self.embeddings.bins[row].tolist())
+        clips = consecutive_clips(len(tracklet), self.num_frames)
+        number = int(self.embeddings.clip[row])
+        try:
+            if number >= len(clips) or (bins < 0).any() or (bins >= self.grid.num_bins).any():
+                raise ValueError("it is not what was described: have frames been removed?")
+            frames = np.asarray(self.cache.frames(tracklet))[clips[number]]
+        except ValueError as error:
+            print(f"there is no picture of {source}: {error}", file=sys.stderr)
+            return None
+        drawn = draw_glimpses(replace(self.blank, frames=frames[None]), 0, bins.tolist())
         width = round(drawn.shape[1] * HEIGHT / drawn.shape[0])
         return cv2.resize(drawn, (width, HEIGHT), interpolation=cv2.INTER_AREA)
 
@@ -123,7 +130,7 @@ def write_page(
         + "\n</main></body></html>\n"
     )
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _caption(hit: dict[str, Any]) -> str:

@@ -221,7 +221,7 @@ def check_same_data(config: TrainConfig, data: ReidData, state: dict[str, Any]) 
     Raises:
         ValueError: the training tracklets are not those of the checkpoint.
     """
-    if state.get("training_data", "") not in ("", fingerprint(data)):
+    if state.get("training_data", "") not in ("", fingerprint(data.train)):
         raise ValueError(
             f"{config.data} holds other tracklets to train on than when the run began, so that F_c's outputs "
             "would stand for other people: go on with the data as it was, or begin a new run"

@@ -95,18 +95,10 @@ def test_without_choices_and_without_flow(num_glimpses):
     torch.testing.assert_close(descriptor, wanted[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("reinforce", {}),
-        ("reinforce", {"grid": OVERVIEW, "policy_kwargs": {"locator": "mixture"}}),
-        ("sac", {"grid": OVERVIEW}),
-        ("qrdqn", {}),
-    ],
-)
-def test_the_exported_program_takes_any_number_of_clips(name, settings):
-    representation, agent = build(name, **settings)
-    module = DeterministicModel(representation, agent, settings.get("grid", GRID))
+@pytest.mark.parametrize("name", CASES)
+def test_the_exported_program_takes_any_number_of_clips(name):
+    representation, agent = build(name, **CASES[name])
+    module = DeterministicModel(representation, agent, CASES[name].get("grid", GRID))
     program = export_program(module, inputs(2))
     with torch.no_grad():
         for count in (1, 5):

@@ -70,11 +70,36 @@ def test_damage_is_named(tmp_path, ending, damage):
         load_embeddings(path)
 
 
+def test_whatever_byte_is_wrong_the_file_is_named(tmp_path):
+    path = tmp_path / "some.npz"
+    save_embeddings(path, make())
+    content, generator = path.read_bytes(), np.random.default_rng(0)
+    errors = []
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in generator.integers(0, len(content), 3).tolist():
+            damaged[place] = int(generator.integers(256))
+        path.write_bytes(damaged)
+        try:
+            load_embeddings(path)
+        except ValueError as error:
+            errors.append(str(error))
+    assert len(errors) > 100
+    assert all("some.npz" in error for error in errors)
+
+
 def test_other_contents_are_refused(tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, descriptors=np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match=r"other.npz holds no descriptors .*name"):
         load_embeddings(path)
+    save_embeddings(path, dataclasses.replace(make(), name=[1, 2, 3]))
+    assert load_embeddings(path).name == ["1", "2", "3"]
+    path = tmp_path / "other.safetensors"
+    save_embeddings(path, dataclasses.replace(make(), name=[1, 2, 3]))
+    with pytest.raises(ValueError, match=r"other.safetensors holds no descriptors .*no texts"):
+        load_embeddings(path)
+    path = tmp_path / "other.npz"
     np.savez(path, descriptors=np.array([object()]))
     with pytest.raises(ValueError, match=r"other.npz holds no descriptors"):  # a pickle, which is not run
         load_embeddings(path)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from test_source import frames
 
 from backbone.data import DataConfig
 from scripts.cli import main
@@ -62,9 +63,12 @@ def test_each_split_has_other_people_and_the_scores_of_its_own_run(splits):
 
 
 def test_it_goes_on_where_it_was(splits, monkeypatch, capsys):
-    _, flags = splits
-    monkeypatch.setattr("scripts.evaluate_splits.score_model", lambda *_: pytest.fail("it was scored before"))
+    out, flags = splits
     monkeypatch.setattr("scripts.ablation_runs.start", lambda *_: pytest.fail("it was trained before"))
+    for path in out.glob("2/scores-*.json"):
+        path.write_text("{")  # damaged: scored again
+    assert main(["evaluate", *flags]) == 0
+    monkeypatch.setattr("scripts.evaluate_splits.score_model", lambda *_: pytest.fail("it was scored before"))
     assert main(["evaluate", *flags]) == 0
     assert "reinforce, 2 splits" in capsys.readouterr().out
     assert main(["evaluate", *flags[:4], "--steps", "2", *flags[6:]]) == 2
@@ -90,6 +94,27 @@ def test_other_data_of_another_seed_and_style(splits, tmp_path, capsys):
     assert isinstance(options, DataConfig)
 
 
+def test_each_folder_is_scored_by_itself_and_with_frames_replaced(splits, tmp_path, capsys):
+    _, flags = splits
+    for name, people in (("a", 4), ("b", 5), ("c", 4)):
+        for person in range(people):
+            for camera in ("1", "2"):
+                frames(tmp_path / name / f"p{person}" / camera / "1", ["1.png", "2.png"])
+    for name, count in (("a", "4 queries"), ("b", "6 queries"), ("a", "4 queries")):
+        assert main(["evaluate", *flags, "--test", f"folder:{tmp_path}/{name}"]) == 0
+        printed = capsys.readouterr()
+        assert f"folder:{tmp_path}/{name}, scoring standard: {count}" in printed.out
+    assert "scoring split" not in printed.err
+    for path in (tmp_path / "c").rglob("2.png"):
+        path.write_bytes(b"damaged")
+    assert main(["evaluate", *flags, "--test", f"folder:{tmp_path}/c"]) == 2
+    assert "2.png (7 bytes) is no image" in capsys.readouterr().err
+    skip = ["--on-bad-frame", "skip", "--cache", str(tmp_path / "cache")]
+    assert main(["evaluate", *flags, "--test", f"folder:{tmp_path}/c", *skip]) == 0
+    assert (tmp_path / "cache").is_dir()
+    assert "frames of" in capsys.readouterr().err
+
+
 def test_a_failed_split_stops_no_other(tmp_path, capsys, own_cache):
     out = tmp_path / "out"
     (out / "1").mkdir(parents=True)
@@ -107,9 +132,18 @@ def test_mistakes_are_explained(tmp_path, capsys):
         ("--splits", "all"): "--splits needs a folder for its runs, --out",
         ("--checkpoint", "x", "--test", "synthetic"): "--test goes with --splits",
         ("--checkpoint", "x", "--stepz", "3"): "--stepz",
+        ("--splits", "0", "--out", "x", "--jobs", "-1"): "jobs must be 1 or more, got -1",
     }.items():
         with pytest.raises(SystemExit):
             main(["evaluate", *flags])
         assert words in " ".join(capsys.readouterr().err.split())
-    assert main(["evaluate", "--splits", "x", "--out", str(tmp_path), "--preset", "tiny"]) == 2
-    assert "takes all, or different numbers" in capsys.readouterr().err
+    tiny = ["--out", str(tmp_path / "out"), "--preset", "tiny"]
+    for flags, words in {
+        ("--splits", "x"): "takes all, or different numbers",
+        ("--splits", "3,10", "--train", "prid:/nowhere"): "there are 10 published splits, 0 to 9, got '3,10'",
+        ("--splits", "0", "--test", "synthetik"): "unknown data 'synthetik'",  # before anything is trained
+        ("--splits", "0", "--test", "synthetic@seed=1e3"): "seed must be a int",
+    }.items():
+        assert main(["evaluate", *flags, *tiny]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

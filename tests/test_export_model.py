@@ -1,5 +1,7 @@
 """The command that exports a run, and what onnxruntime makes of the file."""
 
+import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 import torch
 
 from agents.deterministic import DeterministicModel
+from backbone.data.tracklet import Frames
 from scripts.cli import main
-from scripts.export_model import OUTPUTS, compare, example
-from scripts.run import load_model
+from scripts.describe import describe_tracklets
+from scripts.export_model import OUTPUTS, compare, describe_clips, example
+from scripts.run import load_model, load_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -64,37 +68,83 @@ def test_a_torch_program_is_written_and_named(run, tmp_path, capsys):
     torch.testing.assert_close(found[0], own[0], rtol=1e-4, atol=1e-4)
 
 
-def test_an_export_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "scripts.export_model._program_runner",
-        lambda path: (
-            lambda inputs: (
-                np.zeros((len(inputs[0]), 1088)),
-                np.full((len(inputs[0]), 4), 3),
-                np.zeros((len(inputs[0]), 6)),
-            )
-        ),
-    )
+def nearly(model, change):
+    """What the model computes, changed."""
+
+    def run(inputs):
+        outputs = [output.copy() for output in describe_clips(model, inputs, "float32")]
+        change(*outputs)
+        return tuple(outputs)
+
+    return run
+
+
+def fill_nan(descriptor, bins, logits):
+    descriptor[:] = np.nan
+
+
+def other_bins(descriptor, bins, logits):
+    bins[:, 2] += 1
+
+
+def other_logits(descriptor, bins, logits):
+    logits += 0.01
+
+
+@pytest.mark.parametrize("change", [fill_nan, other_bins, other_logits])
+def test_an_export_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, capsys, change):
+    model = load_model(run, device="cpu")
+    monkeypatch.setattr("scripts.export_model._program_runner", lambda path: nearly(model, change))
     assert main(["export", "--checkpoint", str(run), "--out", str(tmp_path / "model.pt2")]) == 2
     assert "does not compute what the model does" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_differences_are_those_of_clips_with_the_same_bins(run):
-    model = load_model(run)
-    module = DeterministicModel(model.representation, model.agent, model.grid)
+    model = load_model(run, device="cpu")
 
-    @torch.no_grad()
-    def nearly(inputs):
-        descriptor, bins, logits = (output.numpy() for output in module(*inputs))
+    def change(descriptor, bins, logits):
         bins[0, 2] += 1
         descriptor[0] += 50
         descriptor[1:] += 0.25
-        return descriptor, bins, logits
 
-    parity = compare(module, nearly, [example(model, 1), example(model, 3)])
-    assert (parity.clips, parity.same_bins) == (4, 2)
+    parity = compare(model, nearly(model, change), "float32")  # of 1 and 5 clips
+    assert (parity.clips, parity.same_bins) == (6, 4)
     assert parity.difference == pytest.approx(0.25, abs=1e-5)
+
+
+def test_it_is_compared_with_what_embedding_computes(run, tmp_path):
+    model = load_model(run, device="cpu")
+    model.representation.precision = "float32"
+    data = load_run(run).data
+    tracklets = [dataclasses.replace(one, frames=FirstFrames(one.frames, 3)) for one in data.query]
+    described = describe_tracklets(model, tracklets)
+    found = []
+    for one in tracklets:
+        clip, flow = (torch.from_numpy(np.array(part))[None] for part in model.cache.clip(one, np.arange(3)))
+        found.append(describe_clips(model, (clip, flow.float()), "float32"))
+    np.testing.assert_allclose(
+        np.concatenate([outputs[0] for outputs in found]), described.descriptors, rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_array_equal(np.concatenate([outputs[1] for outputs in found]), described.bins)
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstFrames:
+    """The first frames of others."""
+
+    frames: Frames
+    count: int
+
+    def __len__(self):
+        return self.count
+
+    def read(self):
+        yield from itertools.islice(self.frames.read(), self.count)
+
+    @property
+    def key(self):
+        return f"{self.frames.key}{self.count}"
 
 
 def test_mistakes_are_explained(run, tmp_path, capsys):

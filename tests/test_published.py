@@ -15,6 +15,8 @@ from backbone.data import DATASETS, DataConfig, load_data
 from backbone.data.ilids import read_ilids
 from backbone.data.mars import MarsCounts, NamedFrames, read_mars
 from backbone.data.prid import EXCLUDED, built_in_splits, read_prid
+from scripts.cli import main
+from scripts.run import load_model
 from scripts.scoring import describe_search, retrieve, searched_tracklets
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -121,6 +123,20 @@ def test_prids_splits_are_the_published_ones():
         assert [f"person_{person:04d}" for person in own] == sorted(one["train"])
         rest = set(range(1, 201)) - EXCLUDED - set(own)
         assert sorted(f"person_{person:04d}" for person in rest) == sorted(one["test"])
+
+
+def test_trained_on_a_split_of_ilids_tested_on_that_of_prid(prid, ilids, tmp_path, capsys):
+    specs = ["--train", f"ilids:{ilids[0]}", "--test", f"prid:{prid}"]
+    size = ["--load.height", "16", "--load.width", "8"]
+    flags = [*size, "--preset", "tiny", "--steps", "1", "--attention.num-glimpses", "0", "--backbone.flow", "None"]
+    assert main(["evaluate", "--splits", "9", *specs, *flags, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "prid, scoring standard: 89 queries, gallery 89 tracklets of 89 people" in printed
+    # one picture for everybody: all are at one distance, and ties count against the match
+    assert printed.count("0.0       0.0       0.0       0.0       1.1       1.1") == 2  # the split, and the mean
+    model = load_model(tmp_path / "9")
+    assert set(model.people) == {tracklet.person for tracklet in read_ilids(ilids[0], 9).train}
+    assert model.config.data_options.split == 9
 
 
 def test_prids_own_splits_take_the_place_of_those_built_in(prid, tmp_path):

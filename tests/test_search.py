@@ -1,5 +1,6 @@
 """The nearest of a gallery: faiss beside a slow obvious search; the command, its table, JSON and page."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -7,12 +8,16 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from test_embeddings import make
+from test_embeddings import ORIGIN, make
 
-from backbone.embeddings import load_embeddings
+from a3d_env.bank import FeatureBank
+from a3d_env.render import draw_glimpses
+from backbone.data.clips import consecutive_clips
+from backbone.embeddings import Embeddings, load_embeddings
 from backbone.search import nearest
 from scripts.cli import main
-from scripts.search import search
+from scripts.search import search, summary
+from scripts.search_page import Strips
 
 
 def slow_nearest(query, gallery, count, allowed):
@@ -54,6 +59,24 @@ def test_distances_far_from_the_origin_keep_their_digits():
     np.testing.assert_array_equal(found.distances, [[0.125, 0.25, 0.5]])
 
 
+def test_descriptors_with_an_offset_in_common_are_searched_exactly():
+    generator = np.random.default_rng(0)
+    gallery = (100 + 0.1 * generator.normal(size=(2000, 64))).astype(np.float32)  # faiss alone loses the digits
+    query = (gallery[:100] + 0.05 * generator.normal(size=(100, 64))).astype(np.float32)
+    rows, distances = slow_nearest(query, gallery, 10, np.ones((100, 2000), bool))
+    found = nearest(query, gallery, 10)
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-12)
+
+
+def test_an_empty_gallery_has_nobody():
+    found = nearest(np.zeros((3, 2), np.float32), np.zeros((0, 2), np.float32), 5)
+    assert found.rows.shape == found.distances.shape == (3, 0)
+    some = make()
+    junk = dataclasses.replace(some, person=np.full(3, -1))
+    assert search(some, junk) == [[], [], []]
+
+
 def test_less_than_asked_for_is_marked():
     gallery = np.arange(6, dtype=np.float32).reshape(3, 2)
     found = nearest(
@@ -76,11 +99,51 @@ def test_nobody_finds_themselves_or_junk():
     found = search(some, some, top=5)
     assert [[(hit.row, hit.rank, hit.is_match) for hit in hits] for hits in found] == [
         [(2, 1, None)],  # the query's name is not known
-        [(0, 1, None), (2, 2, False)],
+        [(0, 1, None), (2, 2, None)],  # junk is nobody
         [(0, 1, None)],
     ]
     assert found[0][0].distance == pytest.approx(np.linalg.norm(some.descriptors[0] - some.descriptors[2]))
     assert search(some, some, below=1.0) == [[], [], []]
+
+
+def test_who_can_be_a_match():
+    def of(data, names, person=None, camera=None):
+        count = len(names)
+        return Embeddings(
+            np.zeros((count, 2), np.float32),
+            np.arange(count) if person is None else np.array(person),
+            np.zeros(count, np.int64) if camera is None else np.array(camera),
+            list(names),
+            [f"{name}/{number}" for number, name in enumerate(names)],
+            np.zeros((count, 1), np.int64),
+            np.zeros(count, np.int64),
+            dataclasses.replace(ORIGIN, data=data),
+        )
+
+    def matches(query, gallery):
+        return [sorted((hit.row, hit.is_match) for hit in hits) for hits in search(query, gallery)]
+
+    # folders: their names are people; ids of other data are not
+    assert matches(of("folder:/a", ["ann"]), of("folder:/b", ["ann", "bob"])) == [[(0, True), (1, False)]]
+    assert matches(of("video:/a/v,t", ["v 7"]), of("video:/b/v,t", ["v 7"])) == [[(0, None)]]
+    assert matches(of("folder:/a", ["ann"]), of("video:/b/v,t", ["v 7"])) == [[(0, None)]]
+    other_people = dataclasses.replace(ORIGIN, data="synthetic", options={"split": 4})
+    query = of("synthetic", ["synthetic 1"])
+    assert matches(query, dataclasses.replace(query, origin=other_people)) == [[(0, None)]]
+    # junk is nobody, and neither asks nor is there
+    mars = of(
+        "mars:/a", ["mars junk", "mars junk", "mars 3", "mars 3"], person=[-1, -1, 3, 3], camera=[1, 2, 1, 1]
+    )
+    assert [[hit.is_match for hit in hits] for hits in search(mars, mars)] == [
+        [None] * 2,
+        [None] * 2,
+        [True],
+        [True],
+    ]
+    assert summary(mars, mars, search(mars, mars)).endswith("right for 2 of 2 whose names are there")
+    assert summary(mars, mars, search(mars, mars, other_cameras=True), other_cameras=True) == (
+        "4 queries in 4 tracklets"
+    )
 
 
 def images(folder, seed, count=4):
@@ -136,6 +199,17 @@ def test_the_same_pictures_by_another_camera_come_first(gallery, tmp_path, capsy
     assert "http" not in text
 
 
+def test_nobody_finds_themselves_whoever_describes_them(run, gallery, street, capsys):
+    spec = f"folder:{street}"
+    for query, other in ((str(gallery), spec), (spec, str(gallery)), (spec, spec)):
+        flags = ["--query", query, "--gallery", other, "--checkpoint", str(run), "--top", "9"]
+        assert main(["search", *flags, "--shown", "1"]) == 0
+        printed = capsys.readouterr().out
+        assert "  street/00/a/1\n" not in printed
+        assert len(re.findall("camera", printed)) == 9  # all the others
+        assert "right for 10 of 10" in printed
+
+
 def test_a_folder_of_frames_is_searched_for(run, gallery, street, tmp_path, capsys):
     shutil.copytree(street / "03" / "a" / "1", tmp_path / "lost child <3>")
     flags = ["--query", str(tmp_path / "lost child <3>"), "--gallery", str(gallery), "--top", "2"]
@@ -176,10 +250,26 @@ def test_mistakes_are_explained(run, gallery, tmp_path, capsys):
     other = tmp_path / "other"
     assert main(["train", "--preset", "tiny", "--steps", "1", "--seed", "5", "--out", str(other)]) == 0
     capsys.readouterr()
-    assert "described by different models" in error_of(
+    assert "was described by another model than" in error_of(
         *both[:2], "--gallery", "synthetic", "--checkpoint", str(other)
     )
     assert "is not folder:" in error_of(
         *both[2:], "--query", "synthetic", "--checkpoint", str(run), "--other-cameras"
     )
     assert load_embeddings(gallery).origin.data.startswith("folder:/")
+
+
+def test_strips_show_the_frames_that_were_described(gallery, street, tmp_path, capsys):
+    embeddings = load_embeddings(gallery)
+    strips = Strips(embeddings)
+    frames = np.stack([cv2.imread(str(street / "02" / "b" / "1" / f"{number}.png")) for number in (1, 2, 3, 4)])
+    row = embeddings.source.index("street/02/b/1")
+    clip = consecutive_clips(4, 3)[embeddings.clip[row]]
+    bank = dataclasses.replace(FeatureBank.blank(strips.grid, 1), frames=frames[clip][None, :, :, :, ::-1])
+    drawn = draw_glimpses(bank, 0, embeddings.bins[row].tolist())
+    found = strips.picture(row)
+    np.testing.assert_array_equal(found, cv2.resize(drawn, found.shape[1::-1], interpolation=cv2.INTER_AREA))
+
+    beyond = dataclasses.replace(embeddings, clip=embeddings.clip + 9)
+    assert Strips(beyond).picture(row) is None
+    assert "is not what was described" in capsys.readouterr().err

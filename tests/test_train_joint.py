@@ -222,7 +222,7 @@ def test_fingerprints_differ_where_the_drawing_does_wherever_it_lies(tmp_path):
 
     def of(cache: str, **changes) -> str:
         options = DataConfig(synthetic=dataclasses.replace(few, **changes))
-        return fingerprint(load_data("synthetic", options, tmp_path / cache))
+        return fingerprint(load_data("synthetic", options, tmp_path / cache).train)
 
     assert of("here") == of("there")
     others = [of("here", **change) for change in ({}, {"seed": 1}, {"thing_size": 0.1}, {"passers_by": 2.0})]

@@ -1,6 +1,7 @@
 """Tracklets to be described or searched, from wherever they are: a data set, folders, a video with its tracks."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +24,13 @@ WHOLE = 2**31
 
 
 def read_source(
-    spec: str, part: Part, config: DataConfig, cache: Path, *, progress: Progress | None = None
+    spec: str,
+    part: Part,
+    config: DataConfig,
+    cache: Path,
+    *,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Tracklet]:
     """Read the tracklets that a text names.
 
@@ -34,6 +41,7 @@ def read_source(
         config: settings of the data set.
         cache: where drawn data is kept.
         progress: told of a video's frames.
+        say: told what of a video or its tracks could not be used.
 
     Raises:
         ValueError: there is nothing of that name, or it can't be read.
@@ -42,7 +50,7 @@ def read_source(
         raise ValueError(f"unknown part {part!r}; known: {', '.join(get_args(Part))}")
     name, _, place = spec.partition(":")
     if name == "video":
-        return _of_video(place, progress)
+        return _of_video(place, progress, say)
     if name == "folder":
         return read_folder(Path(place).expanduser())
     if name in DATASETS:
@@ -87,10 +95,15 @@ def _of_folder(folder: Path) -> list[Tracklet]:
     return [Tracklet(UNKNOWN, 0, FrameFiles(frames_in(one)), one.resolve().name) for one in inside or [folder]]
 
 
-def _of_video(place: str, progress: Progress | None) -> list[Tracklet]:
+def _of_video(place: str, progress: Progress | None, say: Callable[[str], None]) -> list[Tracklet]:
     video, tracks = _video_and_tracks(place)
-    boxes, _ = read_tracks(tracks)
-    tracklets, _ = video_tracklets(video, boxes, chunk_frames=WHOLE, gap_frames=0, min_frames=1, progress=progress)
+    boxes, omitted = read_tracks(tracks)
+    tracklets, lost = video_tracklets(
+        video, boxes, chunk_frames=WHOLE, gap_frames=0, min_frames=1, progress=progress
+    )
+    for name, omissions in ((tracks, omitted), (video, lost)):
+        if omissions.by_reason:
+            say(f"{name}: {omissions}")
     # One camera: its two views in time are for training.
     return [dataclasses.replace(one, camera=1, source=one.source.replace("/cam2/", "/cam1/")) for one in tracklets]
 
