@@ -67,12 +67,14 @@ class EvaluateConfig(ScoringConfig):
         super().__post_init__()
         if self.jobs < 1:
             raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
-        if (self.checkpoint is None) == (not self.splits):
-            raise ValueError("what is to be scored? Give either --checkpoint, or --splits to train on first")
-        if self.splits and (self.out is None or self.data is not None):
-            raise ValueError(
-                "--splits needs a folder for its runs, --out, and the data's names as --train, --test"
-            )
+        if self.checkpoint is None and not self.splits:
+            raise ValueError("what is to be scored? Give --checkpoint, or --splits to train on first")
+        if self.checkpoint is not None and self.splits:
+            raise ValueError("--checkpoint is a model that is there, --splits trains some: give one of the two")
+        if self.splits and self.out is None:
+            raise ValueError("--splits needs a folder for its runs: --out")
+        if self.splits and self.data is not None:
+            raise ValueError("with --splits the data are --train and, where they are others, --test; not --data")
         only_splits = ("train", "test", "out")
         if not self.splits and (given := [name for name in only_splits if getattr(self, name) is not None]):
             raise ValueError(f"--{given[0]} goes with --splits; other data for a checkpoint is --data")

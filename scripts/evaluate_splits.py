@@ -163,10 +163,18 @@ def make_report(scored: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def splits_table(report: dict[str, Any]) -> str:
     """Lay out a report for people: each split, the mean and the standard deviation, agent by agent."""
     parts = [f"trained on {report['train']}, tested on {report['test']}", report["protocol"]]
-    for agent in report["mean"]:
+    for agent, mean in report["mean"].items():
+        deviation = report["deviation"][agent]
         rows = {f"split {number}": scores[agent] for number, scores in report["splits"].items()}
-        rows |= {"mean": report["mean"][agent], "standard deviation": report["deviation"][agent]}
-        parts.append(f"\n{agent}, {len(report['splits'])} splits\n{table(rows, COLUMNS)}")
+        rows |= {"mean": mean, "standard deviation": deviation}
+        parts.append(f"\n{agent}, splits {', '.join(report['splits'])}\n{table(rows, COLUMNS)}")
+        # thresholds, where they were asked for
+        parts += [
+            f"{column}: mean {mean[column]:.4g}"
+            + ("" if deviation[column] is None else f", standard deviation {deviation[column]:.2g}")
+            for column in mean
+            if column not in COLUMNS
+        ]
     return "\n".join(parts)
 
 

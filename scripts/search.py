@@ -247,9 +247,13 @@ def summary(
             for other, other_camera in tracklets[people[number]]
         ):
             there.append(hits)
-    right = sum(bool(hits and hits[0].is_match) for hits in there)
     text = f"{len(results):,} queries in {len(gallery):,} tracklets"
-    return f"{text}; the nearest is right for {right:,} of {len(there):,} whose names are there" if there else text
+    if there:
+        right = sum(bool(hits and hits[0].is_match) for hits in there)
+        text += f"; the nearest is right for {right:,} of {len(there):,} whose names are there"
+    if nothing := sum(not hits for hits in results):
+        text += f"; for {nothing:,} nothing was near enough"
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:

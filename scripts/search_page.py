@@ -64,6 +64,8 @@ class Strips:
         """Draw the clip in the middle of a tracklet, uint8 (height, width, 3), RGB; None where it is gone."""
         source, bins = self.embeddings.source[row], self.embeddings.bins[row]
         if (tracklet := self._tracklets.get(source)) is None:
+            if self._tracklets:
+                print(f"there is no picture of {source}: it is no longer in the data", file=sys.stderr)
             return None
         clips = consecutive_clips(len(tracklet), self.num_frames)
         number = int(self.embeddings.clip[row])
@@ -116,12 +118,14 @@ def write_page(
             _figure(_caption(hit), _kind(hit["is_match"]), of_gallery.picture(row))
             for hit, row in zip(result["found"], found, strict=True)
         ]
-        query = _figure(f"searched for, camera {result['camera']}", "query", of_query.picture(number))
+        camera = f", camera {result['camera']}" if result["person"] else ""
+        query = _figure(f"searched for{camera}", "query", of_query.picture(number))
         listed = "".join(figures) or "<p>Nothing is near enough.</p>"
         sections.append(f'<section><h2>{title}</h2>{query}<p></p><div class="found">{listed}</div></section>')
     note = (
         "Each strip is the clip in the middle of a tracklet, with the bins that the agent looked at. "
-        "Under it rank and Euclidean distance, the nearest first. Green: the query's person; red: somebody else."
+        "Under it rank and Euclidean distance, the nearest first. Green: the query's person; red: somebody else; "
+        "grey: that is not known. A tracklet is not found by itself."
     )
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>search</title>'
@@ -134,8 +138,8 @@ def write_page(
 
 
 def _caption(hit: dict[str, Any]) -> str:
-    person = f"{hit['person']}, " if hit["person"] else ""
-    return f"{hit['rank']}. distance {hit['distance']:.2f}: {person}camera {hit['camera']}, {hit['tracklet']}"
+    person = f"{hit['person']}, camera {hit['camera']}, " if hit["person"] else ""
+    return f"{hit['rank']}. distance {hit['distance']:.2f}: {person}{hit['tracklet']}"
 
 
 def _kind(is_match: bool | None) -> str:

@@ -440,9 +440,13 @@ def test_the_cores_are_shared(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ablation_runs.subprocess, "Popen", Popen)
     monkeypatch.setattr(ablation_runs, "num_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     tasks = missing_tasks([make_plan(TABLES["7"], get_preset("tiny"), tmp_path, seeds=1, names=["full"])])
     assert len(run_all(tasks, jobs=3)) == 1  # it leaves no result
     assert started == ["2"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's own goes first
+    run_all(tasks, jobs=3)
+    assert started == ["2", "1"]
 
 
 def make_task(folder, **settings) -> Task:

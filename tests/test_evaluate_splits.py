@@ -1,6 +1,7 @@
 """Ten splits, or some: trained, scored, summed up, and gone on with."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_it_goes_on_where_it_was(splits, monkeypatch, capsys):
     assert main(["evaluate", *flags]) == 0
     monkeypatch.setattr("scripts.evaluate_splits.score_model", lambda *_: pytest.fail("it was scored before"))
     assert main(["evaluate", *flags]) == 0
-    assert "reinforce, 2 splits" in capsys.readouterr().out
+    assert "reinforce, splits 0, 2" in capsys.readouterr().out
     assert main(["evaluate", *flags[:4], "--steps", "2", *flags[6:]]) == 2
     assert "holds a run with other settings (steps)" in capsys.readouterr().err
 
@@ -86,6 +87,8 @@ def test_other_data_of_another_seed_and_style(splits, tmp_path, capsys):
     model = load_model(out / "2")
     spec, options = parse_data(other, model.config.data_options, 2)
     assert (spec, options.synthetic.seed, options.synthetic.passers_by) == ("synthetic", 502, 0.5)
+    assert main(["evaluate", *flags, "--false-accept-rates", "0.1"]) == 0
+    assert re.search(r"^EER: mean [\d.]+, standard deviation [\d.]+$", capsys.readouterr().out, re.MULTILINE)
     # the same by a checkpoint
     flags = ["--checkpoint", str(out / "2"), "--data", "synthetic@seed=502,passers_by=0.5", "--json", str(file)]
     assert main(["evaluate", *flags]) == 0
@@ -122,15 +125,17 @@ def test_a_failed_split_stops_no_other(tmp_path, capsys, own_cache):
     flags = ["--splits", "0,1", "--preset", "tiny", "--steps", "1", "--out", str(out), "--jobs", "2"]
     assert main(["evaluate", *flags]) == 1
     printed = capsys.readouterr()
-    assert "reinforce, 1 splits" in printed.out
+    assert "reinforce, splits 0" in printed.out
     assert "split/1 failed" in printed.err
 
 
 def test_mistakes_are_explained(tmp_path, capsys):
     for flags, words in {
-        (): "either --checkpoint, or --splits",
-        ("--splits", "all"): "--splits needs a folder for its runs, --out",
+        (): "Give --checkpoint, or --splits to train on first",
+        ("--splits", "all"): "--splits needs a folder for its runs: --out",
         ("--checkpoint", "x", "--test", "synthetic"): "--test goes with --splits",
+        ("--checkpoint", "x", "--splits", "0", "--out", "x"): "give one of the two",
+        ("--splits", "0", "--out", "x", "--data", "synthetic"): "not --data",
         ("--checkpoint", "x", "--stepz", "3"): "--stepz",
         ("--splits", "0", "--out", "x", "--jobs", "-1"): "jobs must be 1 or more, got -1",
     }.items():

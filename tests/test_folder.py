@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backbone.data.folder import read_folder, split_people
-from backbone.data.tracklet import FrameFiles, Tracklet
+from backbone.data.tracklet import FrameFiles, Tracklet, read_image
 
 
 def write_image(root: Path, name: str, level: int = 0) -> None:
@@ -78,10 +78,16 @@ def test_missing_and_empty_root(tmp_path):
         read_folder(tmp_path)
 
 
-def test_zero_byte_frame_is_named(root):
+def test_frames_that_cannot_be_read_are_named_when_they_are(root):
+    """Until then they count: with --on-bad-frame skip a neighbour takes their place."""
     (root / "p2/camA/1/f2.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"p2/camA/1/f2\.png is an empty file"):
-        read_folder(root)
+    (root / "p2/camA/1/f3.png").symlink_to("nowhere")
+    (tracklet,) = (one for one in read_folder(root) if one.source.endswith("p2/camA/1"))
+    paths = {path.name: path for path in tracklet.frames.paths}
+    with pytest.raises(ValueError, match=r"p2/camA/1/f2\.png \(0 bytes\) is no image"):
+        read_image(paths["f2.png"])
+    with pytest.raises(ValueError, match=r"cannot read the frame .*p2/camA/1/f3\.png"):
+        read_image(paths["f3.png"])
 
 
 def tracklets_of(two_cameras: int, one_camera: int) -> list[Tracklet]:

@@ -142,7 +142,7 @@ def test_who_can_be_a_match():
     ]
     assert summary(mars, mars, search(mars, mars)).endswith("right for 2 of 2 whose names are there")
     assert summary(mars, mars, search(mars, mars, other_cameras=True), other_cameras=True) == (
-        "4 queries in 4 tracklets"
+        "4 queries in 4 tracklets; for 3 nothing was near enough"
     )
 
 

@@ -119,6 +119,7 @@ def test_mistakes_are_explained(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").touch()
+    (tmp_path / "tree" / "0001" / "cam1").mkdir(parents=True)
     for spec, words in {
         "nowhere": "no tracklets at 'nowhere'; possible are NAME:DIRECTORY",
         "marz:/data": "no tracklets at 'marz:/data'; possible are",
@@ -126,6 +127,7 @@ def test_mistakes_are_explained(tmp_path):
         "video:a.avi": "write video:VIDEO,TRACKS",
         str(tmp_path / "empty"): "empty is empty",
         str(tmp_path / "text"): "a.txt is no image file",
+        str(tmp_path / "tree"): "tree holds folders of folders: write folder:/",
     }.items():
         with pytest.raises(ValueError, match=words):
             read(spec)

@@ -136,13 +136,12 @@ def frames_in(folder: Path) -> tuple[Path, ...]:
     """Return the frames of a tracklet's folder, which must hold images alone, at least one."""
     entries = _entries(folder)
     for entry in entries:
-        if not entry.is_file() or not entry.name.lower().endswith(IMAGE_ENDINGS):
+        # What can't be read, such as a link to nowhere, is an error when it is: some want to go on without it.
+        if entry.is_dir() or not entry.name.lower().endswith(IMAGE_ENDINGS):
             raise ValueError(
                 f"{entry.path} is no image file, and a tracklet's folder may hold nothing else; "
                 f"the layout is {LAYOUT}. Move or remove it."
             )
-        if entry.stat().st_size == 0:
-            raise ValueError(f"the frame {entry.path} is an empty file (0 bytes). Replace or remove it.")
     if not entries:
         raise ValueError(f"{folder} is empty, frames must be in it; the layout is {LAYOUT}")
     return tuple(folder / entry.name for entry in entries)

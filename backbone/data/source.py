@@ -1,6 +1,7 @@
 """Tracklets to be described or searched, from wherever they are: a data set, folders, a video with its tracks."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -36,8 +37,8 @@ def read_source(
 
     Args:
         spec: one of `FORMS`.
-        part: of a data set: its queries, its gallery, both (test), its training half, or all; of everything else
-            all tracklets are taken.
+        part: of a data set: its queries, its gallery, both (test), its training half, or all; of folders and
+            videos all tracklets are taken, those of people trained on, too.
         config: settings of the data set.
         cache: where drawn data is kept.
         progress: told of a video's frames.
@@ -61,13 +62,17 @@ def read_source(
 
 
 def absolute(spec: str) -> str:
-    """Return a spec that names the same tracklets from any folder."""
+    """Return a spec that names the same tracklets from any folder; links stay: tracklets are named after them."""
     name, colon, place = spec.partition(":")
     if name == "video":
-        return f"video:{','.join(str(path.resolve()) for path in _video_and_tracks(place))}"
+        return f"video:{','.join(map(_absolute, _video_and_tracks(place)))}"
     if name in DATASETS:
-        return spec if not place else f"{name}{colon}{Path(place).expanduser().resolve()}"
-    return str(Path(spec).expanduser().resolve())
+        return spec if not place else f"{name}{colon}{_absolute(Path(place))}"
+    return _absolute(Path(spec))
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path.expanduser())
 
 
 def person_name(tracklet: Tracklet, spec: str) -> str:
@@ -92,7 +97,9 @@ def _of_data_set(spec: str, part: Part, config: DataConfig, cache: Path) -> list
 def _of_folder(folder: Path) -> list[Tracklet]:
     """Read a folder of frames, or each folder of frames in a folder: nobody says of whom."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [Tracklet(UNKNOWN, 0, FrameFiles(frames_in(one)), one.resolve().name) for one in inside or [folder]]
+    if any(path.is_dir() for one in inside for path in one.iterdir()):
+        raise ValueError(f"{folder} holds folders of folders: write folder:{folder} if they are people's")
+    return [Tracklet(UNKNOWN, 0, FrameFiles(frames_in(one)), one.absolute().name) for one in inside or [folder]]
 
 
 def _of_video(place: str, progress: Progress | None, say: Callable[[str], None]) -> list[Tracklet]:
