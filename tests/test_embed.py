@@ -1,13 +1,19 @@
 """The command that describes tracklets, beside what an evaluation compares."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 from test_source import frames
 
+from agents.deterministic import DeterministicModel
+from backbone.data.clips import consecutive_clips
 from backbone.embeddings import load_embeddings
 from backbone.metrics import evaluate_retrieval
 from scripts.cli import main
-from scripts.run import load_run
+from scripts.describe import describe_tracklets
+from scripts.run import load_model, load_run
 from scripts.scoring import ScoringConfig, score_model
 
 
@@ -77,3 +83,40 @@ def test_mistakes_are_explained_and_nothing_is_left(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["embed", *flags[:2], "--out", "x.bin"])
     assert ".npz or .safetensors" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_bins_are_those_of_the_clip_in_the_middle(run):
+    model = load_model(run, device="cpu")
+    model.representation.precision = "float32"
+    torch.manual_seed(0)
+    for parameter in [*model.agent.policy.parameters(), *model.representation.glimpse.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.4)  # so that it looks elsewhere in each clip
+    tracklets = load_run(run).data.query
+    described = describe_tracklets(model, tracklets)
+    module = DeterministicModel(model.representation, model.agent, model.grid)
+    bins, descriptors = [], []
+    for one in tracklets:
+        clips = [model.cache.clip(one, frame_indices) for frame_indices in consecutive_clips(len(one), 3)]
+        clip, flow = (torch.from_numpy(np.stack(part)) for part in zip(*clips, strict=True))
+        with torch.no_grad():
+            of_clips, looked_at, _ = module(clip, flow.float())
+        bins.append(looked_at[len(clips) // 2])
+        descriptors.append(of_clips.mean(dim=0))
+    assert torch.equal(described.bins, torch.stack(bins))
+    assert len({tuple(row.tolist()) for row in looked_at}) > 1
+    torch.testing.assert_close(described.descriptors, torch.stack(descriptors), rtol=1e-4, atol=1e-4)
+
+
+def test_the_digest_tells_models_apart(run):
+    model = load_model(run)
+    assert model.digest == load_model(run).digest
+    changed = load_model(run)
+    with torch.no_grad():
+        next(changed.agent.policy.action_net.parameters()).add_(1)
+    assert changed.digest != model.digest
+    changed = load_model(run)
+    with torch.no_grad():
+        changed.representation.glimpse.identify.bias.add_(1)
+    assert changed.digest != model.digest
+    other = dataclasses.replace(model, config=dataclasses.replace(model.config, agent="untrained"))
+    assert other.digest != model.digest

@@ -130,6 +130,8 @@ def test_who_can_be_a_match():
     other_people = dataclasses.replace(ORIGIN, data="synthetic", options={"split": 4})
     query = of("synthetic", ["synthetic 1"])
     assert matches(query, dataclasses.replace(query, origin=other_people)) == [[(0, None)]]
+    wrong = of("folder:/a", ["ann"]), of("folder:/b", ["bob", "ann"])  # all at one distance: the first comes first
+    assert summary(*wrong, search(*wrong)).endswith("right for 0 of 1 whose names are there")
     # junk is nobody, and neither asks nor is there
     mars = of(
         "mars:/a", ["mars junk", "mars junk", "mars 3", "mars 3"], person=[-1, -1, 3, 3], camera=[1, 2, 1, 1]
