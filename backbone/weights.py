@@ -49,7 +49,7 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> None:
     elif weights == "synthetic":
         _load_exactly(network, name, weights, _synthetic_state(name, with_flow=network.flow_stream is not None))
     else:
-        _load_what_fits(network, name, Path(weights))
+        _load_what_fits(network, name, Path(weights).expanduser())
 
 
 def _load_exactly(network: "TwoStream", name: str, weights: str, state: dict[str, Tensor]) -> None:
@@ -75,7 +75,10 @@ def _load_what_fits(network: "TwoStream", name: str, path: Path) -> None:
 
 def _synthetic_state(name: str, *, with_flow: bool) -> dict[str, Tensor]:
     if name not in SYNTHETIC:
-        raise ValueError(f"there are no synthetic weights for {name!r}; known: {', '.join(SYNTHETIC)}")
+        raise ValueError(
+            f"there are no synthetic weights for {name!r}; known: {', '.join(SYNTHETIC)}. Take others, or none "
+            "(--backbone.weights None)"
+        )
     return read_state(SYNTHETIC[name][with_flow])
 
 

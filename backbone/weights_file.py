@@ -9,6 +9,7 @@ from torch import Tensor
 
 # Under these, training scripts keep the state dict beside epoch, optimiser and the like.
 WRAPPERS = ("state_dict", "model")
+MOST_WRAPPERS = 3
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -22,17 +23,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ValueError: the file is missing, damaged, holds other things than tensors, or NaN.
     """
     if not path.is_file():
-        raise ValueError(f"there is no weights file at {path}")
+        hint = f"; is it {path / 'checkpoint.pt'}?" if path.is_dir() else ""
+        raise ValueError(f"there is no weights file at {path}{hint}")
     try:
         state = _load(path)
-    except Exception as error:  # torch and safetensors raise many types for damaged files
-        raise ValueError(f"{path} can't be read as weights (is it truncated?): {error}") from error
+    except Exception as error:  # many types for damaged files; torch's advice is to run the code in them
+        raise ValueError(
+            f"{path} can't be read as weights: it is truncated or damaged, of another kind than its ending says, "
+            f"or holds more than tensors and numbers ({type(error).__name__})"
+        ) from error
     state = _unwrapped(state)
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         raise ValueError(f"{path} is no state dict: expected tensors by name")
-    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise ValueError(f"{path} holds in {key} a tensor of a kind that no network here has")
+    broken = [key for key, value in state.items() if not bool(torch.isfinite(value.float()).all())]
     if broken:
         raise ValueError(f"{path} holds NaN or infinity in {broken[0]} (and {len(broken) - 1} more)")
     return state
@@ -44,13 +52,13 @@ def _load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _unwrapped(state: Any) -> Any:
+def _unwrapped(state: Any, depth: int = 0) -> Any:
     """Return what is inside the wrappers of training scripts, our own checkpoints included."""
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or depth == MOST_WRAPPERS:
         return state
     for wrapper in WRAPPERS:
         if isinstance(state.get(wrapper), dict):
-            return _unwrapped(state[wrapper])
+            return _unwrapped(state[wrapper], depth + 1)
     shared = state.get("shared")
     if isinstance(shared, dict) and isinstance(shared.get("representation"), dict):
         return {key: value for key, value in shared["representation"].items() if key.startswith("backbone.")}

@@ -103,7 +103,13 @@ def train(
         f"{len(data.query)} queries and {len(data.gallery)} gallery tracklets of other people to test"
     )
 
-    representation = build_representation(config, len(people))
+    # a run that goes on has its weights in the checkpoint
+    starting = dataclasses.replace(
+        config, backbone=dataclasses.replace(config.backbone, weights=None if state else config.backbone.weights)
+    )
+    representation = build_representation(starting, len(people))
+    if not state:
+        check_frozen(representation, config)
     grid = build_grid(config, representation)
     env = build_environment(config, representation, grid)
     agent = build_agent(config, env)
@@ -213,6 +219,24 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     if state:
         check_resumed(config, default, state["shared"]["step"])
     return config, state
+
+
+def check_frozen(representation: Representation, config: TrainConfig) -> None:
+    """Tell of a frozen backbone that nothing was loaded into.
+
+    Raises:
+        ValueError: its flow stream is 0 for good, so that the flow would be computed for nothing.
+    """
+    if not config.backbone.frozen:
+        return
+    if config.backbone.weights is None:
+        say("warning: a backbone without weights that is frozen stays random")
+    flow_stream = representation.backbone.flow_stream
+    if flow_stream is not None and not any(bool(value.any()) for value in flow_stream.parameters()):
+        raise ValueError(
+            "this backbone's flow stream starts at 0 and would stay there, frozen: leave the flow out "
+            "(--backbone.flow None), or train the backbone"
+        )
 
 
 def check_same_data(config: TrainConfig, data: ReidData, state: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.features import JointConfig, SharedFeatureCallback
 from backbone.data import DataConfig, load_data, synthetic
 from backbone.data.synthetic import SyntheticConfig
+from backbone.weights import PRETRAINED
 from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.checkpoint import fingerprint, read_checkpoint
 from scripts.cli import main
@@ -364,3 +365,21 @@ def test_a_finished_run_says_so(finished_run, tmp_path, capsys):
     shutil.copytree(finished_run, tmp_path / "run")
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
     assert "training is finished" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_without_the_file_that_it_started_from(tmp_path):
+    weights, out = tmp_path / "small.pt", tmp_path / "run"
+    weights.write_bytes((PRETRAINED / "small.pt").read_bytes())
+    flags = ["--preset", "tiny", "--backbone.weights", str(weights), "--out", str(out)]
+    assert main(["train", *flags, "--steps", "2", "--checkpoint-every", "1"]) == 0
+    weights.unlink()
+    assert main(["train", "--resume", "--out", str(out), "--steps", "3"]) == 0
+
+
+def test_a_frozen_backbone_that_nothing_was_loaded_into_is_told_of(tmp_path, capsys):
+    flags = ["--preset", "tiny", "--steps", "1", "--backbone.weights", "None", "--backbone.frozen"]
+    early = ["--backbone.name", "timm:test_vit", "--attention.bin-size", "2", "2", "1"]
+    assert main(["train", *flags, *early, "--out", str(tmp_path / "early")]) == 2
+    assert "flow stream starts at 0 and would stay there, frozen" in capsys.readouterr().err
+    assert main(["train", *flags, "--out", str(tmp_path / "random")]) == 0
+    assert "a backbone without weights that is frozen stays random" in capsys.readouterr().err

@@ -133,7 +133,7 @@ class FrameCache:
         versions = {(), self._recorded(tracklet)}
 
         def is_here(what: str) -> bool:
-            return any(self._path(self._key(tracklet, what, replaced)).exists() for replaced in versions)
+            return any(self._stored(self._key(tracklet, what, replaced)) is not None for replaced in versions)
 
         frames_are_here = isinstance(tracklet.frames, FrameArray) or is_here("frames")
         flow_is_here = self.flow_method is None or is_here(self.flow_method)
