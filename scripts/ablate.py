@@ -30,7 +30,8 @@ from scripts.ablation_runs import Failure, Plan, make_plan, missing_tasks, only_
 from scripts.ablation_tables import FULL, TABLES
 from scripts.ablation_text import main_table
 from scripts.config import TrainConfig
-from scripts.train_joint import read_arguments, say
+from scripts.progress import say
+from scripts.train_joint import read_arguments
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from backbone.data import load_data
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import TrainConfig, config_from_json, config_to_json
 from scripts.data_spec import parse_data
+from scripts.progress import say
 from scripts.run import load_run
 from scripts.scoring import COLUMNS, controls, evaluate
-from scripts.train_joint import say, train, write_text
+from scripts.train_joint import train, write_text
 
 TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
 # What is not part of a run's outcome; load.workers, too.

@@ -38,7 +38,7 @@ from scripts.compare_report import write_report
 from scripts.compare_run import CompareTask, start
 from scripts.compare_text import text_table
 from scripts.config import PolicyConfig
-from scripts.train_joint import say
+from scripts.progress import say
 from scripts.train_policy import PolicyRunConfig, split_clips
 
 # What every comparison has: the ends of the scale.

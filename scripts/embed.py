@@ -29,7 +29,7 @@ from backbone.embeddings import ENDINGS, Embeddings, Origin, save_embeddings
 from backbone.replacing import check_writable
 from scripts.data_spec import parse_data
 from scripts.describe import describe_tracklets
-from scripts.progress import progress_bars
+from scripts.progress import progress_bars, say
 from scripts.run import TrainedModel, load_model
 
 
@@ -71,11 +71,11 @@ def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
     """
     spec, options = parse_data(spec, model.config.data_options)
     with progress_bars() as progress:
-        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=_say)
+        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=say)
         fill_from_videos(model.cache, tracklets, progress)
     described = describe_tracklets(model, tracklets)
     if text := model.cache.describe_replaced():
-        _say(text)
+        say(text)
     return Embeddings(
         descriptors=described.descriptors.numpy(),
         person=np.array([one.person for one in tracklets], dtype=np.int64),
@@ -96,10 +96,6 @@ def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
             bin_size=model.grid.bin_size,
         ),
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

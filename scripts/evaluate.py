@@ -28,9 +28,9 @@ import tyro
 from backbone.data.bad_frames import OnBadFrame
 from backbone.replacing import replacing
 from scripts.evaluate_splits import evaluate_splits, splits_table
+from scripts.progress import say
 from scripts.run import load_run
 from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
-from scripts.train_joint import say
 
 
 @dataclass(frozen=True)

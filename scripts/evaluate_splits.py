@@ -19,9 +19,10 @@ from scripts.ablation_runs import Failure, only_here, run_all, with_seed
 from scripts.build import build_cache
 from scripts.checkpoint import fingerprint
 from scripts.data_spec import parse_data
+from scripts.progress import say
 from scripts.run import TrainedModel, load_model
 from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
-from scripts.train_joint import read_arguments, say
+from scripts.train_joint import read_arguments
 
 ALL = 10
 REPORT = "splits.json"

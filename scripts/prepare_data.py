@@ -16,7 +16,7 @@ from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
 from backbone.replacing import replacing
 from scripts.config import PRESETS, get_preset
-from scripts.progress import progress_bars
+from scripts.progress import progress_bars, say
 
 SHOWN = 20  # problems of each kind
 
@@ -153,7 +153,7 @@ class Cache:
         tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
         with progress_bars() as progress:
             report = fill_cache(
-                cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, say=_say
+                cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, say=say
             )
         print(
             f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
@@ -163,10 +163,6 @@ class Cache:
         if text := cache.describe_replaced():
             print(text)
         return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def check_summary(report: CheckReport, data: str) -> str:

@@ -24,7 +24,8 @@ from backbone.replacing import replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
 from scripts.scoring import table
-from scripts.train_joint import COLUMNS, check_resumed, train
+from scripts.train_checks import check_resumed
+from scripts.train_joint import COLUMNS, train
 
 
 @dataclass(frozen=True)

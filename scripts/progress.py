@@ -1,5 +1,6 @@
-"""Progress of the data's functions on the standard error output."""
+"""Progress, in lines and bars, on the standard error output."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,3 +27,8 @@ def progress_bars() -> Iterator[Progress]:
     finally:
         for bar in bars.values():
             bar.close()
+
+
+def say(text: str) -> None:
+    """Print a line of progress to the standard error output."""
+    print(text, file=sys.stderr, flush=True)

@@ -42,20 +42,17 @@ from backbone.data.loader import TrainingBatches, load_ahead
 from backbone.replacing import replacing
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
-from scripts.checkpoint import CHECKPOINT, fingerprint, read_checkpoint, restore, save_checkpoint
+from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
+from scripts.progress import say
 from scripts.recipes import get_recipe
 from scripts.scoring import Scores, controls, evaluate, table
+from scripts.train_checks import check_frozen, check_resumed, check_same_data
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
-# What --resume can change without making it another run; load.workers, too.
-CHANGEABLE = (
-    "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every", "out",
-    "resume",
-)  # fmt: skip
 
 
 def train(
@@ -221,57 +218,6 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     return config, state
 
 
-def check_frozen(representation: Representation, config: TrainConfig) -> None:
-    """Tell of a frozen backbone that nothing was loaded into.
-
-    Raises:
-        ValueError: its flow stream is 0 for good, so that the flow would be computed for nothing.
-    """
-    if not config.backbone.frozen:
-        return
-    if config.backbone.weights is None:
-        say("warning: a backbone without weights that is frozen stays random")
-    flow_stream = representation.backbone.flow_stream
-    if flow_stream is not None and not any(bool(value.any()) for value in flow_stream.parameters()):
-        raise ValueError(
-            "this backbone's flow stream starts at 0 and would stay there, frozen: leave the flow out "
-            "(--backbone.flow None), or train the backbone"
-        )
-
-
-def check_same_data(config: TrainConfig, data: ReidData, state: dict[str, Any]) -> None:
-    """Refuse to go on with other people than F_c's outputs stand for.
-
-    Raises:
-        ValueError: the training tracklets are not those of the checkpoint.
-    """
-    if state.get("training_data", "") not in ("", fingerprint(data.train)):
-        raise ValueError(
-            f"{config.data} holds other tracklets to train on than when the run began, so that F_c's outputs "
-            "would stand for other people: go on with the data as it was, or begin a new run"
-        )
-
-
-def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
-    """Refuse to resume a run with settings that would be ignored, or would make it another run.
-
-    Raises:
-        ValueError: such settings, or fewer steps than are already taken.
-    """
-    free = {name: getattr(config, name) for name in CHANGEABLE}
-    allowed = dataclasses.replace(saved, load=dataclasses.replace(saved.load, workers=config.load.workers), **free)
-    names = [field.name for field in dataclasses.fields(config)]
-    changed = [name for name in names if getattr(config, name) != getattr(allowed, name)]
-    if changed:
-        raise ValueError(
-            f"the run in {saved.out} goes on with the settings saved there, {', '.join(changed)} included; only "
-            "steps, data (moved, but the same), device, cache, decode_anew, on_bad_frame, checkpoint_every, "
-            "log_every and load.workers can change"
-        )
-    if config.steps < step:
-        raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")
-
-
 def choose_folder(config: TrainConfig) -> Path:
     """Return the folder of a new run; the default one gets a number if it is taken.
 
@@ -292,11 +238,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, all or nothing."""
     with replacing(path) as partial:
         partial.write_text(text)
-
-
-def say(text: str) -> None:
-    """Print a line of progress to the standard error output."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,67 @@
+"""What `a3d train` refuses to begin, or to go on with."""
+
+import dataclasses
+from typing import Any
+
+from backbone.data import ReidData
+from backbone.representation import Representation
+from scripts.checkpoint import fingerprint
+from scripts.config import TrainConfig
+from scripts.progress import say
+
+# What --resume can change without making it another run; load.workers, too.
+CHANGEABLE = (
+    "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every", "out",
+    "resume",
+)  # fmt: skip
+
+
+def check_frozen(representation: Representation, config: TrainConfig) -> None:
+    """Tell of a frozen backbone that nothing was loaded into.
+
+    Raises:
+        ValueError: its flow stream is 0 for good, so that the flow would be computed for nothing.
+    """
+    if not config.backbone.frozen:
+        return
+    if config.backbone.weights is None:
+        say("warning: a backbone without weights that is frozen stays random")
+    flow_stream = representation.backbone.flow_stream
+    if flow_stream is not None and not any(bool(value.any()) for value in flow_stream.parameters()):
+        raise ValueError(
+            "this backbone's flow stream starts at 0 and would stay there, frozen: leave the flow out "
+            "(--backbone.flow None), or train the backbone"
+        )
+
+
+def check_same_data(config: TrainConfig, data: ReidData, state: dict[str, Any]) -> None:
+    """Refuse to go on with other people than F_c's outputs stand for.
+
+    Raises:
+        ValueError: the training tracklets are not those of the checkpoint.
+    """
+    if state.get("training_data", "") not in ("", fingerprint(data.train)):
+        raise ValueError(
+            f"{config.data} holds other tracklets to train on than when the run began, so that F_c's outputs "
+            "would stand for other people: go on with the data as it was, or begin a new run"
+        )
+
+
+def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
+    """Refuse to resume a run with settings that would be ignored, or would make it another run.
+
+    Raises:
+        ValueError: such settings, or fewer steps than are already taken.
+    """
+    free = {name: getattr(config, name) for name in CHANGEABLE}
+    allowed = dataclasses.replace(saved, load=dataclasses.replace(saved.load, workers=config.load.workers), **free)
+    names = [field.name for field in dataclasses.fields(config)]
+    changed = [name for name in names if getattr(config, name) != getattr(allowed, name)]
+    if changed:
+        raise ValueError(
+            f"the run in {saved.out} goes on with the settings saved there, {', '.join(changed)} included; only "
+            "steps, data (moved, but the same), device, cache, decode_anew, on_bad_frame, checkpoint_every, "
+            "log_every and load.workers can change"
+        )
+    if config.steps < step:
+        raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")
