@@ -43,6 +43,7 @@ class TwoStream(nn.Module):
         stride: pixels of the input to one cell of the feature map.
         published: where a published model's tensors go here: from the first words of its names to those of ours,
             "layer2" to "high_level.0". What goes to image_stream goes to flow_stream, too.
+        weights_report: what of a user's weights file fitted, in lines for people; empty without one.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class TwoStream(nn.Module):
         self.num_channels = num_channels
         self.stride = stride
         self.published = dict(published or {})
+        self.weights_report = ""
 
     def forward(self, clip: Tensor, flow: Tensor | None = None) -> Tensor:
         """Return the feature map g.

@@ -1,6 +1,5 @@
 """ImageNet weights, those of drawn walkers, or a file of the user's, into a two-stream network."""
 
-import sys
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -30,8 +29,8 @@ SMALLEST_SHARE = 0.5
 def load_weights(network: "TwoStream", name: str, weights: str) -> None:
     """Load `weights` into the network in place.
 
-    `imagenet` and `synthetic` fit exactly. Of a file, what fits is loaded, and standard error says what
-    did not.
+    `imagenet` and `synthetic` fit exactly. Of a file, what fits is loaded, and `network.weights_report`
+    says what did not.
 
     Args:
         network: a network built by the name `name`.
@@ -70,7 +69,7 @@ def _load_what_fits(network: "TwoStream", name: str, path: Path) -> None:
             + "; ".join(report.lines)
         )
     network.load_state_dict(state, strict=False)
-    print(f"{path} into the backbone {name!r}:\n{report}", file=sys.stderr, flush=True)
+    network.weights_report = f"{path} into the backbone {name!r}:\n{report}"
 
 
 def _synthetic_state(name: str, *, with_flow: bool) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from agents.controls import TABLE_CONTROLS
 from backbone.data import ReidData
 from backbone.representation import Representation
 from scripts.checkpoint import fingerprint
@@ -14,6 +15,23 @@ CHANGEABLE = (
     "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every", "out",
     "resume",
 )  # fmt: skip
+
+
+def check_agent(config: TrainConfig, data: ReidData) -> None:
+    """Refuse an agent that needs to know what joint training does not.
+
+    Raises:
+        ValueError: such an agent.
+    """
+    if config.agent in TABLE_CONTROLS:
+        raise ValueError(
+            f"{config.agent} looks into the table of clips whose people F_c knows, and a3d train tests on others: "
+            "compare with it on a bank (a3d compare)"
+        )
+    if config.agent == "truth" and not data.knows_truth:
+        raise ValueError(
+            f"{config.data} does not know where the identifying thing is: take another agent than truth"
+        )
 
 
 def check_frozen(representation: Representation, config: TrainConfig) -> None:

@@ -31,7 +31,6 @@ from stable_baselines3.common.logger import configure
 
 from a3d_env.bins import BinGrid
 from agents.control_algorithm import ControlAlgorithm
-from agents.controls import TABLE_CONTROLS
 from agents.features import SharedFeatureCallback
 from agents.health import TrainingHealth
 from agents.rollout import Agent
@@ -49,7 +48,7 @@ from scripts.pictures import draw_bins, draw_curves
 from scripts.progress import say
 from scripts.recipes import get_recipe
 from scripts.scoring import Scores, controls, evaluate, table
-from scripts.train_checks import check_frozen, check_resumed, check_same_data
+from scripts.train_checks import check_agent, check_frozen, check_resumed, check_same_data
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
@@ -81,15 +80,7 @@ def train(
     data = load_data(config.data, config.data_options, cache.folder)
     if state:
         check_same_data(config, data, state)
-    if config.agent in TABLE_CONTROLS:
-        raise ValueError(
-            f"{config.agent} looks into the table of clips whose people F_c knows, and a3d train tests on others: "
-            "compare with it on a bank (a3d compare)"
-        )
-    if config.agent == "truth" and not data.knows_truth:
-        raise ValueError(
-            f"{config.data} does not know where the identifying thing is: take another agent than truth"
-        )
+    check_agent(config, data)
     people = data.train_people
     sampler = IdentitySampler(
         data.train, config.load.num_people, config.load.clips_per_person, config.load.num_frames, config.seed
@@ -105,6 +96,8 @@ def train(
         config, backbone=dataclasses.replace(config.backbone, weights=None if state else config.backbone.weights)
     )
     representation = build_representation(starting, len(people))
+    if report := representation.backbone.weights_report:
+        say(report)
     if not state:
         check_frozen(representation, config)
     grid = build_grid(config, representation)

@@ -367,11 +367,12 @@ def test_a_finished_run_says_so(finished_run, tmp_path, capsys):
     assert "training is finished" in capsys.readouterr().err
 
 
-def test_a_run_goes_on_without_the_file_that_it_started_from(tmp_path):
+def test_a_run_goes_on_without_the_file_that_it_started_from(tmp_path, capsys):
     weights, out = tmp_path / "small.pt", tmp_path / "run"
     weights.write_bytes((PRETRAINED / "small.pt").read_bytes())
     flags = ["--preset", "tiny", "--backbone.weights", str(weights), "--out", str(out)]
     assert main(["train", *flags, "--steps", "2", "--checkpoint-every", "1"]) == 0
+    assert "35 of 35 tensors fit, 17,808 of 17,808 parameters (100.0%)" in capsys.readouterr().err
     weights.unlink()
     assert main(["train", "--resume", "--out", str(out), "--steps", "3"]) == 0
 

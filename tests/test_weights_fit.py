@@ -21,29 +21,29 @@ def torchvision_model():
     return resnet18(weights=None)
 
 
-def test_own_state_comes_back(tmp_path, capsys):
+def test_own_state_comes_back(tmp_path):
     saved, network = BACKBONES["small"](), BACKBONES["small"]()
     torch.save(saved.state_dict(), tmp_path / "own.pt")
     load_weights(network, "small", str(tmp_path / "own.pt"))
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in saved.state_dict().items())
-    assert capsys.readouterr().err == (
+    assert network.weights_report == (
         f"{tmp_path / 'own.pt'} into the backbone 'small':\n"
-        "  35 of 35 tensors fit, 17,808 of 17,808 parameters (100.0%)\n"
+        "  35 of 35 tensors fit, 17,808 of 17,808 parameters (100.0%)"
     )
     without_flow = BACKBONES["small"](with_flow=False)
     load_weights(without_flow, "small", str(tmp_path / "own.pt"))
     assert all(torch.equal(value, saved.state_dict()[key]) for key, value in without_flow.state_dict().items())
-    assert "  not used (12): flow_stream.0.weight, " in capsys.readouterr().err
+    assert "  not used (12): flow_stream.0.weight, " in without_flow.weights_report
 
 
-def test_a_file_without_a_flow_stream_leaves_it_as_initialised(tmp_path, capsys):
+def test_a_file_without_a_flow_stream_leaves_it_as_initialised(tmp_path):
     without_flow, network = BACKBONES["small"](with_flow=False), BACKBONES["small"]()
     before = {key: value.clone() for key, value in network.flow_stream.state_dict().items()}
     torch.save(without_flow.state_dict(), tmp_path / "half.pt")
     load_weights(network, "small", str(tmp_path / "half.pt"))
     assert all(torch.equal(value, before[key]) for key, value in network.flow_stream.state_dict().items())
     assert torch.equal(network.image_stream[0].weight, without_flow.image_stream[0].weight)
-    assert "nothing for (10, as initialised): flow_stream.0.weight, " in capsys.readouterr().err
+    assert "nothing for (10, as initialised): flow_stream.0.weight, " in network.weights_report
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_a_file_without_a_flow_stream_leaves_it_as_initialised(tmp_path, capsys)
         ),
     ],
 )
-def test_what_does_not_fit_of_a_file_is_reported(torchvision_model, tmp_path, capsys, changes, lines):
+def test_what_does_not_fit_of_a_file_is_reported(torchvision_model, tmp_path, changes, lines):
     state = {**torchvision_model.state_dict(), **changes}
     torch.save({key: value for key, value in state.items() if value is not None}, tmp_path / "other.pth")
     network = BACKBONES["resnet18"]()
     load_weights(network, "resnet18", str(tmp_path / "other.pth"))
-    title, counts, *rest = capsys.readouterr().err.splitlines()
+    title, counts, *rest = network.weights_report.splitlines()
     assert title == f"{tmp_path / 'other.pth'} into the backbone 'resnet18':"
     assert re.fullmatch(
         r"  12[345] of 125 tensors fit, [\d,]+ of 11,330,880 parameters \((99\.\d|100\.0)%\)", counts
@@ -128,7 +128,7 @@ def test_a_file_of_another_network_is_an_error(tmp_path, state):
 @pytest.mark.parametrize(
     "prefix", ["", "module.", "backbone.", "model.", "encoder.", "module.model.", "model.module.backbone."]
 )
-def test_formats_and_prefixes(torchvision_model, tmp_path, ending, prefix, capsys):
+def test_formats_and_prefixes(torchvision_model, tmp_path, ending, prefix):
     state = {prefix + key: value for key, value in torchvision_model.state_dict().items()}
     path = tmp_path / f"w{ending}"
     if ending == ".safetensors":
@@ -138,7 +138,7 @@ def test_formats_and_prefixes(torchvision_model, tmp_path, ending, prefix, capsy
     network = BACKBONES["resnet18"]()
     load_weights(network, "resnet18", str(path))
     assert torch.equal(network.image_stream[0].weight, torchvision_model.conv1.weight)
-    printed = capsys.readouterr().err
+    printed = network.weights_report
     assert "(100.0%)" in printed
     unused = re.search(r"not used \(2\): (.*)", printed).group(1)
     assert set(unused.split(", ")) == {f"{prefix}fc.weight", f"{prefix}fc.bias"}
@@ -163,7 +163,7 @@ def test_half_precision_is_cast(torchvision_model, tmp_path):
     assert torch.equal(network.image_stream[0].weight, torchvision_model.conv1.weight.half().float())
 
 
-def test_the_checkpoint_of_a_run(tmp_path, capsys):
+def test_the_checkpoint_of_a_run(tmp_path):
     representation = Representation(BackboneConfig("small"), 2, 5)
     checkpoint = {
         "config": "{}",
@@ -174,17 +174,17 @@ def test_the_checkpoint_of_a_run(tmp_path, capsys):
     network = build_backbone(BackboneConfig("small", weights=str(tmp_path / "checkpoint.pt")))
     for key, value in representation.backbone.state_dict().items():
         assert torch.equal(network.state_dict()[key], value)
-    printed = capsys.readouterr().err
+    printed = network.weights_report
     assert "(100.0%)" in printed
     assert "not used" not in printed  # F_o, F_h and F_c are no part of the backbone
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "efficientnet_lite0", "vit_tiny_patch16_224"])
-def test_timms_names(name, tmp_path, capsys):
+def test_timms_names(name, tmp_path):
     model = timm.create_model(name)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
     network = build_backbone(BackboneConfig(f"timm:{name}", weights=str(tmp_path / "model.safetensors")))
-    printed = capsys.readouterr().err
+    printed = network.weights_report
     assert f"({'99.9' if name.startswith('vit') else '100.0'}%)" in printed  # the early sum's convolution
     assert ("nothing for (1, as initialised): flow_stream.weight" in printed) == name.startswith("vit")
     largest = {value.max().item() for value in model.parameters()}
