@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 from a3d_env.bins import BinGrid
 from agents.control_algorithm import ControlAlgorithm
 from backbone.glimpse import describe
-from backbone.representation import Representation, normalise
+from backbone.representation import Representation
 
 
 class DeterministicModel(nn.Module):
@@ -41,11 +41,12 @@ class DeterministicModel(nn.Module):
                 stream.
 
         Returns:
-            The descriptors [f_g, h_1..h_T], float32 (B, C_g + 256 T); the bins that were looked at, int64 (B, T);
+            What is compared (`Representation.compare`) times how much it counts, float32 (B, K), so that a tracklet's
+            descriptor is the mean over its clips, scaled to length 1 where it is compared by cosine; the bins that were looked at, int64 (B, T);
             and F_c's logits, float32 (B, num_identities).
         """
         network = self.representation
-        maps = network.backbone(normalise(clip), None if flow is None else flow.permute(0, 4, 1, 2, 3))
+        maps = network.maps(clip, None if flow is None else flow.permute(0, 4, 1, 2, 3))
         table = self.grid.pool(maps)  # (B, num_bins, C_g)
         # `shape[0]`, here and in all that is called: `len` would fix the batch's size in an exported model
         rows = torch.arange(clip.shape[0], device=clip.device)
@@ -58,9 +59,10 @@ class DeterministicModel(nn.Module):
             states.append(hidden)
             chosen.append(bins)
         seen = torch.stack(states, dim=1) if states else hidden[:, None][:, :0]  # (B, T, 256)
-        descriptor = describe(network.pool(maps), seen)
+        read = describe(network.global_feature(maps), seen)
+        compared, weights = network.compare(read)
         looked_at = torch.stack(chosen, dim=1) if chosen else rows[:, None][:, :0]
-        return descriptor, looked_at, network.glimpse.identify(descriptor)
+        return weights[:, None] * compared, looked_at, network.glimpse.identify(read)
 
     def _act(self, table: Tensor, bins: Tensor, hidden: Tensor) -> Tensor:
         rows = torch.arange(bins.shape[0], device=bins.device)

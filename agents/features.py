@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
@@ -15,9 +17,10 @@ from a3d_env.process import Episodes
 from a3d_env.rewards import Verdict
 from a3d_env.sb3 import Attention3DVecEnv
 from agents.reinforce import gradient_norm
+from agents.schedule import Schedule, learning_rate_factor
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
-from backbone.losses import identity_loss, triplet_loss
+from backbone.losses import Distance, center_loss, identity_loss, triplet_loss
 from backbone.representation import Representation
 
 
@@ -26,21 +29,37 @@ class JointConfig:
     """How the representation is trained."""
 
     learning_rate: float = 2e-4
-    """Adam's, for the backbone, F_o, F_h and F_c."""
+    """Adam's learning rate, for the backbone, F_o, F_h and F_c."""
+    backbone_rate: float = 1.0
+    """The backbone's learning rate as a multiple of the others'."""
     weight_decay: float = 0.0
-    """Adam's."""
+    """Adam's weight decay."""
+    warmup: int = 0
+    """Batches in which all learning rates rise linearly from a hundredth to their full size."""
+    schedule: Schedule = "step"
+    """How all learning rates fall: step, halved after every halve_every batches; cosine, to 0 at the last batch."""
     halve_every: int | None = None
-    """Batches after which all learning rates are halved, again and again."""
+    """For the step schedule: batches after which all learning rates are halved, again and again."""
+    average_decay: float | None = None
+    """Test with an exponential moving average of the weights, of which each batch keeps this share (0.99); None: with
+    the last ones."""
     episodes_per_clip: int = 4
     """M, the episodes that look at each clip of a batch."""
-    margin: float = 0.3
-    """Margin of the triplet loss (equation 14)."""
+    triplet_on: Literal["concatenation", "global"] = "concatenation"
+    """What the triplet loss acts on: concatenation, [f_g, h_1..h_T] (the paper's), or global, the pooled feature
+    map, before the neck."""
+    triplet_distance: Distance = "squared"
+    """The triplet loss' distance: squared Euclidean (equation 14), or euclidean."""
+    margin: float | None = 0.3
+    """Margin of the triplet loss (equation 14); None: the soft margin."""
     mining: Literal["batch_hard", "batch_all"] = "batch_hard"
     """Which triplets the loss takes: the hardest of each clip, or all."""
     triplet_weight: float = 1.0
     """Weight of the triplet loss beside the cross entropy."""
     label_smoothing: float = 0.0
     """Smoothing of the labels in the cross entropy (equation 15)."""
+    center_weight: float = 0.0
+    """Weight of the centre loss, which pulls each clip's pooled feature map towards a trained centre of its person."""
     glimpse_weight: float = 0.0
     """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged by itself,
     beside the global feature, averaged over the T glimpses. A bin that shows nothing more is then known to be
@@ -53,6 +72,21 @@ class JointConfig:
             raise ValueError(f"episodes_per_clip must be 1 or more, got {self.episodes_per_clip}")
         if self.halve_every is not None and self.halve_every < 1:
             raise ValueError(f"halve_every must be None or 1 and more, got {self.halve_every}")
+        if self.average_decay is not None and not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay must be None, or 0 or more and below 1, got {self.average_decay}")
+        for name in ("warmup", "backbone_rate", "center_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)}")
+
+    def learning_rate_factor(self, batch: int, num_batches: int) -> float:
+        """Return what all learning rates are multiplied by for batch number `batch`, from 0."""
+        return learning_rate_factor(
+            batch,
+            num_batches=num_batches,
+            schedule=self.schedule,
+            halve_every=self.halve_every,
+            warmup=self.warmup,
+        )
 
 
 class SharedFeatureCallback(BaseCallback):
@@ -85,6 +119,7 @@ class SharedFeatureCallback(BaseCallback):
         labels: each person's number in F_c.
         grid: the bins.
         config: learning rate, losses, episodes per clip.
+        num_batches: of the whole training, which the cosine schedule has to know.
 
     Attributes:
         step: batches trained on so far.
@@ -104,6 +139,7 @@ class SharedFeatureCallback(BaseCallback):
         labels: dict[int, int],
         grid: BinGrid,
         config: JointConfig,
+        num_batches: int,
     ):
         super().__init__()
         if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
@@ -113,16 +149,24 @@ class SharedFeatureCallback(BaseCallback):
         self.labels = labels
         self.grid = grid
         self.config = config
+        self.centers = torch.zeros(
+            len(labels), representation.backbone.num_channels, device=representation.device, requires_grad=True
+        )
         self.optimizer = torch.optim.Adam(
-            representation.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self._parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        # A period so long that it never ends stands for "never halved".
-        self.scheduler = torch.optim.lr_scheduler.StepLR(
-            self.optimizer, step_size=config.halve_every or 2**62, gamma=0.5
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda batch: config.learning_rate_factor(batch, num_batches)
         )
+        self.average: AveragedModel | None = None
+        if config.average_decay is not None:
+            self.average = AveragedModel(
+                representation, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
+            )
         self.step = 0
         self.metrics: dict[str, float] = {}
         self._bank: FeatureBank | None = None
+        self._pooled = torch.empty(0)  # of the batch, with the graph back to the pixels
         self._finished: list[Episodes] = []
         self._step_is_pending = False
 
@@ -169,12 +213,34 @@ class SharedFeatureCallback(BaseCallback):
             self.logger.record(f"train/gradient_norm_{name}", gradient_norm(module))
         self.optimizer.step()
         self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.representation)
         self._step_is_pending = False
         self.step += 1
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        backbone = list(self.representation.backbone.parameters())
+        known = set(map(id, backbone))
+        others: list[Tensor] = [parameter for parameter in self.representation.parameters() if id(parameter) not in known]
+        if self.config.center_weight:
+            others.append(self.centers)
+        return [
+            {"params": others},
+            {"params": backbone, "lr": self.config.learning_rate * self.config.backbone_rate},
+        ]
+
+    def take_average(self) -> None:
+        """Give the representation the moving average of its weights, if there is one, for the test."""
+        if self.average is not None and self.step:
+            self.representation.load_state_dict(self.average.module.state_dict())
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on, between two steps."""
+        average = {} if self.average is None else {"average": self.average.state_dict()}
+        centers = {"centers": self.centers.detach()} if self.config.center_weight else {}
         return {
+            **average,
+            **centers,
             "step": self.step,
             "representation": self.representation.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -187,6 +253,11 @@ class SharedFeatureCallback(BaseCallback):
         self.representation.load_state_dict(state["representation"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.config.center_weight:
+            with torch.no_grad():
+                self.centers.copy_(state["centers"])
 
     @property
     def _glimpse(self) -> Any:
@@ -196,6 +267,7 @@ class SharedFeatureCallback(BaseCallback):
         """Run the backbone on a batch and begin an episode on each clip, M times."""
         self.representation.train()
         feature_map = self.representation.feature_map(batch.clip, batch.flow)
+        self._pooled = self.representation.pool(feature_map)
         identity = torch.tensor([self.labels[person] for person in batch.person.tolist()])
         self._bank = bank = FeatureBank.from_feature_map(
             feature_map,
@@ -203,7 +275,7 @@ class SharedFeatureCallback(BaseCallback):
             identity.to(feature_map.device),
             batch.source,
             truth_boxes=batch.truth_boxes,
-            global_feature=self.representation.pool(feature_map),
+            global_feature=self.representation.neck(self._pooled),
         )
         env, per_clip = self.env, self.config.episodes_per_clip
         if env.num_envs != len(bank) * per_clip:
@@ -231,8 +303,18 @@ class SharedFeatureCallback(BaseCallback):
         descriptor = describe(global_feature, hidden)
         logits = self._glimpse.identify(descriptor)
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
-        triplet_part = triplet_loss(descriptor, identity, margin=self.config.margin, mining=self.config.mining)
+        on_clips = self.config.triplet_on == "global"  # one row a clip: its episodes share the feature map
+        triplet_part = triplet_loss(
+            self._pooled if on_clips else descriptor,
+            bank.identity if on_clips else identity,
+            margin=self.config.margin,
+            mining=self.config.mining,
+            distance=self.config.triplet_distance,
+        )
         loss = identity_part + self.config.triplet_weight * triplet_part
+        if self.config.center_weight:
+            center_part = center_loss(self._pooled, bank.identity, self.centers)
+            loss = loss + self.config.center_weight * center_part
         if self.config.glimpse_weight:
             by_glimpse = self._glimpse.identify_glimpses(global_feature, hidden).flatten(0, 1)  # (N T, identities)
             repeated = identity.repeat_interleave(hidden.shape[1])

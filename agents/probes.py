@@ -12,6 +12,7 @@ from torch import Tensor
 from a3d_env.process import AttentionProcess, Episodes
 from agents.oracles import agent_choice, best_bins, finish
 from agents.rollout import Agent, at_test, follow
+from backbone.descriptor import Comparison, as_linear
 from backbone.glimpse import GlimpseNetwork
 
 # Takes a process and the numbers of its N clips among all that are looked at, int64 (N,) on the CPU; returns a
@@ -89,19 +90,21 @@ def mean_locations(locations: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def judge_by_means(glimpse: GlimpseNetwork, means: Tensor) -> GlimpseNetwork:
+def judge_by_means(glimpse: GlimpseNetwork, comparison: Comparison, means: Tensor) -> GlimpseNetwork:
     """Return the glimpse network with a judge of other people in F_c's place.
 
-    Its probabilities are the softmax of negative squared distances |d - m|^2 to each person's mean descriptor m.
-    |d|^2 is the same for all, so that this is a linear layer: 2 m d - |m|^2.
+    Its logits tell how near a clip is to each person's mean descriptor, as it is compared (`as_linear`): negative
+    squared distances, or cosines times the clip's length.
 
     Args:
         glimpse: whose F_o and F_h are shared.
-        means: float32 (num_people, C_g + 256 T).
+        comparison: what is compared.
+        means: float32 (num_people, K).
     """
     judge = GlimpseNetwork(glimpse.num_channels, glimpse.num_glimpses, len(means))
     judge.to(glimpse.identify.weight.device)
     judge.embed_observation, judge.embed_hidden = glimpse.embed_observation, glimpse.embed_hidden
-    judge.identify.weight.copy_(2 * means)
-    judge.identify.bias.copy_(-(means * means).sum(dim=1))
+    weight, bias = as_linear(comparison, means)
+    judge.identify.weight.copy_(weight)
+    judge.identify.bias.copy_(bias)
     return judge

@@ -62,7 +62,8 @@ def flow_indices(frame_indices: np.ndarray) -> np.ndarray:
 
     A clip's last map is the repeat of the one before, as the map that follows its last frame leads out
     of the clip. The same goes for the frames that a clip repeats at its end as padding. For example,
-    frames 4 5 6 7 take maps 4 5 6 6, and the padded clip 4 5 6 6 takes maps 4 5 5 5.
+    frames 4 5 6 7 take maps 4 5 6 6, and the padded clip 4 5 6 6 takes maps 4 5 5 5. Frames that are spread over
+    the tracklet keep their own maps, each to the frame that follows it there: 1 4 9 take maps 1 4 9.
 
     Args:
         frame_indices: int (num_frames,), ascending 0-based indices of the clip's frames.
@@ -83,6 +84,8 @@ def flow_indices(frame_indices: np.ndarray) -> np.ndarray:
     first, last = int(frame_indices.min()), int(frame_indices.max())
     if first < 0:
         raise ValueError(f"flow_indices needs indices from 0 up, got {first}")
+    if (np.diff(frame_indices) > 1).any():
+        return frame_indices
     return np.minimum(frame_indices, max(last - 1, first))
 
 

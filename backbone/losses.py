@@ -1,35 +1,52 @@
-"""What the descriptor learns from: the triplet loss (equation 14) and the identity loss (equation 15)."""
+"""What the descriptor learns from: triplet (equation 14), identity (equation 15) and centre loss."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
+Distance = Literal["squared", "euclidean"]
+
+# Below the square root of a distance, so that its gradient is finite where two descriptors are equal.
+SMALLEST_SQUARE = 1e-12
+
+
 def triplet_loss(
-    descriptors: Tensor, labels: Tensor, *, margin: float = 0.3, mining: str = "batch_hard"
+    descriptors: Tensor,
+    labels: Tensor,
+    *,
+    margin: float | None = 0.3,
+    mining: str = "batch_hard",
+    distance: Distance = "squared",
 ) -> Tensor:
     """Pull descriptors of one person together and push those of others away (equation 14).
 
     For an anchor a, a positive p (the same person, but not a itself) and a negative n (another
-    person) the loss is [d(a, p) - d(a, n) + margin]_+ with squared Euclidean distances d. They are
-    computed in float32 at least, even under autocast, and have finite gradients everywhere.
+    person) the loss is [d(a, p) - d(a, n) + margin]_+ with squared Euclidean distances d (the paper's),
+    or plain ones. Squared distances shrink the descriptors where they are not normalised: a smaller
+    scale satisfies the margin with less. Distances are computed in float32 at least, even under
+    autocast, and have finite gradients everywhere.
 
     Args:
         descriptors: float (N, D), one a clip.
         labels: int64 (N,), the person of each clip.
-        margin: how much farther a negative should be than a positive, in squared distance.
+        margin: how much farther a negative should be than a positive, in units of the distance. None takes
+            the soft margin, log(1 + exp(d(a, p) - d(a, n))), in the place of the hinge (Hermans et al., "In
+            Defense of the Triplet Loss for Person Re-Identification", 2017).
         mining: `batch_hard` takes each anchor's farthest positive and nearest negative, and the mean
             over anchors. `batch_all` takes every triplet, and, as is usual, the mean over those with
             a loss above zero.
+        distance: `squared` (the paper's) or `euclidean`.
 
     Returns:
         A float scalar. Anchors without a positive or without a negative don't count; if no anchor is
         left, it is a zero whose gradient is zero.
 
     Raises:
-        ValueError: the shapes don't fit each other, or the mining is unknown.
+        ValueError: the shapes don't fit each other, or the mining or the distance is unknown.
     """
     if descriptors.ndim != 2 or len(descriptors) == 0 or labels.shape != descriptors.shape[:1]:
         raise ValueError(
@@ -38,9 +55,14 @@ def triplet_loss(
         )
     if mining not in TRIPLET_MINING:
         raise ValueError(f"unknown triplet mining {mining!r}: known are {', '.join(TRIPLET_MINING)}")
+    if distance not in get_args(Distance):
+        raise ValueError(f"unknown distance {distance!r}: known are {', '.join(get_args(Distance))}")
     same = labels[:, None] == labels[None, :]  # (N, N)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return TRIPLET_MINING[mining](squared_distances(descriptors), same & ~itself, ~same, margin)
+    distances = squared_distances(descriptors)
+    if distance == "euclidean":
+        distances = distances.clamp(min=SMALLEST_SQUARE).sqrt()
+    return TRIPLET_MINING[mining](distances, same & ~itself, ~same, margin)
 
 
 def identity_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -67,6 +89,20 @@ def identity_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.
     return functional.cross_entropy(_at_least_float32(logits), labels, label_smoothing=label_smoothing)
 
 
+def center_loss(descriptors: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """Pull each descriptor towards its person's centre (Wen et al., ECCV 2016; Luo et al., CVPRW 2019).
+
+    Args:
+        descriptors: float (N, D).
+        labels: int64 (N,), in [0, num_identities).
+        centers: float (num_identities, D), one a person, trained with the rest.
+
+    Returns:
+        Half the mean squared Euclidean distance to the centre, a float scalar.
+    """
+    return 0.5 * (_at_least_float32(descriptors) - centers[labels]).square().sum(1).mean()
+
+
 def squared_distances(descriptors: Tensor) -> Tensor:
     """Return the squared Euclidean distances (N, N) among descriptors (N, D), in float32 at least.
 
@@ -81,26 +117,31 @@ def squared_distances(descriptors: Tensor) -> Tensor:
         return (squared_norm[:, None] + squared_norm[None, :] - 2 * x @ x.T).clamp(min=0)
 
 
-def _batch_hard(distance: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+def _batch_hard(distance: Tensor, positive: Tensor, negative: Tensor, margin: float | None) -> Tensor:
     farthest_positive = distance.masked_fill(~positive, -torch.inf).amax(dim=1)
     nearest_negative = distance.masked_fill(~negative, torch.inf).amin(dim=1)
     # An anchor that lacks one of the two has a loss of [-inf]_+ = 0.
-    losses = (farthest_positive - nearest_negative + margin).relu()
+    losses = _hinge(farthest_positive - nearest_negative, margin)
     num_anchors = (positive.any(dim=1) & negative.any(dim=1)).sum()
     return losses.sum() / num_anchors.clamp(min=1)
 
 
-def _batch_all(distance: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    violation = distance[:, :, None] - distance[:, None, :] + margin  # (anchor, positive, negative)
-    losses = violation.relu() * (positive[:, :, None] & negative[:, None, :])
+def _batch_all(distance: Tensor, positive: Tensor, negative: Tensor, margin: float | None) -> Tensor:
+    violation = distance[:, :, None] - distance[:, None, :]  # (anchor, positive, negative)
+    losses = _hinge(violation, margin) * (positive[:, :, None] & negative[:, None, :])
     return losses.sum() / (losses > 0).sum().clamp(min=1)
+
+
+def _hinge(violation: Tensor, margin: float | None) -> Tensor:
+    """[x + margin]_+, or log(1 + e^x) without a margin."""
+    return functional.softplus(violation) if margin is None else (violation + margin).relu()
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-TripletMining = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""Squared distances, who is whose positive, who is whose negative (N, N each) and margin to a loss."""
+TripletMining = Callable[[Tensor, Tensor, Tensor, float | None], Tensor]
+"""Distances, who is whose positive, who is whose negative (N, N each) and margin to a loss."""
 
 TRIPLET_MINING: dict[str, TripletMining] = {"batch_hard": _batch_hard, "batch_all": _batch_all}

@@ -1,12 +1,13 @@
 """Pooling by name: how a feature map becomes f_g, the global feature.
 
-`mean` is the paper's. The others are what Table VII compares with, trained with the rest: QAN is `quality`
+`mean` is the paper's, `gem` the field's. The others are what Table VII compares with, trained with the rest: QAN is `quality`
 without glimpses (T = 0), its separate spatial and temporal attention is `separate` without glimpses. All start as
 the mean, since their scores start at 0.
 """
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +21,24 @@ class MeanPooling(nn.Module):
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, C_g, L_g, H_g, W_g) -> f_g, (B, C_g)."""
         return feature_map.mean((2, 3, 4))
+
+
+class GeneralisedMeanPooling(nn.Module):
+    """GeM (Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018): (mean x^p)^(1/p).
+
+    p is learned and starts at 3; 1 is the mean, infinity the maximum. It is for maps that are 0 or more, as after a
+    ReLU: what is smaller counts as `EPSILON`.
+    """
+
+    EPSILON = 1e-6
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C_g, L_g, H_g, W_g) -> f_g, (B, C_g)."""
+        return feature_map.clamp(min=self.EPSILON).pow(self.power).mean((2, 3, 4)).pow(1 / self.power)
 
 
 class QualityPooling(nn.Module):
@@ -66,6 +85,7 @@ class SeparatePooling(nn.Module):
 # Takes the number of channels C_g.
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "mean": MeanPooling,
+    "gem": GeneralisedMeanPooling,
     "quality": QualityPooling,
     "separate": SeparatePooling,
 }

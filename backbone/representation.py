@@ -5,22 +5,22 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from backbone.glimpse import GlimpseNetwork
+from backbone.descriptor import Comparison, DescriptorConfig
+from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 from backbone.pooling import build_pooling
-from backbone.two_stream import BackboneConfig, TwoStream, build_backbone
-
-# ImageNet's mean and standard deviation, of RGB in [0, 1].
-RGB_MEAN = (0.485, 0.456, 0.406)
-RGB_STD = (0.229, 0.224, 0.225)
+from backbone.two_stream import RGB_MEAN, RGB_STD, BackboneConfig, TwoStream, build_backbone
 
 
 class Representation(nn.Module):
-    """Everything that is trained by the supervised losses: F_img, F_flow, F_g, the pooling, F_o, F_h and F_c.
+    """Everything that is trained by the supervised losses: F_img, F_flow, F_g, the pooling, the neck, F_o, F_h and F_c.
 
     Attributes:
         backbone: the two-stream network.
         glimpse: F_o, F_h and F_c.
-        pool: the feature map g (B, C_g, L_g, H_g, W_g) to the global feature f_g (B, C_g).
+        pool: the feature map g (B, C_g, L_g, H_g, W_g) to one vector a clip (B, C_g), which a triplet loss may act on.
+        neck: that vector to the global feature f_g (B, C_g) that F_c reads: the same, or batch-normalised.
+        comparison: what F_c reads, [f_g, h_1..h_T], to what is compared at test.
+        mirror: whether feature maps are averaged with those of the mirrored clips, in evaluation.
         precision: of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 where the hardware has it).
         is_frozen: whether the backbone stays as it is loaded: no gradient is computed through it, and its batch
             norms and dropouts are those of evaluation, in training, too.
@@ -29,12 +29,23 @@ class Representation(nn.Module):
         ValueError: unknown backbone or pooling, a size below 1, or weights that can't be had.
     """
 
-    def __init__(self, config: BackboneConfig, num_glimpses: int, num_identities: int):
+    def __init__(
+        self,
+        config: BackboneConfig,
+        num_glimpses: int,
+        num_identities: int,
+        descriptor: DescriptorConfig | None = None,
+    ):
         super().__init__()
         self.backbone: TwoStream = build_backbone(config)
         self.glimpse = GlimpseNetwork(self.backbone.num_channels, num_glimpses, num_identities)
         # The last to be made, so that the others start alike whatever it is.
         self.pool = build_pooling(config.pooling, self.backbone.num_channels)
+        descriptor = descriptor or DescriptorConfig()
+        num_channels = self.backbone.num_channels
+        self.neck = _without_shift(num_channels) if descriptor.neck == "batch_norm" else nn.Identity()
+        self.comparison = Comparison(descriptor.compared, num_channels, num_glimpses, HIDDEN_SIZE)
+        self.mirror = descriptor.mirror
         self.precision = config.precision
         self.is_frozen = config.frozen
         if self.is_frozen:
@@ -62,7 +73,7 @@ class Representation(nn.Module):
         Returns:
             float32 (B, C_g, L_g, H_g, W_g) on the network's device; a frozen backbone's has no gradient history.
         """
-        images = normalise(clip.to(self.device, non_blocking=True))
+        clip = clip.to(self.device, non_blocking=True)
         if flow is not None:
             flow = flow.to(self.device, non_blocking=True).float().permute(0, 4, 1, 2, 3)
         use_bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(self.device))
@@ -71,20 +82,58 @@ class Representation(nn.Module):
             torch.set_grad_enabled(with_graph),
             torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16),
         ):
-            maps = self.backbone(images, flow)
+            maps = self.maps(clip, flow)
         return maps.float()
 
+    def maps(self, clip: Tensor, flow: Tensor | None) -> Tensor:
+        """Return g of uint8 clips (B, L, H, W, 3) and flow (B, 2, L, H, W), in the precision at hand.
 
-def normalise(clip: Tensor) -> Tensor:
-    """uint8 (B, L, H, W, 3) -> float32 (B, 3, L, H, W) with ImageNet's mean and deviation; memory is kept.
+        In evaluation with `mirror` it is the mean with g of the mirrored clip, mirrored back.
+        """
+        images = normalise(clip, self.backbone.pixel_mean, self.backbone.pixel_std)
+        maps: Tensor = self.backbone(images, flow)
+        if self.training or not self.mirror:
+            return maps
+        if flow is not None:
+            flow = flow.flip(-1) * flow.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1, 1)
+        return (maps + self.backbone(images.flip(-1), flow).flip(-1)) / 2
+
+    def global_feature(self, feature_map: Tensor) -> Tensor:
+        """Return f_g, which F_c reads, (B, C_g), of feature maps (B, C_g, L_g, H_g, W_g)."""
+        return self.neck(self.pool(feature_map))
+
+    def compare(self, read_by_classifier: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what of clips is compared, (N, K), and how much each counts, (N,), for [f_g, h_1..h_T] (N, D)."""
+        weights = self.comparison.weights(self.glimpse.identify(read_by_classifier))
+        return self.comparison(read_by_classifier), weights
+
+
+def _without_shift(num_channels: int) -> nn.BatchNorm1d:
+    """Return a batch normalisation whose shift stays 0, so that cosine after it means what it does before."""
+    neck = nn.BatchNorm1d(num_channels)
+    neck.bias.requires_grad_(False)
+    return neck
+
+
+def normalise(
+    clip: Tensor,
+    pixel_mean: tuple[float, float, float] = RGB_MEAN,
+    pixel_std: tuple[float, float, float] = RGB_STD,
+) -> Tensor:
+    """uint8 (B, L, H, W, 3) -> float32 (B, 3, L, H, W); memory is kept.
+
+    Args:
+        clip: RGB.
+        pixel_mean: of RGB in [0, 1]; by default ImageNet's.
+        pixel_std: the standard deviation.
 
     Raises:
         ValueError: the clip is not uint8 of that shape.
     """
     if clip.dtype != torch.uint8 or clip.ndim != 5 or clip.shape[-1] != 3:
         raise ValueError(f"a clip must be uint8 (B, L, H, W, 3), got {clip.dtype} {tuple(clip.shape)}")
-    mean = torch.tensor(RGB_MEAN, device=clip.device) * 255
-    std = torch.tensor(RGB_STD, device=clip.device) * 255
+    mean = torch.tensor(pixel_mean, device=clip.device) * 255
+    std = torch.tensor(pixel_std, device=clip.device) * 255
     return ((clip.float() - mean) / std).permute(0, 4, 1, 2, 3)
 
 

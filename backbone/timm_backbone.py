@@ -5,7 +5,8 @@ Two rules, the first that fits:
 1. **Two streams** where timm itself runs the model as a plain sequence of parts on NCHW maps. It is cut after the
    first stage that ends at a quarter of the clip's height and width, or after the first stage if none does: what
    comes before is F_img, a copy on 2 channels is F_flow, the rest is F_g. The last map is that of timm's
-   `features_only`, before a 1 x 1 convolution or norm that belongs to the classifier.
+   `features_only`; where the model has a last 1 x 1 convolution before its pooling (EfficientNet, MobileNetV2: 1,280
+   channels in place of 320), that of this convolution.
 2. **An early sum** otherwise: F_img is the identity, F_flow a 3 x 3 convolution of the flow to 3 channels, F_g the
    whole model on the sum. The convolution's weights start at 0: the model sees the picture alone at first. Their
    gradient, the flow times what the model wants of its input, is not 0. The last map is that of timm's
@@ -14,7 +15,7 @@ Two rules, the first that fits:
 The last stage's stride is 1 ("last stage stride 1", section III-E) where timm can be asked for an `output_stride`
 of 16. It dilates that stage then, which is taken back: the paper does not, and `timm:resnet18` is our `resnet18`.
 Other models keep their own stride. A clip whose sides are no multiples of the stride is padded with zeros, right
-and below. Pixels are normalised with ImageNet's mean and deviation, whatever the model's own.
+and below. Pixels are normalised as the model's own weights expect.
 
 The tests hold this for small models of these families. Rule 1, stride 16: ResNet, ResNeXt, RegNet, EfficientNet,
 MobileNetV3, ConvNeXt; rule 1, stride 32: DenseNet. Rule 2: ViT (16), XCiT (8), Swin, MambaOut (32). Refused are
@@ -29,13 +30,13 @@ import timm
 import torch
 from timm.layers.format import Format
 from timm.models import FeatureListNet
-from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.efficientnet import EfficientNet, EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone.timm_names import check_name
-from backbone.two_stream import TwoStream
+from backbone.two_stream import RGB_MEAN, RGB_STD, TwoStream
 
 OUTPUT_STRIDE = 16  # the paper's
 CUT_AT = 4  # pixels to a cell where the streams are added (Table I)
@@ -115,7 +116,8 @@ def _in_two(name: str, with_flow: bool) -> TwoStream | None:
     cut = names.index(last_of_low) + 1
     pad = ("pad", PadToMultiple(reductions[-1]))
     image, flow = (_sequential([pad, *list(net.items())[:cut]]) for net in (model, twin))
-    high_level = _sequential(list(model.items())[cut:])
+    head = _last_convolution(name, model)
+    high_level = _sequential([*list(model.items())[cut:], *head])
     try:
         _check_streams(image, flow, reductions[-1])
         num_channels = _measured_channels(nn.Sequential(image, high_level), reductions[-1])
@@ -128,7 +130,10 @@ def _in_two(name: str, with_flow: bool) -> TwoStream | None:
         # timm's stages.0 became stages_0 when it took the sequence apart.
         for index in (index for index, letter in enumerate(part) if letter == "_"):
             published[f"{part[:index]}.{part[index + 1 :]}"] = place
-    return TwoStream(image, flow if with_flow else None, high_level, num_channels, reductions[-1], published)
+    published |= {part: f"high_level.{part}" for part, _ in head}
+    return TwoStream(
+        image, flow if with_flow else None, high_level, num_channels, reductions[-1], published, *_pixels(name)
+    )
 
 
 def _early_sum(name: str, with_flow: bool) -> TwoStream:
@@ -152,8 +157,35 @@ def _early_sum(name: str, with_flow: bool) -> TwoStream:
     nn.init.zeros_(flow_stream.weight)
     published = {key: f"high_level.model.{key}" for key in model.state_dict()}
     return TwoStream(
-        nn.Identity(), flow_stream if with_flow else None, high_level, num_channels, stride, published
+        nn.Identity(),
+        flow_stream if with_flow else None,
+        high_level,
+        num_channels,
+        stride,
+        published,
+        *_pixels(name),
     )
+
+
+def _last_convolution(name: str, model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the 1 x 1 convolution that timm has between the last stage and the pooling, with its norm, by name.
+
+    MobileNetV3's comes after the pooling: it belongs to the classifier.
+    """
+    whole: Any = _sketch(name, num_classes=0)
+    if not isinstance(whole, EfficientNet) or not isinstance(whole.conv_head, nn.Conv2d):
+        return []
+    whole = timm.create_model(name, num_classes=0)
+    return [("conv_head", whole.conv_head), ("bn2", whole.bn2)]
+
+
+def _pixels(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return the mean and the standard deviation of RGB in [0, 1] that the model's published weights expect."""
+    published = timm.models.get_pretrained_cfg(name)
+    if published is None:
+        return RGB_MEAN, RGB_STD
+    (red, green, blue), (red_std, green_std, blue_std) = published.mean, published.std
+    return (red, green, blue), (red_std, green_std, blue_std)
 
 
 def _sketch(name: str, **settings: Any) -> nn.Module | None:

@@ -10,6 +10,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from backbone.weights import TIMM, load_weights
 
+# ImageNet's mean and standard deviation, of RGB in [0, 1].
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -28,8 +32,12 @@ class BackboneConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast where the hardware has it, else float32."""
     pooling: str = "mean"
-    """How the feature map becomes f_g: mean (the paper's), quality (QAN) or separate (spatial attention in each
-    frame, then QAN)."""
+    """How the feature map becomes f_g: mean (the paper's), gem (generalised mean), quality (QAN) or separate
+    (spatial attention in each frame, then QAN)."""
+    flow_scale: Literal["one", "learned"] = "one"
+    """What the flow stream is multiplied by before it is added. one: nothing (equation 1); learned: a trained
+    number that starts at 0 where the weights are those of a network for images, so that the flow stream, untrained,
+    does not spoil what they make of an image; elsewhere at 1."""
 
 
 class TwoStream(nn.Module):
@@ -43,6 +51,9 @@ class TwoStream(nn.Module):
         stride: pixels of the input to one cell of the feature map.
         published: where a published model's tensors go here: from the first words of its names to those of ours,
             "layer2" to "high_level.0". What goes to image_stream goes to flow_stream, too.
+        flow_scale: what the flow stream is multiplied by: a trained number, or None for 1.
+        pixel_mean: what the image network expects: the mean of RGB in [0, 1], which is taken off.
+        pixel_std: and the standard deviation, which is divided by.
         weights_report: what of a user's weights file fitted, in lines for people; empty without one.
     """
 
@@ -54,6 +65,8 @@ class TwoStream(nn.Module):
         num_channels: int,
         stride: int,
         published: Mapping[str, str] | None = None,
+        pixel_mean: tuple[float, float, float] = RGB_MEAN,
+        pixel_std: tuple[float, float, float] = RGB_STD,
     ):
         super().__init__()
         self.image_stream = image_stream
@@ -62,6 +75,9 @@ class TwoStream(nn.Module):
         self.num_channels = num_channels
         self.stride = stride
         self.published = dict(published or {})
+        self.flow_scale: nn.Parameter | None = None
+        self.pixel_mean = pixel_mean
+        self.pixel_std = pixel_std
         self.weights_report = ""
 
     def forward(self, clip: Tensor, flow: Tensor | None = None) -> Tensor:
@@ -80,7 +96,8 @@ class TwoStream(nn.Module):
         self._check(clip, flow)
         features = self.image_stream(_frames_as_batch(clip))
         if self.flow_stream is not None and flow is not None:
-            features = features + self.flow_stream(_frames_as_batch(flow))
+            moving = self.flow_stream(_frames_as_batch(flow))
+            features = features + (moving if self.flow_scale is None else self.flow_scale * moving)
         maps = self.high_level(features)  # (B * L, C_g, H_g, W_g)
         return maps.unflatten(0, (clip.shape[0], clip.shape[2])).transpose(1, 2)
 
@@ -167,8 +184,13 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
         network = BACKBONES[config.name](with_flow=with_flow)
     else:
         raise ValueError(f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}, {TIMM}<name>")
+    has_trained_flow = True
     if config.weights is not None:
-        load_weights(network, config.name, config.weights)
+        has_trained_flow = load_weights(network, config.name, config.weights)
+    if config.flow_scale == "learned" and network.flow_stream is not None:
+        # A stream of zeros, timm's early sum, enters at 0 already: a scale of 0 would give it no gradient.
+        enters = not any(bool(value.any()) for value in network.flow_stream.parameters())
+        network.flow_scale = nn.Parameter(torch.tensor(1.0 if has_trained_flow or enters else 0.0))
     return network.to(memory_format=torch.channels_last)
 
 

@@ -26,7 +26,7 @@ SYNTHETIC = {"small": {True: PRETRAINED / "small.pt", False: PRETRAINED / "small
 SMALLEST_SHARE = 0.5
 
 
-def load_weights(network: "TwoStream", name: str, weights: str) -> None:
+def load_weights(network: "TwoStream", name: str, weights: str) -> bool:
     """Load `weights` into the network in place.
 
     `imagenet` and `synthetic` fit exactly. Of a file, what fits is loaded, and `network.weights_report`
@@ -39,16 +39,20 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> None:
             .safetensors with the state of the published model (torchvision's ResNets, timm's own names) or of
             `TwoStream` itself, or the checkpoint.pt of a run (`backbone.weights_fit` says how names are matched).
 
+    Returns:
+        Whether the weights are of a network that was trained with flow.
+
     Raises:
         ValueError: there are no such weights for this network, they can't be fetched, or the file is
             missing, damaged or of another network.
     """
     if weights == "imagenet":
         _load_exactly(network, name, weights, two_stream_state(network, _imagenet_state(name)))
-    elif weights == "synthetic":
+        return False
+    if weights == "synthetic":
         _load_exactly(network, name, weights, _synthetic_state(name, with_flow=network.flow_stream is not None))
-    else:
-        _load_what_fits(network, name, Path(weights).expanduser())
+        return True
+    return _load_what_fits(network, name, Path(weights).expanduser())
 
 
 def _load_exactly(network: "TwoStream", name: str, weights: str, state: dict[str, Tensor]) -> None:
@@ -61,8 +65,9 @@ def _load_exactly(network: "TwoStream", name: str, weights: str, state: dict[str
         raise ValueError(f"the weights {weights!r} do not fit the backbone {name!r}: {reason}") from error
 
 
-def _load_what_fits(network: "TwoStream", name: str, path: Path) -> None:
-    state, report = best_fit(network, read_state(path))
+def _load_what_fits(network: "TwoStream", name: str, path: Path) -> bool:
+    found = read_state(path)
+    state, report = best_fit(network, found)
     if report.share < SMALLEST_SHARE:
         raise ValueError(
             f"{path} does not fit the backbone {name!r}, less than half of which it would fill: "
@@ -70,6 +75,7 @@ def _load_what_fits(network: "TwoStream", name: str, path: Path) -> None:
         )
     network.load_state_dict(state, strict=False)
     network.weights_report = f"{path} into the backbone {name!r}:\n{report}"
+    return any("flow_stream." in key for key in found)
 
 
 def _synthetic_state(name: str, *, with_flow: bool) -> dict[str, Tensor]:

@@ -36,7 +36,9 @@ def build_cache(config: TrainConfig) -> FrameCache:
 def build_representation(config: TrainConfig, num_identities: int) -> Representation:
     """Return backbone, F_o, F_h and F_c on the configuration's device, initialised from its seed."""
     torch.manual_seed(config.seed)
-    representation = Representation(config.backbone, config.attention.num_glimpses, num_identities)
+    representation = Representation(
+        config.backbone, config.attention.num_glimpses, num_identities, config.descriptor
+    )
     return representation.to(pick_device(config.device))
 
 
@@ -61,13 +63,13 @@ def build_environment(config: TrainConfig, representation: Representation, grid:
 
 def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
     """Return the agent that the configuration names."""
-    initial_rate, halve_every = initial_learning_rate(config), config.joint.halve_every
+    initial_rate = initial_learning_rate(config)
 
     def learning_rate(progress_remaining: float) -> float:
         # An update comes after its batch's environment steps: the n-th batch's at n / steps of the way, or (an
         # off-policy algorithm's) a little before. The small number keeps rounding from adding a batch.
         batch = max(math.ceil((1 - progress_remaining) * config.steps - 1e-6) - 1, 0)
-        return initial_rate * 0.5 ** (batch // halve_every) if halve_every else initial_rate
+        return initial_rate * config.joint.learning_rate_factor(batch, config.steps)
 
     return agents.make(
         config.agent,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
 
 from agents.features import SharedFeatureCallback
 from agents.state import load_training_state, training_state
@@ -25,10 +26,11 @@ def save_checkpoint(
     folder: Path,
     config: TrainConfig,
     data: ReidData,
-    shared: SharedFeatureCallback,
+    shared_state: dict[str, Any],
     agent: BaseAlgorithm,
     scores_before: dict[str, Any],
     seconds: float,
+    tested: dict[str, Tensor] | None = None,
 ) -> None:
     """Write model, optimisers, schedulers, random states, step and configuration, all or nothing.
 
@@ -38,10 +40,12 @@ def save_checkpoint(
         folder: the run's.
         config: the resolved configuration.
         data: what is trained on, to be told apart from other data.
-        shared: the representation's side of the training.
+        shared_state: the representation's side of the training (`SharedFeatureCallback.state_dict`).
         agent: the agent's side.
         scores_before: the scores before training, for the table at the end.
         seconds: trained so far.
+        tested: the representation's weights as they are tested, where they are not those that training goes on with:
+            averaged, or with a metric that was fitted in the end.
 
     Raises:
         ValueError: the training has diverged; the checkpoint of before stays.
@@ -50,16 +54,17 @@ def save_checkpoint(
         "config": config_to_json(config),
         "people": data.train_people,
         "training_data": fingerprint(data.train),
-        "shared": shared.state_dict(),
+        "shared": shared_state,
         "agent": agent.get_parameters(),
         "agent_training": training_state(agent),
         "random": _random_state(),
         "scores_before": scores_before,
         "seconds": seconds,
+        "tested": tested,
     }
     if broken := _not_finite(state):
         raise ValueError(
-            f"the training has diverged: {broken} holds NaN or infinity after {shared.step} batches. Nothing was "
+            f"the training has diverged: {broken} holds NaN or infinity after {shared_state['step']} batches. Nothing was "
             "saved of it; is a learning rate too high?"
         )
     with replacing(folder / CHECKPOINT) as partial:
@@ -93,6 +98,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if broken:
         raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
     return {**state, "config": config}
+
+
+def tested_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the representation's weights as a checkpoint's run is tested: those in the end, averaged if asked for."""
+    if (tested := state.get("tested")) is not None:
+        return tested
+    if (average := state["shared"].get("average")) is not None and state["shared"]["step"]:
+        return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
+    return state["shared"]["representation"]
 
 
 def restore(shared: SharedFeatureCallback, agent: BaseAlgorithm, state: dict[str, Any], source: Path) -> None:
@@ -129,7 +143,7 @@ def fingerprint(tracklets: Sequence[Tracklet]) -> str:
 
 def _not_finite(state: dict[str, Any]) -> str | None:
     """Return the first of a checkpoint's weights that holds NaN or infinity, if one does."""
-    weights = {**state["shared"]["representation"], **state["agent"]["policy"]}
+    weights = {**state["shared"]["representation"], **(state.get("tested") or {}), **state["agent"]["policy"]}
     return next((name for name, value in weights.items() if not bool(torch.isfinite(value).all())), None)
 
 

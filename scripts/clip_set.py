@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
 from agents.probes import Watch
 from agents.rollout import hit_shares
+from backbone.data.loader import ClipBatch
 from backbone.data.tracklet import Tracklet
+from backbone.representation import Representation
 from scripts.describe import TrackletMeans, clip_banks, clip_batches
 from scripts.run import Run
 
@@ -64,7 +65,7 @@ class ClipSet:
             What each of them came to.
         """
         glimpse = self.run.representation.glimpse
-        seen = {name: Seen(len(self.tracklets)) for name in rows}
+        seen = {name: Seen(len(self.tracklets), self.run.representation) for name in rows}
         first = 0
         for batch, bank in clip_banks(
             self.run.representation, self.batches, self.run.grid, self.run.config.load.workers, what
@@ -77,7 +78,7 @@ class ClipSet:
             for name, row in rows.items():
                 episodes = row(process, numbers)
                 if self.numbers is None:
-                    seen[name].add_strangers(process, episodes, batch.tracklet)
+                    seen[name].add_strangers(process, episodes, batch)
                 else:
                     seen[name].add_known(process, episodes)
             first += len(bank)
@@ -89,6 +90,7 @@ class Seen:
 
     Args:
         num_tracklets: of the clips.
+        representation: says what is compared.
 
     Attributes:
         reward: the run's own, by batch; of people whom F_c knows, like `log_prob`.
@@ -97,11 +99,11 @@ class Seen:
         descriptors: of their tracklets.
     """
 
-    def __init__(self, num_tracklets: int):
+    def __init__(self, num_tracklets: int, representation: Representation):
         self.reward: list[np.ndarray] = []
         self.log_prob: list[np.ndarray] = []
         self.hits: list[np.ndarray] = []
-        self.descriptors = TrackletMeans(num_tracklets)
+        self.descriptors = TrackletMeans(num_tracklets, representation)
 
     def add_known(self, process: AttentionProcess, episodes: Episodes) -> None:
         """Let F_c judge episodes."""
@@ -109,7 +111,7 @@ class Seen:
         log_prob = AttentionProcess(process.bank, process.glimpse, "log_prob")
         self.log_prob.append(log_prob.judge(episodes).reward.cpu().numpy())
 
-    def add_strangers(self, process: AttentionProcess, episodes: Episodes, tracklet: Tensor) -> None:
+    def add_strangers(self, process: AttentionProcess, episodes: Episodes, batch: ClipBatch) -> None:
         """Describe the tracklets of episodes."""
         self.hits.append(100 * hit_shares(process.bank, episodes))
-        self.descriptors.add(tracklet, process.descriptor(episodes))
+        self.descriptors.add(batch, process.descriptor(episodes))

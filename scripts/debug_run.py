@@ -172,12 +172,10 @@ class RunEpisodes:
     @torch.no_grad()
     def _judged(self) -> "GalleryJudges":
         """The judges of the queries, made as sure of themselves as they are right."""
-        of_gallery, glimpse = (
-            self._of_gallery().to(self.run.representation.device),
-            self.run.representation.glimpse,
-        )
+        representation = self.run.representation
+        of_gallery = self._of_gallery().to(representation.device)
         cameras = sorted({tracklet.camera for tracklet in self.tracklets})
-        judges = {camera: gallery_judge(self.run.data, of_gallery, camera, glimpse) for camera in cameras}
+        judges = {camera: gallery_judge(self.run.data, of_gallery, camera, representation) for camera in cameras}
         by_camera = {camera: judge for camera, judge in judges.items() if judge is not None}
         answers = []
         for number, tracklet in enumerate(self.run.data.query):
@@ -198,19 +196,20 @@ class RunEpisodes:
     @cached_property
     @torch.no_grad()
     def _described(self) -> tuple[Tensor, Tensor]:
-        """Each searched tracklet's mean descriptor, and that of the clip looked into: (num_tracklets, D) each."""
+        """Each searched tracklet's descriptor, (num_tracklets, K), and [f_g, h_1..h_T] of the clip looked into."""
         self.run.representation.eval()
         load, count = self.run.config.load, len(self.tracklets)
         batches = clip_batches(self.tracklets, self.run.cache, load)
         num_clips = np.bincount([index for index, _ in batches.all_clips], minlength=count)
-        means, chosen, seen = TrackletMeans(count), {}, [0] * count
+        means, chosen, seen = TrackletMeans(count, self.run.representation), {}, [0] * count
         for batch, bank in clip_banks(
             self.run.representation, batches, self.run.grid, load.workers, "describing the gallery"
         ):
             process = AttentionProcess(bank, self.run.representation.glimpse)
             episodes = follow(self.agent, process, torch.arange(len(bank), device=bank.device))
-            descriptors = process.descriptor(episodes).cpu()
-            means.add(batch.tracklet, descriptors)
+            read = process.descriptor(episodes)
+            means.add(batch, read)
+            descriptors = read.cpu()
             for tracklet, descriptor in zip(batch.tracklet.tolist(), descriptors, strict=True):
                 # of a tracklet that is too short for the clip asked for, the last
                 if seen[tracklet] == min(_which(self.clip, num_clips[tracklet]), num_clips[tracklet] - 1):
@@ -237,7 +236,14 @@ class RunEpisodes:
             query.person,
             query.camera,
             self._picture,
+            self._compared,
         )
+
+    @torch.no_grad()
+    def _compared(self, descriptor: Tensor) -> Tensor:
+        """Return what of an episode's [f_g, h_1..h_T], (D,), is compared with the gallery, (K,)."""
+        comparison = self.run.representation.comparison
+        return comparison.finish(comparison(descriptor[None].to(self.run.representation.device)))[0].cpu()
 
     def _picture(self, row: int) -> np.ndarray:
         """Draw the frame of a gallery tracklet's middle clip that most bins cover."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
-from agents.rollout import at_test, follow
+from agents.rollout import Agent, at_test, follow
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
 from backbone.data.tracklet import Tracklet
@@ -61,32 +61,77 @@ def clip_bank(
         batch.source,
         frames=batch.clip.numpy() if with_frames else None,
         truth_boxes=batch.truth_boxes,
-        global_feature=representation.pool(feature_map),
+        global_feature=representation.global_feature(feature_map),
     )
 
 
+# Of large data so many clips are enough to fit a metric to.
+FITTED_CLIPS = 20_000
+
+
 class TrackletMeans:
-    """Each tracklet's mean descriptor, summed up batch by batch.
+    """Each tracklet's descriptor: the weighted mean of its clips', summed up batch by batch.
 
     Args:
         num_tracklets: how many there are.
+        representation: says what of a clip is compared, and how much the clip counts.
     """
 
-    def __init__(self, num_tracklets: int):
+    def __init__(self, num_tracklets: int, representation: Representation):
+        self.representation = representation
         self.total: torch.Tensor | None = None
-        self.clips = torch.zeros(num_tracklets, 1)
+        self.weight = torch.zeros(num_tracklets, 1)
 
-    def add(self, tracklet: torch.Tensor, descriptors: torch.Tensor) -> None:
-        """Add clips: their tracklets' numbers, int64 (N,), and their descriptors (N, D), on any device."""
+    def add(self, batch: ClipBatch, read_by_classifier: torch.Tensor) -> None:
+        """Add clips.
+
+        Args:
+            batch: the clips; of the padding at the end of a tracklet nothing counts where clips are weighted.
+            read_by_classifier: [f_g, h_1..h_T], float32 (N, D), on any device.
+        """
+        compared, weight = (part.cpu() for part in self.representation.compare(read_by_classifier))
+        if self.representation.comparison.is_cosine:
+            weight = weight * batch.num_different
         if self.total is None:
-            self.total = torch.zeros(len(self.clips), descriptors.shape[1])
-        self.total.index_add_(0, tracklet, descriptors.cpu())
-        self.clips.index_add_(0, tracklet, torch.ones(len(tracklet), 1))
+            self.total = torch.zeros(len(self.weight), compared.shape[1])
+        self.total.index_add_(0, batch.tracklet, weight[:, None] * compared)
+        self.weight.index_add_(0, batch.tracklet, weight[:, None])
 
     def values(self) -> torch.Tensor:
-        """Return the means, float32 (num_tracklets, D)."""
+        """Return the descriptors, float32 (num_tracklets, K)."""
         assert self.total is not None
-        return self.total / self.clips
+        return self.representation.comparison.finish(self.total / self.weight)
+
+
+@torch.no_grad()
+def fit_comparison(
+    representation: Representation,
+    agent: Agent,
+    tracklets: list[Tracklet],
+    cache: FrameCache,
+    load: LoadConfig,
+    grid: BinGrid,
+) -> str:
+    """Fit what is compared to the training tracklets, as the trained model sees them.
+
+    Returns:
+        What was fitted, in a line; empty where nothing is to be fitted.
+    """
+    if not representation.comparison.is_fitted_to_data:
+        return ""
+    representation.eval()
+    agent, parts, rows = at_test(agent), [], []
+    batches = clip_batches(tracklets, cache, load, clips_per_tracklet=max(FITTED_CLIPS // len(tracklets), 1))
+    for batch, bank in clip_banks(representation, batches, grid, load.workers, "fitting the metric"):
+        process = AttentionProcess(bank, representation.glimpse)
+        episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
+        parts.append(process.descriptor(episodes).cpu())
+        rows.append(batch.tracklet)
+    tracklet = torch.cat(rows).tolist()
+    person, camera = (
+        torch.tensor([getattr(tracklets[row], name) for row in tracklet]) for name in ("person", "camera")
+    )
+    return representation.comparison.fit(torch.cat(parts), person, camera)
 
 
 @dataclass(frozen=True)
@@ -94,7 +139,7 @@ class Described:
     """N tracklets as a model sees them.
 
     Attributes:
-        descriptors: [f_g, h_1..h_T], averaged over a tracklet's clips, float32 (N, D), on the CPU.
+        descriptors: what is compared, averaged over a tracklet's clips, float32 (N, K), on the CPU.
         bins: those of the clip in the middle, int64 (N, T).
         clip: that clip's number among the consecutive ones, int64 (N,).
     """
@@ -118,14 +163,14 @@ def describe_tracklets(model: TrainedModel, tracklets: list[Tracklet], what: str
     """
     load, agent = model.config.load, at_test(model.agent)
     batches = clip_batches(tracklets, model.cache, load)
-    means = TrackletMeans(len(tracklets))
+    means = TrackletMeans(len(tracklets), model.representation)
     middle = torch.bincount(torch.tensor([index for index, _ in batches.all_clips])) // 2
     clips = iter(batches.all_clips)
     bins = torch.zeros(len(tracklets), model.representation.glimpse.num_glimpses, dtype=torch.long)
     for batch, bank in clip_banks(model.representation, batches, model.grid, load.workers, what):
         process = AttentionProcess(bank, model.representation.glimpse)
         episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-        means.add(batch.tracklet, process.descriptor(episodes))
+        means.add(batch, process.descriptor(episodes))
         numbers = torch.tensor([int(frames[0]) // load.num_frames for _, frames in islice(clips, len(bank))])
         shown = numbers == middle[batch.tracklet]
         bins[batch.tracklet[shown]] = episodes.bins.cpu()[shown]

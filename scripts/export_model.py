@@ -164,11 +164,12 @@ def describe_clips(model: TrainedModel, inputs: tuple[Tensor, ...], precision: P
         network.precision = own
     numbers, names = torch.arange(len(maps)), [""] * len(maps)
     bank = FeatureBank.from_feature_map(
-        maps, model.grid, torch.zeros_like(numbers), names, global_feature=network.pool(maps)
+        maps, model.grid, torch.zeros_like(numbers), names, global_feature=network.global_feature(maps)
     )
     process = AttentionProcess(bank, network.glimpse)
     episodes = follow(at_test(model.agent), process, numbers)
-    parts = (process.descriptor(episodes), episodes.bins, process.verdict(episodes).logits)
+    compared, weights = network.compare(process.descriptor(episodes))
+    parts = (weights[:, None] * compared, episodes.bins, process.verdict(episodes).logits)
     return tuple(part.numpy() for part in parts)
 
 

@@ -87,7 +87,7 @@ def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) 
     seen = clips.watch({POLICY: recording}, "test people, policy")
     locations, of_policy = recording.locations(), seen[POLICY].descriptors.values()
     rows = _rows(run.agent, clips, locations, seed, measured.notes, "test")
-    oracle = QueryOracle(run.agent, clips, run.data, run.representation.glimpse, of_policy, locations)
+    oracle = QueryOracle(run.agent, clips, run.data, run.representation, of_policy, locations)
     seen |= clips.watch(rows | {BEST: oracle}, "test people, all rows")
     measured.notes.append(
         "best bin's R1, mAP and hit_rate: chosen for the queries, knowing who they are, by distances to the "

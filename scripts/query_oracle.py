@@ -13,11 +13,12 @@ from agents.rollout import Agent, at_test
 from backbone.data import ReidData
 from backbone.glimpse import GlimpseNetwork
 from backbone.metrics import JUNK
+from backbone.representation import Representation
 from scripts.clip_set import ClipSet
 
 
 def gallery_judge(
-    data: ReidData, of_gallery: Tensor, camera: int, glimpse: GlimpseNetwork
+    data: ReidData, of_gallery: Tensor, camera: int, representation: Representation
 ) -> tuple[GlimpseNetwork, dict[int, int]] | None:
     """Return who judges queries of a camera in F_c's place (`agents.probes.judge_by_means`).
 
@@ -25,7 +26,7 @@ def gallery_judge(
         data: queries and gallery.
         of_gallery: the gallery tracklets' descriptors, float32 (G, D).
         camera: the queries'.
-        glimpse: F_o and F_h.
+        representation: F_o, F_h, and what is compared.
 
     Returns:
         The judge, and the number of each person that it knows: those whom another camera has; None if there is
@@ -38,7 +39,9 @@ def gallery_judge(
     if not rows:
         return None
     means = torch.stack([of_gallery[row].mean(dim=0) for row in rows.values()])
-    return judge_by_means(glimpse, means), {person: number for number, person in enumerate(rows)}
+    return judge_by_means(representation.glimpse, representation.comparison, means), {
+        person: number for number, person in enumerate(rows)
+    }
 
 
 class QueryOracle:
@@ -52,7 +55,7 @@ class QueryOracle:
         agent: who decides the rest of an episode.
         clips: of `searched_tracklets(data)`.
         data: queries and gallery.
-        glimpse: F_o and F_h.
+        representation: F_o, F_h, and what is compared.
         descriptors: of the tracklets, by the policy's mean, float32 (num_tracklets, D).
         locations: where the policy's mean looked in each clip, float32 (num_clips, T - 1, 3).
 
@@ -65,7 +68,7 @@ class QueryOracle:
         agent: Agent,
         clips: ClipSet,
         data: ReidData,
-        glimpse: GlimpseNetwork,
+        representation: Representation,
         descriptors: Tensor,
         locations: Tensor,
     ):
@@ -74,7 +77,9 @@ class QueryOracle:
         position = {id(tracklet): row for row, tracklet in enumerate(clips.tracklets)}
         of_gallery = descriptors[[position[id(tracklet)] for tracklet in data.gallery]]
         for camera in {tracklet.camera for tracklet in data.query}:
-            if (judge := gallery_judge(data, of_gallery, camera, glimpse)) is not None:
+            if (
+                judge := gallery_judge(data, of_gallery.to(representation.device), camera, representation)
+            ) is not None:
                 self.judges[camera] = judge
         self.camera = np.array([tracklet.camera for tracklet in clips.tracklets])[clips.tracklet]
         queries = {position[id(tracklet)] for tracklet in data.query}

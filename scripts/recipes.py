@@ -23,8 +23,16 @@ STRONG: dict[str, Settings] = {
     # nothing more is known to be worth nothing.
     "glimpse_reward": {"attention": {"reward": "glimpses"}},
     "glimpse_loss": {"joint": {"glimpse_weight": 1.0}},
-    # The hardest triplets of a batch are those in which nothing was seen: their distances say nothing.
-    "no_triplet": {"joint": {"triplet_weight": 0.0}},
+    # The triplet loss acts on the clip as a whole: of the descriptor the hardest triplets are those in which nothing
+    # was seen, whose distances say nothing. Squared distances would shrink the features.
+    "global_triplet": {"joint": {"triplet_on": "global", "triplet_distance": "euclidean"}},
+    # The triplet loss and the cross entropy each have a space of their own.
+    "neck": {"descriptor": {"neck": "batch_norm"}},
+    # Distances in which what varies between clips of one person counts least.
+    "metric": {"descriptor": {"compared": "learned"}},
+    "mirror": {"descriptor": {"mirror": True}},
+    # What a network for images has learned is not buried under an untrained flow stream.
+    "flow_scale": {"backbone": {"flow_scale": "learned"}},
     # Whether an episode went well is judged beside others of the same clip.
     "clip_baseline": {"policy": {"baseline": "clip"}},
     "normalized_advantage": {"policy": {"normalize_advantage": True}},
@@ -50,6 +58,9 @@ def strong(config: TrainConfig) -> TrainConfig:
 
 
 RECIPES: dict[str, Change] = {"paper": paper, "strong": strong}
+
+# The recipe of a preset where none is asked for, if it is not the paper's.
+OF_PRESET = {"street": "strong"}
 
 
 def get_recipe(name: str) -> Change:

@@ -66,14 +66,14 @@ def evaluate(
     representation.eval()
     agents = {name: at_test(agent) for name, agent in agents.items()}
     tracklets = searched_tracklets(data)
-    descriptors = {name: TrackletMeans(len(tracklets)) for name in agents}
+    descriptors = {name: TrackletMeans(len(tracklets), representation) for name in agents}
     hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
     batches = clip_batches(tracklets, cache, load, clips_per_batch=clips_per_batch)
     for batch, bank in clip_banks(representation, batches, grid, load.workers, "evaluating"):
         process = AttentionProcess(bank, representation.glimpse)
         for name, agent in agents.items():
             episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-            descriptors[name].add(batch.tracklet, process.descriptor(episodes))
+            descriptors[name].add(batch, process.descriptor(episodes))
             hits[name].append(hit_shares(bank, episodes))
 
     scores: dict[str, Scores] = {}

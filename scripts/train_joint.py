@@ -15,6 +15,7 @@ After an interruption: `a3d train --resume --out runs/benchmark`
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import shlex
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -43,10 +45,11 @@ from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
+from scripts.describe import fit_comparison
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
 from scripts.progress import say
-from scripts.recipes import get_recipe
+from scripts.recipes import OF_PRESET, get_recipe
 from scripts.scoring import Scores, controls, evaluate, table
 from scripts.train_checks import check_agent, check_frozen, check_resumed, check_same_data
 
@@ -83,7 +86,12 @@ def train(
     check_agent(config, data)
     people = data.train_people
     sampler = IdentitySampler(
-        data.train, config.load.num_people, config.load.clips_per_person, config.load.num_frames, config.seed
+        data.train,
+        config.load.num_people,
+        config.load.clips_per_person,
+        config.load.num_frames,
+        config.seed,
+        config.load.sampling,
     )
     batches = TrainingBatches(data.train, cache, sampler, config.load.augment)
     say(
@@ -111,18 +119,26 @@ def train(
         {person: number for number, person in enumerate(people)},
         grid,
         config.joint,
+        config.steps,
     )
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
     write_text(folder / "config.json", config_to_json(config))
-    scores_before = state["scores_before"] if state else score(config, representation, agent, data, cache, grid)
+    if state:
+        scores_before = state["scores_before"]
+    else:
+        # with a metric of its own, as after training
+        fit_comparison(representation, agent, data.train, cache, config.load, grid)
+        scores_before = score(config, representation, agent, data, cache, grid)
+        representation.comparison.reset()
     if cache.replaced:
         say(f"so far {cache.describe_replaced()}")
     if state:
         restore(shared, agent, state, folder)
 
-    def save() -> None:
+    def save(shared_state: dict[str, Any] | None = None, tested: dict[str, torch.Tensor] | None = None) -> None:
         seconds = time.monotonic() - started
-        save_checkpoint(folder, config, data, shared, agent, scores_before, seconds)
+        state = shared_state or shared.state_dict()
+        save_checkpoint(folder, config, data, state, agent, scores_before, seconds, tested)
 
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
@@ -140,6 +156,11 @@ def train(
         reset_num_timesteps=state is None,
     )
 
+    training_state = copy.deepcopy(shared.state_dict())  # what a longer training goes on with
+    shared.take_average()
+    if text := fit_comparison(representation, agent, data.train, cache, config.load, grid):
+        say(text)
+    save(training_state, representation.state_dict())
     scores = score(config, representation, agent, data, cache, grid, with_controls=True)
     metrics = {
         "before": pick(scores_before["agent"]),
@@ -189,11 +210,12 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="benchmark")
-    first.add_argument("--recipe", default="paper")
+    first.add_argument("--recipe")
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(argv)
-    default, state = get_recipe(known.recipe)(get_preset(known.preset)), None
+    recipe = known.recipe or OF_PRESET.get(known.preset, "paper")
+    default, state = get_recipe(recipe)(get_preset(known.preset)), None
     if known.resume:
         out = known.out or Path("runs") / known.preset
         state = read_checkpoint(out / CHECKPOINT)

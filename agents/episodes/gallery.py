@@ -62,13 +62,14 @@ class Gallery:
     """Tracklets to be searched, and for whom.
 
     Attributes:
-        descriptors: of the gallery's tracklets, float32 (G, D), as `Episode.descriptor`.
+        descriptors: of the gallery's tracklets, float32 (G, K).
         people: their person ids, int64 (G,); -1 is junk.
         cameras: their camera ids, int64 (G,).
         names: of the tracklets, for people.
         person: the query's.
         camera: the query's.
         picture: draws a tracklet, by its row: uint8 (height, width, 3), RGB; None for no pictures.
+        compare: from an episode's descriptor [f_g, h_1..h_T], (D,), to what is compared, (K,); None: it is that.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -81,6 +82,7 @@ class Gallery:
     person: int
     camera: int
     picture: Callable[[int], np.ndarray] | None = None
+    compare: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(part) for part in (self.descriptors, self.people, self.cameras, self.names)}
@@ -91,11 +93,13 @@ class Gallery:
             )
 
     def rank(self, descriptor: Tensor) -> Ranking:
-        """Order the gallery by its distance to a descriptor, float (D,); of equals the miss comes first.
+        """Order the gallery by its distance to an episode's descriptor, float (D,); of equals the miss comes first.
 
         Raises:
             ValueError: the descriptor has another length.
         """
+        if self.compare is not None:
+            descriptor = self.compare(descriptor)
         if descriptor.shape != self.descriptors.shape[1:]:
             raise ValueError(
                 f"the gallery's descriptors have {self.descriptors.shape[1]} numbers, this one is "

@@ -5,6 +5,7 @@ A batch is a function of (seed, step) alone, so that a resumed run sees the batc
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,20 @@ def _padded(start: int, num_frames: int, tracklet_length: int) -> np.ndarray:
     return np.minimum(np.arange(start, start + num_frames), tracklet_length - 1)
 
 
+FrameSampling = Literal["consecutive", "spread"]
+
+
+def spread_clip(tracklet_length: int, num_frames: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw one frame from each of `num_frames` equal parts of a tracklet, ascending, int64 (num_frames,).
+
+    Restricted random sampling (Li et al., "Diversity Regularized Spatiotemporal Attention", CVPR 2018). A tracklet
+    shorter than the clip has some of its frames drawn twice.
+    """
+    edges = np.arange(num_frames + 1) * tracklet_length / num_frames
+    drawn = generator.uniform(edges[:-1], edges[1:]).astype(np.int64)
+    return np.minimum(drawn, tracklet_length - 1)
+
+
 class IdentitySampler:
     """Draws P persons x K clips a batch; every person comes once an epoch.
 
@@ -29,6 +44,7 @@ class IdentitySampler:
         clips_per_person: K.
         num_frames: L, the frames of a clip.
         seed: of all draws.
+        sampling: a clip's frames: `consecutive` ones, or `spread` over the tracklet (`spread_clip`).
 
     Raises:
         ValueError: there are fewer people than P, or a number below 1.
@@ -41,6 +57,7 @@ class IdentitySampler:
         clips_per_person: int,
         num_frames: int,
         seed: int,
+        sampling: FrameSampling = "consecutive",
     ):
         if min(num_people, clips_per_person, num_frames) < 1:
             raise ValueError(
@@ -52,6 +69,7 @@ class IdentitySampler:
         self.clips_per_person = clips_per_person
         self.num_frames = num_frames
         self.seed = seed
+        self.sampling = sampling
         self._by_person: dict[int, list[int]] = defaultdict(list)
         for index, tracklet in enumerate(tracklets):
             self._by_person[tracklet.person].append(index)
@@ -85,6 +103,9 @@ class IdentitySampler:
         for turn in range(self.clips_per_person):
             index = int(order[turn % len(order)])
             length = len(self.tracklets[index])
+            if self.sampling == "spread":
+                clips.append((index, spread_clip(length, self.num_frames, generator)))
+                continue
             starts = np.arange(max(length - self.num_frames, 0) + 1)
             fresh = np.setdiff1d(starts, list(used[index]))
             start = int(generator.choice(fresh if len(fresh) else starts))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from backbone.data.cache import FrameCache
-from backbone.data.clips import IdentitySampler, consecutive_clips
+from backbone.data.clips import FrameSampling, IdentitySampler, consecutive_clips
 from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
 from backbone.flow import flow_indices
@@ -36,6 +36,9 @@ class LoadConfig:
     """Persons of a training batch."""
     clips_per_person: int = 4
     """Clips of each."""
+    sampling: FrameSampling = "consecutive"
+    """Which frames a training clip has: consecutive ones (the paper's), or spread: one of each of num_frames equal
+    parts of the tracklet, each with the flow to the frame that follows it there. At test they are consecutive."""
     workers: int = 1
     """Processes that load ahead; 0 loads in the training process."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -58,6 +61,7 @@ class ClipBatch:
         source: the tracklets' names.
         truth_boxes: float32 (B, L, 4), x0, y0, x1, y1 in pixels of the clip; NaN rows where the thing is out
             of sight. None if unknown.
+        num_different: how many different frames each clip has, int64 (B,): a tracklet's last clip repeats some.
         replaced: of these tracklets, by name, the files of the frames that could not be read and were replaced.
     """
 
@@ -67,6 +71,7 @@ class ClipBatch:
     tracklet: Tensor
     source: list[str]
     truth_boxes: np.ndarray | None
+    num_different: Tensor
     replaced: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def pin_memory(self) -> "ClipBatch":
@@ -95,14 +100,15 @@ class _Batches(Dataset[ClipBatch], ABC):
     def __getitem__(self, number: int) -> ClipBatch:
         augmentation = self.augmentation(number)
         rows = []
-        for index, frame_indices in self.clips(number):
+        clips = self.clips(number)
+        for index, frame_indices in clips:
             tracklet = self.tracklets[index]
             clip, flow = self._clip(index, frame_indices)
             boxes = None if tracklet.truth_boxes is None else tracklet.truth_boxes[frame_indices]
             if augmentation is not None:
                 clip, flow, boxes = augment(clip, flow, boxes, *augmentation)
             rows.append((index, clip, flow, boxes))
-        return self._collate(rows)
+        return self._collate(rows, torch.tensor([len(np.unique(frames)) for _, frames in clips]))
 
     def _clip(self, index: int, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if self.cache.decode_anew:
@@ -123,7 +129,9 @@ class _Batches(Dataset[ClipBatch], ABC):
         self._kept[index] = np.array(frames), None if flow is None else np.array(flow)
         return self._kept[index]
 
-    def _collate(self, rows: list[tuple[int, np.ndarray, np.ndarray | None, np.ndarray | None]]) -> ClipBatch:
+    def _collate(
+        self, rows: list[tuple[int, np.ndarray, np.ndarray | None, np.ndarray | None]], num_different: Tensor
+    ) -> ClipBatch:
         indices, clips, flows, boxes = zip(*rows, strict=True)
         sources = [self.tracklets[index].source for index in indices]
         scale = np.array([self.cache.width, self.cache.height] * 2, dtype=np.float32)
@@ -134,6 +142,7 @@ class _Batches(Dataset[ClipBatch], ABC):
             tracklet=torch.tensor(indices),
             source=sources,
             truth_boxes=None if any(box is None for box in boxes) else np.stack(boxes) * scale,
+            num_different=num_different,
             replaced={name: self.cache.replaced[name] for name in sources if name in self.cache.replaced},
         )
 

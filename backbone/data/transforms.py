@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from backbone.flow import mirror_flow
@@ -12,14 +13,24 @@ FILL = np.array([124, 116, 104], dtype=np.uint8)
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How training clips are changed at random."""
+    """How training clips are changed at random; one draw holds for all frames of a clip and for its flow."""
 
     mirror_probability: float = 0.5
-    """Of mirroring a clip left to right; the flow's x changes its sign."""
+    """Probability of mirroring a clip left to right; the flow's x changes its sign."""
     erase_probability: float = 0.5
-    """Of erasing one rectangle from all frames of a clip."""
+    """Probability of erasing one rectangle from all frames of a clip."""
     erase_area: tuple[float, float] = (0.02, 0.2)
     """Least and most share of the frame's area that is erased."""
+    crop_padding: float = 0.0
+    """Random crop: shift the frames by up to this share of their height and width; what comes in is black."""
+    color_jitter: float = 0.0
+    """Colour jitter, as another camera has other colours: each colour channel is multiplied by a random factor
+    from 1 - this to 1 + this, shifted by up to a quarter of this, and bent by a random gamma."""
+
+    def __post_init__(self) -> None:
+        for name in ("mirror_probability", "erase_probability", "crop_padding", "color_jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augment.{name} must be in [0, 1], got {getattr(self, name)}")
 
 
 def augment(
@@ -29,7 +40,7 @@ def augment(
     config: AugmentConfig,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Mirror and erase one clip at random.
+    """Jitter the colours of one clip, mirror it, crop it and erase a part of it, each at random.
 
     Args:
         clip: uint8 (L, H, W, 3).
@@ -41,10 +52,17 @@ def augment(
     Returns:
         The same three, changed copies where anything changed.
     """
+    height, width = clip.shape[1:3]
     do_mirror, do_erase = generator.random(2) < (config.mirror_probability, config.erase_probability)
-    rectangle = erased_rectangle(clip.shape[1], clip.shape[2], config.erase_area, generator)
+    rectangle = erased_rectangle(height, width, config.erase_area, generator)
+    shift = generator.uniform(-config.crop_padding, config.crop_padding, 2)
+    gain, offset, gamma = generator.uniform(-config.color_jitter, config.color_jitter, (3, 3))
+    if config.color_jitter:
+        clip = change_colors(clip, 1 + gain, offset / 4, np.exp(gamma[:1]))
     if do_mirror:
         clip, flow, boxes = mirror(clip, flow, boxes)
+    if config.crop_padding:
+        clip, flow, boxes = crop(clip, flow, boxes, round(shift[0] * height), round(shift[1] * width))
     if do_erase:
         clip, flow = erase(clip, flow, rectangle)
     return clip, flow, boxes
@@ -59,6 +77,46 @@ def mirror(
         x0, y0, x1, y1 = boxes.T
         boxes = np.stack([1 - x1, y0, 1 - x0, y1], axis=1)
     return clip[:, :, ::-1], flow, boxes
+
+
+def crop(
+    clip: np.ndarray, flow: np.ndarray | None, boxes: np.ndarray | None, down: int, right: int
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Move all frames by whole pixels, with their flow and boxes: pad with zeros, then crop to the same size."""
+    height, width = clip.shape[1:3]
+    clip = _shifted(clip, down, right)
+    flow = None if flow is None else _shifted(flow, down, right)
+    if boxes is not None:
+        boxes = boxes + np.array([right / width, down / height] * 2, dtype=boxes.dtype)
+    return clip, flow, boxes
+
+
+def _shifted(maps: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Move maps (L, H, W, C), filling with zeros."""
+    moved = np.zeros_like(maps)
+    height, width = maps.shape[1:3]
+    to_rows, to_columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+    rows, columns = slice(max(-down, 0), height - max(down, 0)), slice(max(-right, 0), width - max(right, 0))
+    moved[:, to_rows, to_columns] = maps[:, rows, columns]
+    return moved
+
+
+def change_colors(clip: np.ndarray, gain: np.ndarray, offset: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    """Give a clip the colours of another camera: gain x^gamma + offset for x in [0, 1], channel by channel.
+
+    Args:
+        clip: uint8 (L, H, W, 3).
+        gain: float (3,).
+        offset: float (3,), as a share of white.
+        gamma: float (3,) or (1,).
+
+    Returns:
+        uint8, as the clip.
+    """
+    levels = np.arange(256)[:, None] / 255
+    table = (255 * (gain * levels**gamma + offset)).clip(0, 255).round().astype(np.uint8)
+    flat = np.ascontiguousarray(clip).reshape(1, -1, 3)
+    return cv2.LUT(flat, table[None]).reshape(clip.shape)
 
 
 def erase(

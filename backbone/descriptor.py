@@ -1,0 +1,145 @@
+"""What of a clip is compared with other clips: the descriptor, and the metric that is learned for it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backbone.whitening import fit_whitening
+
+Compared = Literal["concatenation", "global", "parts", "learned"]
+
+
+@dataclass(frozen=True)
+class DescriptorConfig:
+    """What F_c reads, and what is compared at test."""
+
+    neck: Literal["none", "batch_norm"] = "none"
+    """Layer between f_g and F_c. none: F_c reads f_g itself (the paper's); batch_norm: a batch normalisation without
+    shift, so that the triplet loss acts before it and the cross entropy after it (Luo et al., "Bag of Tricks and a
+    Strong Baseline for Deep Person Re-identification", 2019)."""
+    compared: Compared = "concatenation"
+    """What is compared at test. concatenation: [f_g, h_1..h_T] by Euclidean distance, averaged over clips (the
+    paper's). The others compare by cosine, and weight clips by F_c's confidence: global: f_g alone; parts: f_g and
+    h_1..h_T, each scaled to the same length; learned: all parts, whitened within persons, a metric fitted to the
+    training people when the training ends."""
+    mirror: bool = False
+    """Average the feature map of a clip with that of its mirror image at test, which takes twice the time."""
+
+
+class Comparison(nn.Module):
+    """From what F_c reads, [f_g, h_1..h_T], to what is compared: an affine map, x -> (x - mean) projection.
+
+    It is affine, so that distances to known people are a linear layer on [f_g, h_1..h_T], as F_c is
+    (`agents.probes.judge_by_means`). A tracklet's descriptor is the weighted mean over its clips, scaled to length 1
+    where it is compared by cosine. Before `fit`, `parts` and `learned` compare f_g alone: what is pretrained then
+    counts for what it is, whatever untrained parts would add.
+
+    Args:
+        compared: what is compared (`DescriptorConfig.compared`).
+        num_channels: C_g, the length of f_g, which comes first.
+        num_glimpses: T.
+        hidden_size: the length of each h_t.
+    """
+
+    mean: Tensor
+    projection: Tensor
+
+    def __init__(self, compared: Compared, num_channels: int, num_glimpses: int, hidden_size: int):
+        super().__init__()
+        self.compared = compared
+        self.num_channels = num_channels
+        self.part_sizes = [num_channels, *[hidden_size] * num_glimpses]
+        if self.is_fitted_to_data:
+            size = sum(self.part_sizes)
+            self.register_buffer("mean", torch.empty(size))
+            self.register_buffer("projection", torch.empty(size, size))
+            self.reset()
+
+    def reset(self) -> None:
+        """Forget what was fitted: f_g alone is compared."""
+        if self.is_fitted_to_data:
+            self.mean.zero_()
+            is_global = torch.arange(len(self.mean), device=self.mean.device) < self.num_channels
+            self.projection.copy_(torch.diag(is_global.float()))
+
+    @property
+    def is_fitted_to_data(self) -> bool:
+        """Whether `fit` has something to learn."""
+        return self.compared in ("parts", "learned")
+
+    @property
+    def is_cosine(self) -> bool:
+        """Whether tracklets' descriptors are scaled to length 1, and clips weighted by confidence."""
+        return self.compared != "concatenation"
+
+    def forward(self, read_by_classifier: Tensor) -> Tensor:
+        """[f_g, h_1..h_T], (N, D) -> what is compared, (N, K)."""
+        if self.compared == "concatenation":
+            return read_by_classifier
+        if self.compared == "global":
+            return read_by_classifier[:, : self.num_channels]
+        return (read_by_classifier - self.mean) @ self.projection
+
+    def weights(self, logits: Tensor) -> Tensor:
+        """Return how much each clip counts among its tracklet's: F_c's logits (N, identities) -> (N,)."""
+        if not self.is_cosine:
+            return torch.ones_like(logits[:, 0])
+        return logits.softmax(1).amax(1)
+
+    def finish(self, means: Tensor) -> Tensor:
+        """Return tracklets' descriptors, (N, K), from the weighted means over their clips."""
+        return functional.normalize(means, dim=1) if self.is_cosine else means
+
+    @torch.no_grad()
+    def fit(self, read_by_classifier: Tensor, person: Tensor, camera: Tensor) -> str:
+        """Fit the map to clips of training people.
+
+        Args:
+            read_by_classifier: [f_g, h_1..h_T], float32 (N, D).
+            person: whose clip each is, int64 (N,).
+            camera: and of which camera, int64 (N,).
+
+        Returns:
+            What was fitted, in a line; empty where there is nothing to fit.
+        """
+        if not self.is_fitted_to_data:
+            return ""
+        clips = read_by_classifier.to(self.mean.device)
+        if self.compared == "parts":
+            lengths = [part.square().sum(1).mean().sqrt() for part in clips.split(self.part_sizes, dim=1)]
+            scales = [1 / length.clamp(min=1e-12) for length in lengths]
+            sizes = torch.tensor(self.part_sizes, device=clips.device)
+            self.projection.copy_(torch.diag(torch.stack(scales).repeat_interleave(sizes)))
+            return f"parts scaled to length 1, from {', '.join(f'{length:.3g}' for length in lengths)}"
+        fitted = fit_whitening(clips.cpu(), person, camera, self.part_sizes)
+        self.mean.copy_(fitted.mean)
+        self.projection.copy_(fitted.projection)
+        return fitted.report
+
+
+@torch.no_grad()
+def as_linear(comparison: Comparison, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a linear layer on [f_g, h_1..h_T] whose outputs tell how near a clip is to each target.
+
+    Args:
+        comparison: what is compared.
+        targets: descriptors, float32 (M, K).
+
+    Returns:
+        Weight (M, D) and bias (M,). Compared by Euclidean distance, an output is -|d - m|^2 but for |d|^2, which is
+        the same for all; by cosine, it is twice the cosine times the clip's length, which is the same for all, too.
+    """
+    size = sum(comparison.part_sizes)
+    origin = comparison(targets.new_zeros(1, size))[0]  # (K,)
+    if comparison.compared == "concatenation":
+        weight = 2 * targets
+    elif comparison.compared == "global":
+        weight = functional.pad(2 * functional.normalize(targets, dim=1), (0, size - comparison.num_channels))
+    else:
+        weight = 2 * functional.normalize(targets, dim=1) @ comparison.projection.T
+    if comparison.is_cosine:
+        return weight, 2 * functional.normalize(targets, dim=1) @ origin
+    return weight, -(targets * targets).sum(dim=1)

@@ -1,0 +1,142 @@
+"""Whitening within persons: a linear metric in which what varies between clips of one person counts least.
+
+The shrunk covariance of descriptors around their person's mean, S = (1 - a) W + a tr(W) / D I, becomes the identity: x ->
+(x - m) S^(-1/2). Then cosine compares. Parts of the descriptor enter at unit length, each times a weight. Both a and
+the weight of the hidden states are chosen by retrieval among training people who are held out of the fit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from backbone.metrics import evaluate_retrieval
+
+SHRINKAGES = (0.05, 0.1, 0.2, 0.4, 0.7)
+HIDDEN_WEIGHTS = (0.0, 0.25, 1.0)
+FOLDS = 3
+# Of large data so many clips are enough to choose by.
+MOST_HELD_OUT = 2000
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """A fitted metric, x -> (x - mean) projection.
+
+    Attributes:
+        mean: float32 (D,).
+        projection: float32 (D, D).
+        report: what was chosen, in a line.
+    """
+
+    mean: Tensor
+    projection: Tensor
+    report: str
+
+
+def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Sequence[int]) -> Whitening:
+    """Fit the metric, with the shrinkage and the weight of h_1..h_T that find held-out people best.
+
+    Args:
+        clips: [f_g, h_1..h_T], float32 (N, D), on the CPU.
+        person: int64 (N,).
+        camera: int64 (N,).
+        part_sizes: the lengths of f_g and of each h_t; they sum to D.
+
+    Returns:
+        The metric fitted to all people. With fewer than two clips of every person nothing varies within persons: the
+        metric is then that of f_g alone.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    if clips.ndim != 2 or clips.shape[1] != sum(part_sizes) or {len(person), len(camera)} != {len(clips)}:
+        raise ValueError(
+            f"fit_whitening needs clips (N, {sum(part_sizes)}), and N persons and cameras, got {tuple(clips.shape)}, "
+            f"{len(person)} and {len(camera)}"
+        )
+    lengths = torch.stack([part.square().sum(1).mean().sqrt() for part in clips.split(list(part_sizes), dim=1)])
+    hidden_weights = HIDDEN_WEIGHTS if len(part_sizes) > 1 else (0.0,)
+    scores: dict[tuple[float, float], float] = {}
+    for weight in hidden_weights:
+        scaled = clips.double() * part_scales(lengths, part_sizes, weight)
+        for shrinkage, score in _scores(scaled, person, camera):
+            scores[weight, shrinkage] = score
+    weight, shrinkage = max(scores, key=lambda key: scores[key]) if scores else (0.0, SHRINKAGES[-1])
+    scale = part_scales(lengths, part_sizes, weight)
+    scaled = clips.double() * scale
+    (projection,) = whitenings(scaled, person, (shrinkage,))
+    report = f"metric: whitened within persons, shrinkage {shrinkage}, hidden states weighted {weight}"
+    if scores:
+        without = max((score for (own, _), score in scores.items() if own == 0), default=float("nan"))
+        report += f"; mAP {100 * scores[weight, shrinkage]:.1f} on held-out training people, f_g alone {100 * without:.1f}"
+    mean = clips.double().mean(0)
+    return Whitening(mean.float(), (scale[:, None] * projection).float(), report)
+
+
+def part_scales(lengths: Tensor, part_sizes: Sequence[int], hidden_weight: float) -> Tensor:
+    """Return what each number is multiplied by: parts at length 1, those after the first times a weight, (D,)."""
+    weights = torch.tensor([1.0, *[hidden_weight] * (len(part_sizes) - 1)], dtype=torch.float64)
+    scales = weights / lengths.double().clamp(min=1e-12)
+    return scales.repeat_interleave(torch.tensor(part_sizes))
+
+
+def whitenings(clips: Tensor, person: Tensor, shrinkages: Sequence[float]) -> Iterator[Tensor]:
+    """Yield S^(-1/2) for each shrinkage, float64 (D, D), of clips (N, D); one decomposition serves all.
+
+    Directions in which nothing varies get what the shrinkage alone gives them.
+    """
+    _, number = person.unique(return_inverse=True)
+    counts = number.bincount()
+    means = torch.zeros(len(counts), clips.shape[1], dtype=clips.dtype).index_add_(0, number, clips)
+    within = clips - (means / counts[:, None])[number]
+    within = within / max(len(clips) - len(counts), 1) ** 0.5  # W = within^T within
+    size = clips.shape[1]
+    if len(clips) < size:
+        _, singular, directions = torch.linalg.svd(within, full_matrices=False)
+        variance = singular.square()
+    else:
+        variance, columns = torch.linalg.eigh(within.T @ within)
+        directions = columns.T
+    level = variance.clamp(min=0).sum() / size
+    if level == 0:
+        level = torch.ones((), dtype=clips.dtype)
+    for shrinkage in shrinkages:
+        rest = (shrinkage * level).rsqrt()
+        own = ((1 - shrinkage) * variance.clamp(min=0) + shrinkage * level).rsqrt()
+        # The overall scale does not matter to cosine: the directions that do not vary keep length 1.
+        change = (own / rest - 1)[:, None] * directions
+        yield torch.eye(size, dtype=clips.dtype) + directions.T @ change
+
+
+def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[float, float]]:
+    """Yield each shrinkage and the mAP with which it finds people held out of its fit, by another camera."""
+    people = person.unique()
+    found: dict[float, list[float]] = {shrinkage: [] for shrinkage in SHRINKAGES}
+    for fold in range(FOLDS):
+        held_out = torch.isin(person, people[fold::FOLDS])
+        if held_out.all() or not held_out.any() or not has_match(person[held_out], camera[held_out]):
+            continue
+        others = clips[~held_out]
+        asked = held_out.nonzero().squeeze(1)
+        asked = asked[:: -(-len(asked) // MOST_HELD_OUT)]
+        own = clips[asked]
+        for shrinkage, projection in zip(
+            SHRINKAGES, whitenings(others, person[~held_out], SHRINKAGES), strict=True
+        ):
+            vectors = functional.normalize((own - others.mean(0)) @ projection, dim=1).float()
+            ids = person[asked].numpy(), camera[asked].numpy()
+            scores = evaluate_retrieval(vectors, vectors, ids[0], ids[0], ids[1], ids[1])
+            found[shrinkage].append(float(np.mean(scores.average_precisions)))
+    for shrinkage, values in found.items():
+        if values:
+            yield shrinkage, float(np.mean(values))
+
+
+def has_match(person: Tensor, camera: Tensor) -> bool:
+    """Tell whether any of these people was seen by two cameras."""
+    pairs = torch.stack([person, camera], dim=1).unique(dim=0)
+    return len(pairs) > len(pairs[:, 0].unique())
