@@ -41,9 +41,9 @@ class DeterministicModel(nn.Module):
                 stream.
 
         Returns:
-            What is compared (`Representation.compare`) times how much it counts, float32 (B, K), so that a tracklet's
-            descriptor is the mean over its clips, scaled to length 1 where it is compared by cosine; the bins that were looked at, int64 (B, T);
-            and F_c's logits, float32 (B, num_identities).
+            What is compared (`Representation.compare`) times how much it counts, float32 (B, K): a tracklet's
+            descriptor is the mean over its clips, scaled to length 1 where it is compared by cosine. The bins that
+            were looked at, int64 (B, T). F_c's logits, float32 (B, num_identities).
         """
         network = self.representation
         maps = network.maps(clip, None if flow is None else flow.permute(0, 4, 1, 2, 3))

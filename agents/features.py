@@ -37,12 +37,12 @@ class JointConfig:
     warmup: int = 0
     """Batches in which all learning rates rise linearly from a hundredth to their full size."""
     schedule: Schedule = "step"
-    """How all learning rates fall: step, halved after every halve_every batches; cosine, to 0 at the last batch."""
+    """How learning rates fall. step: halved after every halve_every batches; cosine: to 0 at the last batch."""
     halve_every: int | None = None
     """For the step schedule: batches after which all learning rates are halved, again and again."""
     average_decay: float | None = None
-    """Test with an exponential moving average of the weights, of which each batch keeps this share (0.99); None: with
-    the last ones."""
+    """Test with an exponential moving average of the weights, of which each batch keeps this share, as in 0.99;
+    None: with the last weights."""
     episodes_per_clip: int = 4
     """M, the episodes that look at each clip of a batch."""
     triplet_on: Literal["concatenation", "global"] = "concatenation"
@@ -59,7 +59,8 @@ class JointConfig:
     label_smoothing: float = 0.0
     """Smoothing of the labels in the cross entropy (equation 15)."""
     center_weight: float = 0.0
-    """Weight of the centre loss, which pulls each clip's pooled feature map towards a trained centre of its person."""
+    """Weight of the centre loss, which pulls each clip's pooled feature map towards a trained centre of its
+    person."""
     glimpse_weight: float = 0.0
     """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged by itself,
     beside the global feature, averaged over the T glimpses. A bin that shows nothing more is then known to be
@@ -119,7 +120,7 @@ class SharedFeatureCallback(BaseCallback):
         labels: each person's number in F_c.
         grid: the bins.
         config: learning rate, losses, episodes per clip.
-        num_batches: of the whole training, which the cosine schedule has to know.
+        num_batches: of the whole training; the cosine schedule has to know it.
 
     Attributes:
         step: batches trained on so far.
@@ -128,8 +129,8 @@ class SharedFeatureCallback(BaseCallback):
     Raises:
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
         ValueError: the environment has another glimpse network than the representation, or its size is not the
-            batch's clips times the episodes per clip; there is a weight for the glimpse loss and no glimpse; or a
-            loss is not finite.
+            batch's clips times the episodes per clip; there is a weight for the glimpse loss and no glimpse; the
+            cosine schedule does not know the number of batches; or a loss is not finite.
     """
 
     def __init__(
@@ -139,11 +140,13 @@ class SharedFeatureCallback(BaseCallback):
         labels: dict[int, int],
         grid: BinGrid,
         config: JointConfig,
-        num_batches: int,
+        num_batches: int | None = None,
     ):
         super().__init__()
         if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
             raise ValueError("glimpse_weight has no glimpse to weigh: with num_glimpses = 0 it has to be 0")
+        if config.schedule == "cosine" and num_batches is None:
+            raise ValueError("the cosine schedule has to know how many batches the training has: num_batches")
         self.representation = representation
         self.batches = batches
         self.labels = labels
@@ -156,7 +159,7 @@ class SharedFeatureCallback(BaseCallback):
             self._parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda batch: config.learning_rate_factor(batch, num_batches)
+            self.optimizer, lambda batch: config.learning_rate_factor(batch, num_batches or 0)
         )
         self.average: AveragedModel | None = None
         if config.average_decay is not None:
@@ -221,7 +224,7 @@ class SharedFeatureCallback(BaseCallback):
     def _parameter_groups(self) -> list[dict[str, Any]]:
         backbone = list(self.representation.backbone.parameters())
         known = set(map(id, backbone))
-        others: list[Tensor] = [parameter for parameter in self.representation.parameters() if id(parameter) not in known]
+        others: list[Tensor] = [one for one in self.representation.parameters() if id(one) not in known]
         if self.config.center_weight:
             others.append(self.centers)
         return [

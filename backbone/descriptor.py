@@ -17,9 +17,9 @@ class DescriptorConfig:
     """What F_c reads, and what is compared at test."""
 
     neck: Literal["none", "batch_norm"] = "none"
-    """Layer between f_g and F_c. none: F_c reads f_g itself (the paper's); batch_norm: a batch normalisation without
-    shift, so that the triplet loss acts before it and the cross entropy after it (Luo et al., "Bag of Tricks and a
-    Strong Baseline for Deep Person Re-identification", 2019)."""
+    """Layer between the pooled feature map and F_c. none: F_c reads the pooled map (the paper's); batch_norm: a
+    batch normalisation without shift, so that a triplet loss can act before it and the cross entropy after it
+    (Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", 2019)."""
     compared: Compared = "concatenation"
     """What is compared at test. concatenation: [f_g, h_1..h_T] by Euclidean distance, averaged over clips (the
     paper's). The others compare by cosine, and weight clips by F_c's confidence: global: f_g alone; parts: f_g and
@@ -33,9 +33,9 @@ class Comparison(nn.Module):
     """From what F_c reads, [f_g, h_1..h_T], to what is compared: an affine map, x -> (x - mean) projection.
 
     It is affine, so that distances to known people are a linear layer on [f_g, h_1..h_T], as F_c is
-    (`agents.probes.judge_by_means`). A tracklet's descriptor is the weighted mean over its clips, scaled to length 1
-    where it is compared by cosine. Before `fit`, `parts` and `learned` compare f_g alone: what is pretrained then
-    counts for what it is, whatever untrained parts would add.
+    (`agents.probes.judge_by_means`). A tracklet's descriptor is the weighted mean over its clips, scaled to
+    length 1 where it is compared by cosine. Before `fit`, `parts` and `learned` compare f_g alone: what is
+    pretrained then counts for what it is, whatever untrained parts would add.
 
     Args:
         compared: what is compared (`DescriptorConfig.compared`).
@@ -129,8 +129,8 @@ def as_linear(comparison: Comparison, targets: Tensor) -> tuple[Tensor, Tensor]:
         targets: descriptors, float32 (M, K).
 
     Returns:
-        Weight (M, D) and bias (M,). Compared by Euclidean distance, an output is -|d - m|^2 but for |d|^2, which is
-        the same for all; by cosine, it is twice the cosine times the clip's length, which is the same for all, too.
+        Weight (M, D) and bias (M,). Compared by Euclidean distance, an output is -|d - m|^2 + |d|^2; by cosine, it
+        is twice the cosine times |d|. The length |d| is the same for all targets.
     """
     size = sum(comparison.part_sizes)
     origin = comparison(targets.new_zeros(1, size))[0]  # (K,)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 Distance = Literal["squared", "euclidean"]
 
 # Below the square root of a distance, so that its gradient is finite where two descriptors are equal.

@@ -12,12 +12,12 @@ from backbone.two_stream import RGB_MEAN, RGB_STD, BackboneConfig, TwoStream, bu
 
 
 class Representation(nn.Module):
-    """Everything that is trained by the supervised losses: F_img, F_flow, F_g, the pooling, the neck, F_o, F_h and F_c.
+    """What the supervised losses train: F_img, F_flow, F_g, the pooling, the neck, F_o, F_h and F_c.
 
     Attributes:
         backbone: the two-stream network.
         glimpse: F_o, F_h and F_c.
-        pool: the feature map g (B, C_g, L_g, H_g, W_g) to one vector a clip (B, C_g), which a triplet loss may act on.
+        pool: the feature map g (B, C_g, L_g, H_g, W_g) to one vector a clip (B, C_g).
         neck: that vector to the global feature f_g (B, C_g) that F_c reads: the same, or batch-normalised.
         comparison: what F_c reads, [f_g, h_1..h_T], to what is compared at test.
         mirror: whether feature maps are averaged with those of the mirrored clips, in evaluation.

@@ -5,8 +5,8 @@ Two rules, the first that fits:
 1. **Two streams** where timm itself runs the model as a plain sequence of parts on NCHW maps. It is cut after the
    first stage that ends at a quarter of the clip's height and width, or after the first stage if none does: what
    comes before is F_img, a copy on 2 channels is F_flow, the rest is F_g. The last map is that of timm's
-   `features_only`; where the model has a last 1 x 1 convolution before its pooling (EfficientNet, MobileNetV2: 1,280
-   channels in place of 320), that of this convolution.
+   `features_only`; where the model has a last 1 x 1 convolution before its pooling, that of this convolution
+   (EfficientNet, MobileNetV2: 1,280 channels in the place of 320).
 2. **An early sum** otherwise: F_img is the identity, F_flow a 3 x 3 convolution of the flow to 3 channels, F_g the
    whole model on the sum. The convolution's weights start at 0: the model sees the picture alone at first. Their
    gradient, the flow times what the model wants of its input, is not 0. The last map is that of timm's

@@ -35,9 +35,9 @@ class BackboneConfig:
     """How the feature map becomes f_g: mean (the paper's), gem (generalised mean), quality (QAN) or separate
     (spatial attention in each frame, then QAN)."""
     flow_scale: Literal["one", "learned"] = "one"
-    """What the flow stream is multiplied by before it is added. one: nothing (equation 1); learned: a trained
-    number that starts at 0 where the weights are those of a network for images, so that the flow stream, untrained,
-    does not spoil what they make of an image; elsewhere at 1."""
+    """What the flow stream is multiplied by before it is added to the image stream. one: by 1 (equation 1);
+    learned: by a trained number that starts at 0 where the weights are those of a network for images, so that an
+    untrained flow stream does not spoil what they make of an image, and at 1 elsewhere."""
 
 
 class TwoStream(nn.Module):

@@ -1,8 +1,9 @@
 """Whitening within persons: a linear metric in which what varies between clips of one person counts least.
 
-The shrunk covariance of descriptors around their person's mean, S = (1 - a) W + a tr(W) / D I, becomes the identity: x ->
-(x - m) S^(-1/2). Then cosine compares. Parts of the descriptor enter at unit length, each times a weight. Both a and
-the weight of the hidden states are chosen by retrieval among training people who are held out of the fit.
+The shrunk covariance of descriptors around their person's mean, S = (1 - a) W + a tr(W) / D I, becomes the
+identity: x -> (x - m) S^(-1/2). Cosine compares then. The parts f_g, h_1..h_T enter at the same average length,
+the hidden states times a weight. That weight and the shrinkage a are chosen by retrieval among training people who
+are held out of the fit; a weight of 0 leaves f_g alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,16 +48,15 @@ def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Seq
         part_sizes: the lengths of f_g and of each h_t; they sum to D.
 
     Returns:
-        The metric fitted to all people. With fewer than two clips of every person nothing varies within persons: the
-        metric is then that of f_g alone.
+        The metric fitted to all people; that of f_g alone where no held-out person can be found by another camera.
 
     Raises:
         ValueError: the shapes do not fit each other.
     """
     if clips.ndim != 2 or clips.shape[1] != sum(part_sizes) or {len(person), len(camera)} != {len(clips)}:
         raise ValueError(
-            f"fit_whitening needs clips (N, {sum(part_sizes)}), and N persons and cameras, got {tuple(clips.shape)}, "
-            f"{len(person)} and {len(camera)}"
+            f"fit_whitening needs clips (N, {sum(part_sizes)}), and N persons and cameras, got "
+            f"{tuple(clips.shape)}, {len(person)} and {len(camera)}"
         )
     lengths = torch.stack([part.square().sum(1).mean().sqrt() for part in clips.split(list(part_sizes), dim=1)])
     hidden_weights = HIDDEN_WEIGHTS if len(part_sizes) > 1 else (0.0,)
@@ -72,7 +72,8 @@ def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Seq
     report = f"metric: whitened within persons, shrinkage {shrinkage}, hidden states weighted {weight}"
     if scores:
         without = max((score for (own, _), score in scores.items() if own == 0), default=float("nan"))
-        report += f"; mAP {100 * scores[weight, shrinkage]:.1f} on held-out training people, f_g alone {100 * without:.1f}"
+        found = f"mAP {100 * scores[weight, shrinkage]:.1f}, by f_g alone {100 * without:.1f}"
+        report += f" (on training people held out of the fit: {found})"
     mean = clips.double().mean(0)
     return Whitening(mean.float(), (scale[:, None] * projection).float(), report)
 

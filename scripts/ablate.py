@@ -1,6 +1,7 @@
 """Run the paper's ablations over seeds and report them beside the paper's figures: `a3d ablate`.
 
-A table is 7, 8, 9 or 10, a figure fig5, fig6 or fig7; levers takes the strong recipe apart; all is all of them.
+A table is 7, 8, 9 or 10, a figure fig5, fig6 or fig7; levers takes the strong recipe apart, ladder the metric and
+the training of a recipe; all is all of them.
 Every run is a process of its own in <out>/<row>/<seed>; finished ones are never run again, interrupted ones go on,
 and a failed one does not stop the others. Leaves <out>/table7.md with .csv, .json and .png beside it.
 
@@ -38,7 +39,7 @@ from scripts.train_joint import read_arguments
 class AblateConfig:
     """What to run, and how often."""
 
-    table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "levers", "all"] = "7"
+    table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "ladder", "levers", "all"] = "7"
     """The paper's table or figure."""
     seeds: int = 5
     """Runs of each row."""

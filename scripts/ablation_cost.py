@@ -149,6 +149,7 @@ def prepare(config: TrainConfig, data: ReidData, training: list[ClipBatch], test
         {person: number for number, person in enumerate(people)},
         bins,
         config.joint,
+        config.steps,
     )
     steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
 

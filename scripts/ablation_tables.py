@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from backbone.two_stream import build_backbone
 from scripts.config import TrainConfig
-from scripts.recipes import STRONG_LEVERS, with_settings
+from scripts.recipes import STRONG_LEVERS, TRICKS, plain, switch_trick, with_settings
 
 Change = Callable[[TrainConfig], TrainConfig]
 Figures = dict[str, float]  # percentages by column
@@ -195,6 +195,29 @@ def levers(config: TrainConfig) -> list[Row]:
     return rows
 
 
+def ladder(config: TrainConfig) -> list[Row]:
+    """The recipe asked for; it with each option of the metric and of the training switched; and `plain`."""
+    rows = [dataclasses.replace(FULL, label="all of it", paper={})]
+    for name in ("global_triplet", "neck", "metric", "mirror", "flow_scale"):
+        if (switch_back := STRONG_LEVERS[name])(config) != config:
+            rows.append(Row(f"no_{name}", f"w/o {name.replace('_', ' ')}", switch_back))
+    for name in TRICKS:
+        _, is_on = switch_trick(name, config)
+        prefix, label = ("with", "with") if is_on else ("no", "w/o")
+        rows.append(Row(f"{prefix}_{name}", f"{label} {name.replace('_', ' ')}", _trick(name)))
+    learned = chain(plain, lambda settings: with_settings(settings, descriptor={"compared": "learned"}))
+    return [
+        *rows,
+        dataclasses.replace(WITHOUT_ATTENTION, paper={}),
+        Row("plain", "plain", plain),
+        Row("plain_metric", "plain, with the learned metric", learned),
+    ]
+
+
+def _trick(name: str) -> Change:
+    return lambda config: switch_trick(name, config)[0]
+
+
 # All but Table IX, which takes no training: scripts/ablation_cost.py.
 TABLES: dict[str, Table] = {
     "7": Table("table7", "Table VII: ablations", lambda config: list(TABLE_7)),
@@ -205,6 +228,7 @@ TABLES: dict[str, Table] = {
     ),
     "10": Table("table10", "Table X: tested on other data", lambda config: list(TABLE_10), "none", crosses=True),
     "fig7": Table("fig7", "Figure 7: convergence", lambda config: [FULL], "curves", points=10),
+    "ladder": Table("ladder", "Ladder: the metric and the training", ladder),
     "levers": Table("levers", "Levers of the strong recipe", levers, recipe="strong"),
 }
 

@@ -44,8 +44,8 @@ def save_checkpoint(
         agent: the agent's side.
         scores_before: the scores before training, for the table at the end.
         seconds: trained so far.
-        tested: the representation's weights as they are tested, where they are not those that training goes on with:
-            averaged, or with a metric that was fitted in the end.
+        tested: the representation's weights as they are tested, averaged and with the fitted metric; None before
+            the end of the training.
 
     Raises:
         ValueError: the training has diverged; the checkpoint of before stays.
@@ -64,8 +64,8 @@ def save_checkpoint(
     }
     if broken := _not_finite(state):
         raise ValueError(
-            f"the training has diverged: {broken} holds NaN or infinity after {shared_state['step']} batches. Nothing was "
-            "saved of it; is a learning rate too high?"
+            f"the training has diverged: {broken} holds NaN or infinity after {shared_state['step']} batches. "
+            "Nothing was saved of it; is a learning rate too high?"
         )
     with replacing(folder / CHECKPOINT) as partial:
         torch.save(state, partial)
@@ -100,8 +100,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return {**state, "config": config}
 
 
-def tested_weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the representation's weights as a checkpoint's run is tested: those in the end, averaged if asked for."""
+def weights_at_test(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the representation's weights as the run is tested: of the end, or of now, averaged if so set."""
     if (tested := state.get("tested")) is not None:
         return tested
     if (average := state["shared"].get("average")) is not None and state["shared"]["step"]:

@@ -50,8 +50,8 @@ class TrainConfig:
 
     preset: str = "benchmark"
     """Where the other settings start from. benchmark: built-in data, minutes on a CPU; tiny: seconds, learns
-    nothing; street: your own tracklets of real people, with a MobileNetV2 from ImageNet, ten minutes on a CPU; small:
-    the same with the benchmark's small network; prid, ilids, mars: the paper's; walkers: for a3d pretrain."""
+    nothing; street: your own tracklets of real people, with a MobileNetV2 from ImageNet, on a CPU; small: the same
+    with the benchmark's small network; prid, ilids, mars: the paper's; walkers: for a3d pretrain."""
     recipe: str = "paper"
     """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
     the agent find the identifying thing on other people (scripts/recipes.py says what that is)."""
@@ -161,8 +161,8 @@ def small() -> TrainConfig:
 def street() -> TrainConfig:
     """Return settings for one's own tracklets of real people on a CPU: a MobileNetV2 from ImageNet, at 128 x 64.
 
-    Training as the field does it (Luo et al., 2019), but the batch, which fits a CPU. There is no flow stream, which
-    takes a third of the time and means little where frames are far apart.
+    Training is as the field does it (Luo et al., 2019), but for the batch, which fits a CPU. There is no flow
+    stream: it costs time, and means little where frames are far apart (--backbone.flow dis-fast adds it).
     """
     return TrainConfig(
         preset="street",

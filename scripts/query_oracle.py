@@ -75,11 +75,9 @@ class QueryOracle:
         self.agent, self.clips, self.locations = at_test(agent), clips, locations
         self.judges: dict[int, tuple[GlimpseNetwork, dict[int, int]]] = {}
         position = {id(tracklet): row for row, tracklet in enumerate(clips.tracklets)}
-        of_gallery = descriptors[[position[id(tracklet)] for tracklet in data.gallery]]
+        of_gallery = descriptors[[position[id(tracklet)] for tracklet in data.gallery]].to(representation.device)
         for camera in {tracklet.camera for tracklet in data.query}:
-            if (
-                judge := gallery_judge(data, of_gallery.to(representation.device), camera, representation)
-            ) is not None:
+            if (judge := gallery_judge(data, of_gallery, camera, representation)) is not None:
                 self.judges[camera] = judge
         self.camera = np.array([tracklet.camera for tracklet in clips.tracklets])[clips.tracklet]
         queries = {position[id(tracklet)] for tracklet in data.query}

@@ -23,8 +23,8 @@ STRONG: dict[str, Settings] = {
     # nothing more is known to be worth nothing.
     "glimpse_reward": {"attention": {"reward": "glimpses"}},
     "glimpse_loss": {"joint": {"glimpse_weight": 1.0}},
-    # The triplet loss acts on the clip as a whole: of the descriptor the hardest triplets are those in which nothing
-    # was seen, whose distances say nothing. Squared distances would shrink the features.
+    # The triplet loss acts on the clip as a whole: of what was looked at, the hardest triplets are those in which
+    # nothing was seen, whose distances say nothing. Squared distances would shrink the features.
     "global_triplet": {"joint": {"triplet_on": "global", "triplet_distance": "euclidean"}},
     # The triplet loss and the cross entropy each have a space of their own.
     "neck": {"descriptor": {"neck": "batch_norm"}},
@@ -58,6 +58,73 @@ def strong(config: TrainConfig) -> TrainConfig:
 
 
 RECIPES: dict[str, Change] = {"paper": paper, "strong": strong}
+
+# The field's ways of training, by name, each with what is in its place without it. An ablation switches one off
+# where the preset has it, and on where it has not.
+TRICKS: dict[str, tuple[Settings, Settings]] = {
+    "warm_up": ({"joint": {"warmup": 60}}, {"joint": {"warmup": 0}}),
+    "cosine": ({"joint": {"schedule": "cosine"}}, {"joint": {"schedule": "step", "halve_every": 200}}),
+    "weight_decay": ({"joint": {"weight_decay": 5e-4}}, {"joint": {"weight_decay": 0.0}}),
+    "label_smoothing": ({"joint": {"label_smoothing": 0.1}}, {"joint": {"label_smoothing": 0.0}}),
+    "weight_average": ({"joint": {"average_decay": 0.98}}, {"joint": {"average_decay": None}}),
+    "soft_margin": ({"joint": {"margin": None}}, {"joint": {"margin": 0.3}}),
+    "triplet": ({"joint": {"triplet_weight": 1.0}}, {"joint": {"triplet_weight": 0.0}}),
+    "centre_loss": ({"joint": {"center_weight": 5e-4}}, {"joint": {"center_weight": 0.0}}),
+    "slow_backbone": ({"joint": {"backbone_rate": 0.5}}, {"joint": {"backbone_rate": 1.0}}),
+    "gem": ({"backbone": {"pooling": "gem"}}, {"backbone": {"pooling": "mean"}}),
+    "spread_frames": ({"load": {"sampling": "spread"}}, {"load": {"sampling": "consecutive"}}),
+    "erasing": ({"augment": {"erase_probability": 0.5}}, {"augment": {"erase_probability": 0.0}}),
+    "random_crop": ({"augment": {"crop_padding": 0.05}}, {"augment": {"crop_padding": 0.0}}),
+    "colour_jitter": ({"augment": {"color_jitter": 0.2}}, {"augment": {"color_jitter": 0.0}}),
+}
+
+
+def switch_trick(name: str, config: TrainConfig) -> tuple[TrainConfig, bool]:
+    """Switch one of the field's ways of training off where a configuration has it, on where it has not.
+
+    Returns:
+        The changed configuration, and whether it is switched on.
+    """
+    used, unused = TRICKS[name]
+    is_used = _with_augment(config, unused) != config
+    return _with_augment(config, unused if is_used else used), not is_used
+
+
+def plain(config: TrainConfig) -> TrainConfig:
+    """Return what a user would write in the place of all this: frames averaged, no attention, no learned metric.
+
+    Cross entropy and a batch-hard triplet loss train the mean of the frames' features, which cosine compares; none
+    of `TRICKS` but the triplet and spread frames.
+    """
+    for name in TRICKS:
+        if name not in ("triplet", "spread_frames"):
+            config = _with_augment(config, TRICKS[name][1])
+    return with_settings(
+        dataclasses.replace(config, agent="centre", recipe="plain"),
+        descriptor={"neck": "none", "compared": "global", "mirror": False},
+        attention={"num_glimpses": 0, "reward": "log_prob", "overview": None},
+        policy={"locator": "linear"},
+        joint={
+            "episodes_per_clip": 1,
+            "glimpse_weight": 0.0,
+            "triplet_on": "global",
+            "triplet_distance": "euclidean",
+            "learning_rate": 2e-4,
+        },
+    )
+
+
+RECIPES["plain"] = plain
+
+
+def _with_augment(config: TrainConfig, settings: Settings) -> TrainConfig:
+    """Change settings by section, where the section `augment` is one of `load`."""
+    settings = dict(settings)
+    if "augment" in settings:
+        augment = dataclasses.replace(config.load.augment, **settings.pop("augment"))
+        config = with_settings(config, load={"augment": augment})
+    return with_settings(config, **settings)
+
 
 # The recipe of a preset where none is asked for, if it is not the paper's.
 OF_PRESET = {"street": "strong"}

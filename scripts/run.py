@@ -14,7 +14,7 @@ from backbone.data.bad_frames import OnBadFrame
 from backbone.data.cache import FrameCache
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
-from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, tested_weights
+from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
 from scripts.config import TrainConfig
 from scripts.data_spec import parse_data
 
@@ -98,7 +98,7 @@ def load_model(
     grid = build_grid(config, representation)
     agent = build_agent(config, build_environment(config, representation, grid))
     with explaining_misfits(checkpoint):
-        representation.load_state_dict(tested_weights(state))
+        representation.load_state_dict(weights_at_test(state))
         agent.set_parameters(state["agent"])
     return TrainedModel(
         config,

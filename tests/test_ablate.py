@@ -145,7 +145,16 @@ def test_the_strong_recipe_is_taken_apart_lever_by_lever(tmp_path):
 def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
     arguments = AblateConfig(table="all", seeds=1, out=tmp_path)
     plans = make_plans(arguments, ["--preset", "tiny"])
-    assert [plan.table.name for plan in plans] == ["table7", "table8", "fig5", "fig6", "table10", "fig7", "levers"]
+    assert [plan.table.name for plan in plans] == [
+        "table7",
+        "table8",
+        "fig5",
+        "fig6",
+        "table10",
+        "fig7",
+        "ladder",
+        "levers",
+    ]
     tasks = {task.row: task for task in missing_tasks(plans)}
     assert (tasks["full"].config.policy.locator, tasks["strong"].config.policy.locator) == ("linear", "mixture")
     assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=2000,passers_by=3")

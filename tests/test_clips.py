@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from backbone.data.clips import IdentitySampler, consecutive_clips
+from backbone.data.clips import IdentitySampler, consecutive_clips, spread_clip
 from backbone.data.tracklet import Tracklet
 
 
@@ -99,3 +99,19 @@ def test_too_few_people():
 def test_numbers_below_1(setting):
     with pytest.raises(ValueError, match="1 or more people, clips of each and frames"):
         sampler(**{setting: 0})
+
+
+def test_spread_clips_take_one_frame_of_each_part():
+    generator = np.random.default_rng(0)
+    drawn = np.array([spread_clip(12, 4, generator) for _ in range(200)])
+    for part in range(4):
+        assert set(drawn[:, part]) == set(range(3 * part, 3 * part + 3))
+    short = [spread_clip(3, 6, generator) for _ in range(20)]
+    assert all(clip.tolist() == [0, 0, 1, 1, 2, 2] for clip in short)
+    assert {len(clip) for clip in short} == {6}
+
+
+def test_a_sampler_of_spread_clips_is_a_function_of_seed_and_step():
+    spread = [IdentitySampler(TRACKLETS, 2, 4, 4, 0, "spread").batch(3) for _ in range(2)]
+    assert rows(spread[0]) == rows(spread[1])
+    assert any((np.diff(frames) > 1).any() for _, frames in spread[0])

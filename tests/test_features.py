@@ -36,6 +36,7 @@ def make_batch(seed: int) -> ClipBatch:
         tracklet=torch.arange(4),
         source=["a", "b", "c", "d"],
         truth_boxes=boxes,
+        num_different=torch.full((4,), 3),
     )
 
 

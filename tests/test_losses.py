@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbone.losses import TRIPLET_MINING, identity_loss, squared_distances, triplet_loss
+from backbone.losses import TRIPLET_MINING, center_loss, identity_loss, squared_distances, triplet_loss
 
 # Four points on a line, persons 0, 0, 1, 1.
 # Squared distances: 0-1: 1, 0-2: 4, 0-3: 16, 1-2: 1, 1-3: 9, 2-3: 4.
@@ -127,3 +127,33 @@ def test_errors() -> None:
         identity_loss(POINTS, PEOPLE[:3])
     with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\], got 2"):
         identity_loss(POINTS, PEOPLE * 0, label_smoothing=2)
+
+
+def test_plain_distances_and_the_soft_margin_by_hand() -> None:
+    # farthest positive less nearest negative of the four anchors: 1 - 2, 1 - 1, 2 - 1, 2 - 3
+    violations = [-1, 0, 1, -1]
+    hinge = triplet_loss(POINTS, PEOPLE, distance="euclidean")
+    assert float(hinge) == pytest.approx(sum(max(0, x + 0.3) for x in violations) / 4)
+    soft = triplet_loss(POINTS, PEOPLE, distance="euclidean", margin=None)
+    assert float(soft) == pytest.approx(sum(math.log(1 + math.exp(x)) for x in violations) / 4)
+
+
+def test_plain_distances_have_finite_gradients_where_points_are_equal() -> None:
+    points = torch.zeros(4, 3, requires_grad=True)
+    triplet_loss(points, PEOPLE, distance="euclidean").backward()
+    assert points.grad is not None
+    assert torch.isfinite(points.grad).all()
+
+
+def test_unknown_distance() -> None:
+    with pytest.raises(ValueError, match="unknown distance 'cosine': known are squared, euclidean"):
+        triplet_loss(POINTS, PEOPLE, distance="cosine")  # type: ignore[arg-type]
+
+
+def test_centre_loss_by_hand() -> None:
+    centers = torch.tensor([[0.0], [3.0]], requires_grad=True)
+    loss = center_loss(POINTS, PEOPLE, centers)
+    assert float(loss.detach()) == pytest.approx((0 + 1 + 1 + 1) / 4 / 2)
+    loss.backward()
+    assert centers.grad is not None
+    assert centers.grad.flatten().tolist() == pytest.approx([-0.25, 0.0])

@@ -20,6 +20,7 @@ from agents.probes import (
     mean_locations,
 )
 from agents.statistics import Interval, swap_partners
+from backbone.descriptor import Comparison
 from scripts.cli import main
 from scripts.clip_set import ClipSet
 from scripts.probe import ProbeConfig
@@ -78,7 +79,7 @@ def test_the_judge_is_the_softmax_of_squared_distances(random_case):
     _, glimpse = random_case()
     generator = torch.Generator().manual_seed(0)
     means, descriptors = (0.05 * torch.randn(count, 5 + 4 * 256, generator=generator) for count in (3, 7))
-    judge = judge_by_means(glimpse, means)
+    judge = judge_by_means(glimpse, Comparison("concatenation", 5, 4, 256), means)
     expected = functional.softmax(-(torch.cdist(descriptors, means) ** 2), dim=1)
     torch.testing.assert_close(judge.identify(descriptors).softmax(1), expected, rtol=1e-4, atol=1e-5)
     assert judge.embed_hidden is glimpse.embed_hidden

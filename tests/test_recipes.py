@@ -9,10 +9,10 @@ import torch
 
 from a3d_env.bank_format import read_meta
 from agents.locator import MixtureLocator
-from scripts.checkpoint import read_checkpoint
+from scripts.checkpoint import read_checkpoint, weights_at_test
 from scripts.cli import main
 from scripts.config import PRESETS, config_from_json, config_to_json, get_preset
-from scripts.recipes import RECIPES, STRONG, STRONG_LEVERS, get_recipe
+from scripts.recipes import RECIPES, STRONG, STRONG_LEVERS, TRICKS, get_recipe, switch_trick
 from scripts.run import load_run
 from scripts.train_joint import read_arguments
 
@@ -22,7 +22,12 @@ STRONG_SETTINGS = {
     "attention.reward": "glimpses",
     "joint.glimpse_weight": 1.0,
     "joint.episodes_per_clip": 8,
-    "joint.triplet_weight": 0.0,
+    "joint.triplet_on": "global",
+    "joint.triplet_distance": "euclidean",
+    "descriptor.neck": "batch_norm",
+    "descriptor.compared": "learned",
+    "descriptor.mirror": True,
+    "backbone.flow_scale": "learned",
     "policy.locator": "mixture",
     "policy.baseline": "clip",
     "policy.normalize_advantage": True,
@@ -61,7 +66,8 @@ def test_strong_differs_from_paper_in_the_listed_settings():
 def test_every_preset_takes_every_recipe_and_survives_its_file(preset, recipe):
     config = get_recipe(recipe)(get_preset(preset))
     assert (config.preset, config.recipe) == (preset, recipe)
-    assert differences(config, get_preset(preset)) <= set(STRONG_SETTINGS)
+    if recipe != "plain":
+        assert differences(config, get_preset(preset)) <= set(STRONG_SETTINGS)
     assert config_from_json(config_to_json(config), Path("config.json")) == config
 
 
@@ -97,7 +103,7 @@ def test_flags_win_over_the_recipe_and_that_over_the_preset():
 
 def test_unknown_recipes_list_the_known_ones(capsys):
     assert main(["train", "--preset", "tiny", "--recipe", "stew"]) == 2
-    assert "unknown recipe 'stew'; known: paper, strong" in capsys.readouterr().err
+    assert "unknown recipe 'stew'; known: paper, strong, plain" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +159,59 @@ def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
     ]
     assert torch.equal(locations[0], grid.locations[grid.overview])
     assert len(locations[1]) == 1 * 2 * 3
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_a_trick_is_switched_off_where_it_is_on_and_on_where_it_is_off(name):
+    for preset in ("street", "benchmark"):
+        config = get_recipe("strong")(get_preset(preset))
+        switched, is_on = switch_trick(name, config)
+        assert switched != config
+        back, is_on_again = switch_trick(name, switched)
+        assert is_on != is_on_again
+        assert differences(back, config) <= {"joint.halve_every"}
+
+
+def test_the_street_preset_takes_the_strong_recipe_unless_told_otherwise():
+    assert read_arguments(["--preset", "street"])[0].recipe == "strong"
+    assert read_arguments(["--preset", "street", "--recipe", "paper"])[0] == get_preset("street")
+
+
+def test_a_plain_run_compares_f_g_by_cosine_and_looks_at_nothing(tmp_path):
+    assert main(["train", "--preset", "tiny", "--recipe", "plain", "--steps", "2", "--out", str(tmp_path)]) == 0
+    run = load_run(tmp_path)
+    assert (run.config.attention.num_glimpses, run.representation.comparison.compared) == (0, "global")
+
+
+def test_the_metric_and_the_average_are_what_a_checkpoint_is_tested_with(tmp_path):
+    flags = ["--preset", "tiny", "--recipe", "strong", "--joint.average-decay", "0.5", "--out", str(tmp_path)]
+    assert main(["train", *flags]) == 0
+    run, state = load_run(tmp_path), read_checkpoint(tmp_path)
+    average = state["shared"]["average"]
+    for name, value in run.representation.state_dict().items():
+        assert torch.equal(value, state["tested"][name]), name
+        if not name.startswith("comparison."):
+            assert torch.equal(value, average[f"module.{name}"]), name
+    projection = run.representation.comparison.projection
+    assert not torch.equal(projection, average["module.comparison.projection"])
+    # half-way, it is tested by f_g alone, and with the average of then
+    early = weights_at_test({**state, "tested": None})
+    assert torch.equal(early["glimpse.identify.weight"], average["module.glimpse.identify.weight"])
+
+
+def test_an_averaged_run_resumes_exactly(tmp_path):
+    flags = [
+        "--preset",
+        "tiny",
+        "--recipe",
+        "strong",
+        "--joint.average-decay",
+        "0.5",
+        "--joint.center-weight",
+        "0.1",
+    ]
+    assert main(["train", *flags, "--out", str(tmp_path / "whole")]) == 0
+    assert main(["train", *flags, "--steps", "3", "--out", str(tmp_path / "parts")]) == 0
+    assert main(["train", "--resume", "--steps", "6", "--out", str(tmp_path / "parts")]) == 0
+    whole, parts = (read_checkpoint(tmp_path / name)["tested"] for name in ("whole", "parts"))
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())

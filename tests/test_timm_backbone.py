@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from backbone.representation import Representation
+from backbone.representation import Representation, normalise
 from backbone.two_stream import BackboneConfig, TwoStream, build_backbone
 from backbone.weights import load_weights
 from backbone.weights_fit import best_fit
@@ -19,7 +19,8 @@ MODELS = {
     "resnet18": ("layer1", 512, 16),
     "resnext50_32x4d": ("layer1", 2048, 16),
     "regnetx_002": ("s1", 368, 16),
-    "efficientnet_b0": ("blocks_1", 320, 16),
+    "efficientnet_b0": ("blocks_1", 1280, 16),
+    "mobilenetv2_050": ("blocks_1", 1280, 16),
     "mobilenetv3_small_050": ("blocks_0", 288, 16),
     "convnext_atto": ("stages_0", 320, 16),
     "densenet121": ("features_denseblock1", 1024, 32),
@@ -88,7 +89,8 @@ def test_gradient_reaches_both_streams(name):
 def test_maps_of_the_cut_network_are_timms(name):
     torch.manual_seed(2)
     settings = {"output_stride": 16} if MODELS[name][2] == 16 else {}
-    model = as_trained(timm.create_model(name, features_only=True, **settings))
+    has_head = MODELS[name][1] == 1280  # of a last 1 x 1 convolution, which features_only leaves out
+    model = as_trained(timm.create_model(name, features_only=not has_head, **settings))
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.dilation != (1, 1):
             module.dilation, module.padding = (1, 1), (module.kernel_size[0] // 2,) * 2
@@ -98,9 +100,35 @@ def test_maps_of_the_cut_network_are_timms(name):
     assert not report.missing
     network.load_state_dict(state, strict=False)
     with torch.no_grad():
-        expected = model(images)[-1]
+        expected = model.forward_features(images) if has_head else model(images)[-1]
     assert expected.std() > 1e-2
     torch.testing.assert_close(maps_of(network, images), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "grid"),
+    [("vit_xsmall_patch16_clip_224", 16, (16, 8)), ("vit_small_patch14_reg4_dinov2", 14, (19, 10))],
+)
+def test_tokens_of_clip_and_dinov2_become_maps_by_position_at_256_x_128(name, stride, grid):
+    torch.manual_seed(3)
+    model = as_trained(timm.create_model(name, dynamic_img_size=True))
+    network, images = build_backbone(BackboneConfig(f"timm:{name}", flow=None)), torch.randn(1, 3, 256, 128)
+    assert network.stride == stride
+    state, report = best_fit(network, model.state_dict())  # positions are those of the model's own, square size
+    assert report.missing == ()
+    network.load_state_dict(state, strict=False)
+    padded = nn.functional.pad(images, (0, -128 % stride, 0, -256 % stride))
+    with torch.no_grad():
+        tokens = model.forward_features(padded)[:, model.num_prefix_tokens :]
+    expected = tokens.transpose(1, 2).unflatten(2, grid)
+    torch.testing.assert_close(maps_of(network, images), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_pixels_are_normalised_as_the_models_own_weights_expect():
+    assert shared("vit_tiny_patch16_224").pixel_mean == (0.5, 0.5, 0.5)
+    assert shared("resnet18").pixel_std == (0.229, 0.224, 0.225)
+    clip = torch.full((1, 1, 2, 2, 3), 255, dtype=torch.uint8)
+    assert normalise(clip, (0.5, 0.5, 0.5), (0.5, 0.25, 0.1))[0, :, 0, 0, 0].tolist() == pytest.approx([1, 2, 5])
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from backbone.data.transforms import FILL, AugmentConfig, augment, erase, erased_rectangle, mirror
+from backbone.data.transforms import (
+    FILL,
+    AugmentConfig,
+    augment,
+    change_colors,
+    crop,
+    erase,
+    erased_rectangle,
+    mirror,
+)
 
 RNG = np.random.default_rng(0)
 CLIP = RNG.integers(0, 256, (3, 8, 6, 3), dtype=np.uint8)
@@ -126,3 +135,35 @@ def test_rectangles_of_odd_frames_stay_inside(size):
         assert np.zeros(size)[rows, columns].size > 0
         assert rows.stop <= size[0]
         assert columns.stop <= size[1]
+
+
+def test_crop_by_hand():
+    clip, flow, boxes = crop(CLIP, FLOW, BOXES, 2, -1)
+    np.testing.assert_array_equal(clip[:, 2:, :-1], CLIP[:, :-2, 1:])
+    np.testing.assert_array_equal(flow[:, 2:, :-1], FLOW[:, :-2, 1:])
+    for maps in (clip, flow):
+        assert not maps[:, :2].any()
+        assert not maps[:, :, -1].any()
+    np.testing.assert_allclose(boxes[0], BOXES[0] + [-1 / 6, 2 / 8, -1 / 6, 2 / 8], rtol=1e-6)
+
+
+def test_colours_by_hand():
+    clip = np.array([[[[0, 51, 255]]]], dtype=np.uint8)
+    changed = change_colors(clip, np.array([1.0, 2.0, 0.5]), np.array([0.1, 0.0, 0.0]), np.array([1.0]))
+    assert changed.tolist() == [[[[26, 102, 128]]]]  # 25.5 rounded to even, 2 * 51, 127.5
+    squared = change_colors(clip, np.ones(3), np.zeros(3), np.array([2.0]))
+    assert squared[0, 0, 0].tolist() == [0, 10, 255]  # 255 / 25
+
+
+def test_one_draw_of_colours_and_place_holds_for_all_frames():
+    still = np.repeat(CLIP[:1], 3, axis=0)
+    settings = AugmentConfig(0.0, 0.0, crop_padding=0.4, color_jitter=0.4)
+    clip, _, _ = augment(still, None, None, settings, np.random.default_rng(3))
+    assert (clip[0] == clip[1]).all()
+    assert (clip[0] == clip[2]).all()
+    assert not np.array_equal(clip, still)
+
+
+def test_shares_outside_of_their_range_are_errors():
+    with pytest.raises(ValueError, match=r"augment.color_jitter must be in \[0, 1\], got 2"):
+        AugmentConfig(color_jitter=2)

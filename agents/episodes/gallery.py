@@ -93,7 +93,7 @@ class Gallery:
             )
 
     def rank(self, descriptor: Tensor) -> Ranking:
-        """Order the gallery by its distance to an episode's descriptor, float (D,); of equals the miss comes first.
+        """Order the gallery by its distance to an episode's descriptor, (D,); of equals the miss comes first.
 
         Raises:
             ValueError: the descriptor has another length.
