@@ -49,7 +49,7 @@ class Embeddings:
     """N tracklets, described.
 
     Attributes:
-        descriptors: [f_g, h_1..h_T], averaged over a tracklet's clips, float32 (N, D); to be compared by Euclidean
+        descriptors: what the model compares, averaged over a tracklet's clips, float32 (N, D); by Euclidean
             distance.
         person: person ids in the data, int64 (N,); -1 is junk, -2 (`UNKNOWN`) is not known.
         camera: camera ids in the data, int64 (N,).

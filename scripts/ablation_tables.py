@@ -198,7 +198,7 @@ def levers(config: TrainConfig) -> list[Row]:
 def ladder(config: TrainConfig) -> list[Row]:
     """The recipe asked for; it with each option of the metric and of the training switched; and `plain`."""
     rows = [dataclasses.replace(FULL, label="all of it", paper={})]
-    for name in ("global_triplet", "neck", "metric", "mirror", "flow_scale"):
+    for name in ("global_triplet", "metric", "mirror", "flow_scale"):
         if (switch_back := STRONG_LEVERS[name])(config) != config:
             rows.append(Row(f"no_{name}", f"w/o {name.replace('_', ' ')}", switch_back))
     for name in TRICKS:

@@ -1,7 +1,8 @@
 """Score trained models on a data set: `a3d evaluate`.
 
-Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent
-chooses, averaged over clips, and compared by Euclidean distance (section III-D).
+Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent chooses.
+Averaged over clips, they are compared by Euclidean distance (section III-D), or by the run's learned metric
+(--descriptor.compared of a3d train).
 
 On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/benchmark --controls`
 

@@ -5,9 +5,9 @@ Backbone, glimpses and the agent's choices at test time, for batches of any size
 Inputs: `clip`, uint8 (batch, L, H, W, 3), RGB; with a flow stream `flow`, float32 (batch, L, H, W, 2), pixels per
 frame, its last map the one before it.
 
-Outputs: `descriptor`, float32 (batch, D), [f_g, h_1..h_T], to be averaged over a tracklet's clips and compared by
-Euclidean distance; `bins`, int64 (batch, T), the bins looked at; `identity_logits`, F_c's, float32 (batch, people
-of the training).
+Outputs: `descriptor`, float32 (batch, D), what the run compares, to be averaged over a tracklet's clips and then, in
+a run that compares by cosine (as the strong recipe's), scaled to length 1; Euclidean distance compares two of them.
+`bins`, int64 (batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the training).
 
 A clip of fewer than L frames repeats its last one, and so does the flow, but with the last map between two
 different frames: a clip of the frames 4 5 6 6 has the maps 4-5, 5-6, 5-6, 5-6.

@@ -26,8 +26,6 @@ STRONG: dict[str, Settings] = {
     # The triplet loss acts on the clip as a whole: of what was looked at, the hardest triplets are those in which
     # nothing was seen, whose distances say nothing. Squared distances would shrink the features.
     "global_triplet": {"joint": {"triplet_on": "global", "triplet_distance": "euclidean"}},
-    # The triplet loss and the cross entropy each have a space of their own.
-    "neck": {"descriptor": {"neck": "batch_norm"}},
     # Distances in which what varies between clips of one person counts least.
     "metric": {"descriptor": {"compared": "learned"}},
     "mirror": {"descriptor": {"mirror": True}},
@@ -45,16 +43,26 @@ STRONG: dict[str, Settings] = {
 }
 
 
+# Beside these, for the small network that was trained on drawn walkers: there the clip as a whole shows strangers' things,
+# too, and a triplet loss on it takes hits from the agent (benchmarks/real.md).
+DRAWN: dict[str, Settings] = {"no_triplet": {"joint": {"triplet_weight": 0.0}}}
+
+
 def paper(config: TrainConfig) -> TrainConfig:
     """Return the preset as it is."""
     return config
 
 
 def strong(config: TrainConfig) -> TrainConfig:
-    """Return the preset with all levers of `STRONG`."""
-    for lever in STRONG.values():
+    """Return the preset with all levers of `STRONG`, and of `DRAWN` where it is made for drawn people."""
+    for lever in (STRONG | DRAWN if is_drawn(config) else STRONG).values():
         config = with_settings(config, **lever)
     return dataclasses.replace(config, recipe="strong")
+
+
+def is_drawn(config: TrainConfig) -> bool:
+    """Tell whether a preset begins with the weights made on drawn walkers."""
+    return config.backbone.weights == "synthetic"
 
 
 RECIPES: dict[str, Change] = {"paper": paper, "strong": strong}
@@ -67,6 +75,7 @@ TRICKS: dict[str, tuple[Settings, Settings]] = {
     "weight_decay": ({"joint": {"weight_decay": 5e-4}}, {"joint": {"weight_decay": 0.0}}),
     "label_smoothing": ({"joint": {"label_smoothing": 0.1}}, {"joint": {"label_smoothing": 0.0}}),
     "weight_average": ({"joint": {"average_decay": 0.98}}, {"joint": {"average_decay": None}}),
+    "neck": ({"descriptor": {"neck": "batch_norm"}}, {"descriptor": {"neck": "none"}}),
     "soft_margin": ({"joint": {"margin": None}}, {"joint": {"margin": 0.3}}),
     "triplet": ({"joint": {"triplet_weight": 1.0}}, {"joint": {"triplet_weight": 0.0}}),
     "centre_loss": ({"joint": {"center_weight": 5e-4}}, {"joint": {"center_weight": 0.0}}),
@@ -148,7 +157,7 @@ def _switch_back(lever: str) -> Change:
         preset = get_preset(config.preset)
         own = {
             section: {name: getattr(getattr(preset, section), name) for name in values}
-            for section, values in STRONG[lever].items()
+            for section, values in (STRONG | DRAWN)[lever].items()
         }
         if lever == "episodes":
             own["joint"]["episodes_per_clip"] = max(own["joint"]["episodes_per_clip"], FEWEST_EPISODES)
@@ -159,7 +168,7 @@ def _switch_back(lever: str) -> Change:
 
 # Each switches one lever of a configuration of the strong recipe back to what the preset has, as the recipe paper
 # leaves it; with "episodes" two of a clip stay, which its baseline needs.
-STRONG_LEVERS: dict[str, Change] = {lever: _switch_back(lever) for lever in STRONG}
+STRONG_LEVERS: dict[str, Change] = {lever: _switch_back(lever) for lever in STRONG | DRAWN}
 
 
 def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:

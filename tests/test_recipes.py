@@ -24,7 +24,6 @@ STRONG_SETTINGS = {
     "joint.episodes_per_clip": 8,
     "joint.triplet_on": "global",
     "joint.triplet_distance": "euclidean",
-    "descriptor.neck": "batch_norm",
     "descriptor.compared": "learned",
     "descriptor.mirror": True,
     "backbone.flow_scale": "learned",
@@ -67,11 +66,11 @@ def test_every_preset_takes_every_recipe_and_survives_its_file(preset, recipe):
     config = get_recipe(recipe)(get_preset(preset))
     assert (config.preset, config.recipe) == (preset, recipe)
     if recipe != "plain":
-        assert differences(config, get_preset(preset)) <= set(STRONG_SETTINGS)
+        assert differences(config, get_preset(preset)) <= {*STRONG_SETTINGS, "joint.triplet_weight"}
     assert config_from_json(config_to_json(config), Path("config.json")) == config
 
 
-@pytest.mark.parametrize("lever", STRONG_LEVERS)
+@pytest.mark.parametrize("lever", STRONG)
 def test_a_lever_switches_its_own_settings_back(lever):
     preset = get_preset("prid")
     strong = get_recipe("strong")(preset)
@@ -82,6 +81,13 @@ def test_a_lever_switches_its_own_settings_back(lever):
         assert (back.joint.episodes_per_clip, preset.joint.episodes_per_clip) == (2, 1)  # what the baseline needs
     else:
         assert {name: flat(back)[name] for name in own} == {name: flat(preset)[name] for name in own}
+
+
+def test_networks_made_for_drawn_people_have_no_triplet_loss():
+    weights = {name: get_recipe("strong")(get_preset(name)).joint.triplet_weight for name in PRESETS}
+    assert {name for name, weight in weights.items() if weight == 0} >= {"benchmark", "tiny", "small"}
+    assert {weights[name] for name in ("street", "prid", "ilids", "mars")} == {1.0}
+    assert STRONG_LEVERS["no_triplet"](get_recipe("strong")(get_preset("benchmark"))).joint.triplet_weight == 1
 
 
 def test_all_levers_back_is_the_preset():
