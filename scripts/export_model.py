@@ -5,8 +5,8 @@ Backbone, glimpses and the agent's choices at test time, for batches of any size
 Inputs: `clip`, uint8 (batch, L, H, W, 3), RGB; with a flow stream `flow`, float32 (batch, L, H, W, 2), pixels per
 frame, its last map the one before it.
 
-Outputs: `descriptor`, float32 (batch, D), what the run compares, to be averaged over a tracklet's clips and then, in
-a run that compares by cosine (as the strong recipe's), scaled to length 1; Euclidean distance compares two of them.
+Outputs: `descriptor`, float32 (batch, D), what the run compares, to be averaged over a tracklet's clips. In a run
+that compares by cosine, as the strong recipe's, the average is scaled to length 1. Euclidean distance compares two.
 `bins`, int64 (batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the training).
 
 A clip of fewer than L frames repeats its last one, and so does the flow, but with the last map between two

@@ -43,8 +43,8 @@ STRONG: dict[str, Settings] = {
 }
 
 
-# Beside these, for the small network that was trained on drawn walkers: there the clip as a whole shows strangers' things,
-# too, and a triplet loss on it takes hits from the agent (benchmarks/real.md).
+# Beside these, for the small network that was trained on drawn walkers: there the clip as a whole shows strangers'
+# things, too, and a triplet loss on it takes hits from the agent (benchmarks/real.md).
 DRAWN: dict[str, Settings] = {"no_triplet": {"joint": {"triplet_weight": 0.0}}}
 
 
