@@ -204,7 +204,7 @@ def test_flow_of_the_mirrored_frames_is_the_mirrored_flow(method: str, size: tup
         ([0, 1, 2, 3], [0, 1, 2, 2]),
         ([4, 5, 6, 7], [4, 5, 6, 6]),
         ([4, 5, 6, 6], [4, 5, 5, 5]),  # padded by its last frame
-        ([3, 5, 9], [3, 5, 8]),
+        ([3, 5, 9], [3, 5, 9]),  # spread: each keeps its own
         ([0, 1], [0, 0]),
         ([7, 7, 7], [7, 7, 7]),
         ([0], [0]),

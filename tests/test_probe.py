@@ -160,8 +160,9 @@ def test_the_oracle_brings_queries_nearer_to_their_people(folder):
     recording = Recording(centre_agent())
     with torch.no_grad():
         descriptors = clips.watch({POLICY: recording}, "policy")[POLICY].descriptors.values()
-        glimpse = run.representation.glimpse
-        oracle = QueryOracle(centre_agent(), clips, run.data, glimpse, descriptors, recording.locations())
+        oracle = QueryOracle(
+            centre_agent(), clips, run.data, run.representation, descriptors, recording.locations()
+        )
         found = clips.watch({BEST: oracle}, "oracle")[BEST].descriptors.values()
     queries, gallery = slice(0, 4), slice(4, 8)
     assert [tracklet.person for tracklet in clips.tracklets[queries]] == [
