@@ -65,6 +65,17 @@ class Comparison(nn.Module):
             is_global = torch.arange(len(self.mean), device=self.mean.device) < self.num_channels
             self.projection.copy_(torch.diag(is_global.float()))
 
+    def by(self, compared: Compared) -> "Comparison":
+        """Return the same by another name that needs no fit: `concatenation` or `global`.
+
+        Raises:
+            ValueError: a name that needs a fit.
+        """
+        if compared not in ("concatenation", "global"):
+            raise ValueError(f"{compared!r} has to be fitted: compare by concatenation or global")
+        sizes = self.part_sizes
+        return Comparison(compared, self.num_channels, len(sizes) - 1, sizes[-1])
+
     @property
     def is_fitted_to_data(self) -> bool:
         """Whether `fit` has something to learn."""

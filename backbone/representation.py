@@ -102,10 +102,15 @@ class Representation(nn.Module):
         """Return f_g, which F_c reads, (B, C_g), of feature maps (B, C_g, L_g, H_g, W_g)."""
         return self.neck(self.pool(feature_map))
 
-    def compare(self, read_by_classifier: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what of clips is compared, (N, K), and how much each counts, (N,), for [f_g, h_1..h_T] (N, D)."""
-        weights = self.comparison.weights(self.glimpse.identify(read_by_classifier))
-        return self.comparison(read_by_classifier), weights
+    def compare(self, read_by_classifier: Tensor, comparison: Comparison | None = None) -> tuple[Tensor, Tensor]:
+        """Return what of clips is compared, (N, K), and how much each counts, (N,).
+
+        Args:
+            read_by_classifier: [f_g, h_1..h_T], (N, D).
+            comparison: another one than the model's.
+        """
+        comparison = comparison or self.comparison
+        return comparison(read_by_classifier), comparison.weights(self.glimpse.identify(read_by_classifier))
 
 
 def _without_shift(num_channels: int) -> nn.BatchNorm1d:

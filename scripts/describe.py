@@ -16,6 +16,7 @@ from agents.rollout import Agent, at_test, follow
 from backbone.data.cache import FrameCache
 from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
 from backbone.data.tracklet import Tracklet
+from backbone.descriptor import Comparison
 from backbone.representation import Representation
 from scripts.run import TrainedModel
 
@@ -74,11 +75,13 @@ class TrackletMeans:
 
     Args:
         num_tracklets: how many there are.
-        representation: says what of a clip is compared, and how much the clip counts.
+        representation: says how much a clip counts.
+        comparison: says what of it is compared; by default the representation's own.
     """
 
-    def __init__(self, num_tracklets: int, representation: Representation):
+    def __init__(self, num_tracklets: int, representation: Representation, comparison: Comparison | None = None):
         self.representation = representation
+        self.comparison = comparison or representation.comparison
         self.total: torch.Tensor | None = None
         self.weight = torch.zeros(num_tracklets, 1)
 
@@ -89,8 +92,10 @@ class TrackletMeans:
             batch: the clips; of the padding at the end of a tracklet nothing counts where clips are weighted.
             read_by_classifier: [f_g, h_1..h_T], float32 (N, D), on any device.
         """
-        compared, weight = (part.cpu() for part in self.representation.compare(read_by_classifier))
-        if self.representation.comparison.is_cosine:
+        compared, weight = (
+            part.cpu() for part in self.representation.compare(read_by_classifier, self.comparison)
+        )
+        if self.comparison.is_cosine:
             weight = weight * batch.num_different
         if self.total is None:
             self.total = torch.zeros(len(self.weight), compared.shape[1])
@@ -100,7 +105,7 @@ class TrackletMeans:
     def values(self) -> torch.Tensor:
         """Return the descriptors, float32 (num_tracklets, K)."""
         assert self.total is not None
-        return self.representation.comparison.finish(self.total / self.weight)
+        return self.comparison.finish(self.total / self.weight)
 
 
 @torch.no_grad()

@@ -43,9 +43,13 @@ STRONG: dict[str, Settings] = {
 }
 
 
-# Beside these, for the small network that was trained on drawn walkers: there the clip as a whole shows strangers'
-# things, too, and a triplet loss on it takes hits from the agent (benchmarks/real.md).
+# Beside these, for networks that know real images: the triplet loss acts before a batch normalisation, the cross
+# entropy after it.
+PHOTOGRAPHED: dict[str, Settings] = {"neck": {"descriptor": {"neck": "batch_norm"}}}
+# Instead, for the small network that was trained on drawn walkers: there the clip as a whole shows strangers'
+# things, too, and what makes it tell people apart by itself takes hits from the agent (benchmarks/real.md).
 DRAWN: dict[str, Settings] = {"no_triplet": {"joint": {"triplet_weight": 0.0}}}
+LEVERS = STRONG | PHOTOGRAPHED | DRAWN
 
 
 def paper(config: TrainConfig) -> TrainConfig:
@@ -54,8 +58,8 @@ def paper(config: TrainConfig) -> TrainConfig:
 
 
 def strong(config: TrainConfig) -> TrainConfig:
-    """Return the preset with all levers of `STRONG`, and of `DRAWN` where it is made for drawn people."""
-    for lever in (STRONG | DRAWN if is_drawn(config) else STRONG).values():
+    """Return the preset with all levers of `STRONG`, and with those of `DRAWN` or of `PHOTOGRAPHED`."""
+    for lever in (STRONG | (DRAWN if is_drawn(config) else PHOTOGRAPHED)).values():
         config = with_settings(config, **lever)
     return dataclasses.replace(config, recipe="strong")
 
@@ -157,7 +161,7 @@ def _switch_back(lever: str) -> Change:
         preset = get_preset(config.preset)
         own = {
             section: {name: getattr(getattr(preset, section), name) for name in values}
-            for section, values in (STRONG | DRAWN)[lever].items()
+            for section, values in LEVERS[lever].items()
         }
         if lever == "episodes":
             own["joint"]["episodes_per_clip"] = max(own["joint"]["episodes_per_clip"], FEWEST_EPISODES)
@@ -168,7 +172,7 @@ def _switch_back(lever: str) -> Change:
 
 # Each switches one lever of a configuration of the strong recipe back to what the preset has, as the recipe paper
 # leaves it; with "episodes" two of a clip stay, which its baseline needs.
-STRONG_LEVERS: dict[str, Change] = {lever: _switch_back(lever) for lever in STRONG | DRAWN}
+STRONG_LEVERS: dict[str, Change] = {lever: _switch_back(lever) for lever in LEVERS}
 
 
 def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:

@@ -17,6 +17,7 @@ from backbone.data.cache import FrameCache
 from backbone.data.loader import LoadConfig
 from backbone.data.mars import DISTRACTOR
 from backbone.data.tracklet import Tracklet
+from backbone.descriptor import Compared
 from backbone.metrics import JUNK, RetrievalScores, evaluate_retrieval, get_scoring
 from backbone.representation import Representation
 from backbone.verification import verify
@@ -41,6 +42,7 @@ def evaluate(
     scoring: str = "standard",
     rerank: bool = False,
     false_accept_rates: Sequence[float] = (),
+    also_by: Sequence[Compared] = (),
 ) -> dict[str, Scores]:
     """Score agents on the same representation, which runs once for all of them.
 
@@ -57,28 +59,36 @@ def evaluate(
         scoring: a name of `backbone.metrics.SCORINGS`.
         rerank: re-rank by k-reciprocal neighbours; thresholds are of the plain distances all the same.
         false_accept_rates: shares in [0, 1) at which thresholds are wanted (`verification_scores`).
+        also_by: concatenation or global, to score the same episodes by (`DescriptorConfig.compared`), too.
 
     Returns:
-        For each agent's name: R1, R5, R10, R20, mAP, mINP and hit_rate, percentages. hit_rate is the share of
-        chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is seen; None where the truth is
-        unknown, or nothing is chosen (T of 0 or 1).
+        For each agent's name, and for "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate, percentages.
+        hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is
+        seen; None where the truth is unknown, or nothing is chosen (T of 0 or 1).
     """
     representation.eval()
     agents = {name: at_test(agent) for name, agent in agents.items()}
     tracklets = searched_tracklets(data)
-    descriptors = {name: TrackletMeans(len(tracklets), representation) for name in agents}
+    comparisons = {"": representation.comparison}
+    comparisons |= {f", by {other}": representation.comparison.by(other) for other in also_by}
+    descriptors = {
+        name + ending: TrackletMeans(len(tracklets), representation, comparison)
+        for name in agents
+        for ending, comparison in comparisons.items()
+    }
     hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
     batches = clip_batches(tracklets, cache, load, clips_per_batch=clips_per_batch)
     for batch, bank in clip_banks(representation, batches, grid, load.workers, "evaluating"):
         process = AttentionProcess(bank, representation.glimpse)
         for name, agent in agents.items():
             episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-            descriptors[name].add(batch, process.descriptor(episodes))
+            for ending in comparisons:
+                descriptors[name + ending].add(batch, process.descriptor(episodes))
             hits[name].append(hit_shares(bank, episodes))
 
     scores: dict[str, Scores] = {}
     for name, means in descriptors.items():
-        shares = np.concatenate(hits[name])
+        shares = np.concatenate(hits[name.partition(", by ")[0]])
         hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
         scores[name] = {
             **retrieve(data, means.values(), scoring=scoring, rerank=rerank).as_dict(),
@@ -103,6 +113,9 @@ class ScoringConfig:
     people are accepted, as in 0.01 0.001, and the one of equal error rates."""
     controls: bool = False
     """Score random and centre bins on the same representation, too."""
+    also_raw: bool = False
+    """Score the same episodes without a learned metric, too: by [f_g, h_1..h_T] and Euclidean distance, as in the
+    paper, and by f_g alone and its cosine."""
 
     def __post_init__(self) -> None:
         if any(not 0 <= rate < 1 for rate in self.false_accept_rates):
@@ -127,6 +140,7 @@ def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> t
         scoring=config.scoring,
         rerank=config.rerank,
         false_accept_rates=config.false_accept_rates,
+        also_by=("concatenation", "global") if config.also_raw else (),
     )
     if text := model.cache.describe_replaced():
         print(text, file=sys.stderr)

@@ -12,7 +12,17 @@ from agents.locator import MixtureLocator
 from scripts.checkpoint import read_checkpoint, weights_at_test
 from scripts.cli import main
 from scripts.config import PRESETS, config_from_json, config_to_json, get_preset
-from scripts.recipes import RECIPES, STRONG, STRONG_LEVERS, TRICKS, get_recipe, switch_trick
+from scripts.recipes import (
+    LEVERS,
+    PHOTOGRAPHED,
+    RECIPES,
+    STRONG,
+    STRONG_LEVERS,
+    TRICKS,
+    get_recipe,
+    is_drawn,
+    switch_trick,
+)
 from scripts.run import load_run
 from scripts.train_joint import read_arguments
 
@@ -24,6 +34,7 @@ STRONG_SETTINGS = {
     "joint.episodes_per_clip": 8,
     "joint.triplet_on": "global",
     "joint.triplet_distance": "euclidean",
+    "descriptor.neck": "batch_norm",
     "descriptor.compared": "learned",
     "descriptor.mirror": True,
     "backbone.flow_scale": "learned",
@@ -56,7 +67,12 @@ def test_strong_differs_from_paper_in_the_listed_settings():
     assert paper == get_preset("prid")
     assert differences(strong, paper) == set(STRONG_SETTINGS)
     assert {name: flat(strong)[name] for name in STRONG_SETTINGS} == STRONG_SETTINGS
-    listed = [f"{section}.{name}" for lever in STRONG.values() for section in lever for name in lever[section]]
+    listed = [
+        f"{section}.{name}"
+        for lever in (STRONG | PHOTOGRAPHED).values()
+        for section in lever
+        for name in lever[section]
+    ]
     assert sorted(["recipe", *listed]) == sorted(STRONG_SETTINGS)  # each belongs to one lever
 
 
@@ -66,16 +82,17 @@ def test_every_preset_takes_every_recipe_and_survives_its_file(preset, recipe):
     config = get_recipe(recipe)(get_preset(preset))
     assert (config.preset, config.recipe) == (preset, recipe)
     if recipe != "plain":
-        assert differences(config, get_preset(preset)) <= {*STRONG_SETTINGS, "joint.triplet_weight"}
+        own = {"joint.triplet_weight"} if is_drawn(config) else {"descriptor.neck"}
+        assert differences(config, get_preset(preset)) <= {*STRONG_SETTINGS, *own}
     assert config_from_json(config_to_json(config), Path("config.json")) == config
 
 
-@pytest.mark.parametrize("lever", STRONG)
+@pytest.mark.parametrize("lever", STRONG | PHOTOGRAPHED)
 def test_a_lever_switches_its_own_settings_back(lever):
     preset = get_preset("prid")
     strong = get_recipe("strong")(preset)
     back = STRONG_LEVERS[lever](strong)
-    own = {f"{section}.{name}" for section, values in STRONG[lever].items() for name in values}
+    own = {f"{section}.{name}" for section, values in LEVERS[lever].items() for name in values}
     assert differences(back, strong) == own
     if lever == "episodes":
         assert (back.joint.episodes_per_clip, preset.joint.episodes_per_clip) == (2, 1)  # what the baseline needs
