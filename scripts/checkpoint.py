@@ -143,8 +143,10 @@ def fingerprint(tracklets: Sequence[Tracklet]) -> str:
 
 def _not_finite(state: dict[str, Any]) -> str | None:
     """Return the first of a checkpoint's weights that holds NaN or infinity, if one does."""
-    weights = {**state["shared"]["representation"], **(state.get("tested") or {}), **state["agent"]["policy"]}
-    return next((name for name, value in weights.items() if not bool(torch.isfinite(value).all())), None)
+    parts = (state["shared"]["representation"], state.get("tested") or {}, state["agent"]["policy"])
+    return next(
+        (name for part in parts for name, value in part.items() if not bool(torch.isfinite(value).all())), None
+    )
 
 
 def _random_state() -> dict[str, Any]:

@@ -66,6 +66,12 @@ def test_hidden_states_that_say_nothing_are_left_out():
     assert (fitted.projection[6:] == 0).all()
 
 
+def test_hidden_states_that_say_what_f_g_says_already_are_left_out():
+    clips, person, camera = people(40, 4, 6)
+    fitted = fit_whitening(torch.cat([clips, clips], dim=1), person, camera, [6, 6])
+    assert (fitted.projection[6:] == 0).all()
+
+
 def test_hidden_states_that_name_the_person_are_kept():
     clips, person, camera = people(40, 4, 6)
     noise = torch.randn(160, 6, generator=torch.Generator().manual_seed(1))

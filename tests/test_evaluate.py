@@ -14,12 +14,13 @@ from backbone.data.cache import FrameCache
 from backbone.data.clips import consecutive_clips
 from backbone.data.loader import LoadConfig, TestBatches
 from backbone.data.synthetic import SyntheticConfig
+from backbone.descriptor import DescriptorConfig
 from backbone.metrics import evaluate_retrieval
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.checkpoint import CHECKPOINT
 from scripts.cli import main
-from scripts.describe import clip_bank, clip_batches
+from scripts.describe import TrackletMeans, clip_bank, clip_batches
 from scripts.scoring import evaluate, table
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
@@ -64,6 +65,30 @@ def test_scores_equal_a_slow_evaluation_tracklet_by_tracklet(parts):
     for name, value in expected.items():
         assert scores["centre"][name] == pytest.approx(value)
     assert scores["centre"]["hit_rate"] == pytest.approx(100 * np.mean(hits))
+
+
+def test_by_cosine_clips_count_by_confidence_and_by_their_different_frames(parts):
+    _, data, cache = parts
+    torch.manual_seed(0)
+    descriptor = DescriptorConfig(compared="global")
+    network = Representation(BackboneConfig(precision="float32"), 4, 2, descriptor).eval()
+    batches = clip_batches(data.query, cache, LOAD, clips_per_batch=5)
+    means, slow = TrackletMeans(len(data.query), network), [0.0] * len(data.query)
+    for number in range(len(batches)):
+        batch = batches[number]
+        with torch.no_grad():
+            bank = clip_bank(network, batch, GRID)
+            process = AttentionProcess(bank, network.glimpse)
+            episodes = follow(centre_agent(), process, torch.arange(len(bank)))
+            read = process.descriptor(episodes)
+            means.add(batch, read)
+            logits = network.glimpse.identify(read)
+        for row, tracklet in enumerate(batch.tracklet.tolist()):
+            _, frames = batches.clips(number)[row]
+            weight = logits[row].softmax(0).max() * len(set(frames.tolist()))
+            slow[tracklet] = slow[tracklet] + weight * bank.global_feature[row]
+    expected = torch.stack([total / total.norm() for total in slow])
+    torch.testing.assert_close(means.values(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_batch_size_changes_nothing(parts):
@@ -133,12 +158,11 @@ def test_a_checkpoint_scores_as_its_run_did(run, tmp_path, capsys):
 
 DAMAGES = {
     "nan": lambda state: state["shared"]["representation"]["glimpse.identify.bias"].fill_(torch.nan),
+    "nan as tested": lambda state: state["tested"]["glimpse.identify.bias"].fill_(torch.nan),
     "nan policy": lambda state: state["agent"]["policy"]["action_net.0.bias"].fill_(torch.nan),
     "no config": lambda state: state.pop("config"),
     "no agent": lambda state: state.pop("agent"),
-    "other shape": lambda state: state["shared"]["representation"].update(
-        {"glimpse.identify.bias": torch.ones(99)}
-    ),
+    "other shape": lambda state: state["tested"].update({"glimpse.identify.bias": torch.ones(99)}),
 }
 
 

@@ -308,7 +308,7 @@ def test_without_flow_there_is_no_flow_stream(tmp_path):
         (["--preset", "tiny", "--backbone.name", "nothing"], "unknown backbone 'nothing'; known: resnet50"),
         (
             ["--preset", "tiny", "--backbone.pooling", "max"],
-            "unknown pooling 'max'; known: mean, quality, separate",
+            "unknown pooling 'max'; known: mean, gem, quality, separate",
         ),
         (["--preset", "tiny", "--device", "nothing"], "the device 'nothing' can't be used here"),
         (["--preset", "tiny", "--load.num-people", "7"], "a batch of 7 people needs as many"),
