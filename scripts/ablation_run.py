@@ -22,6 +22,7 @@ from backbone.data import load_data
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import TrainConfig, config_from_json, config_to_json
 from scripts.data_spec import parse_data
+from scripts.describe import fit_comparison
 from scripts.progress import say
 from scripts.run import load_run
 from scripts.scoring import COLUMNS, controls, evaluate
@@ -192,6 +193,8 @@ def score_points(task: Task, result: dict[str, Any]) -> list[dict[str, Any]]:
         if step in curve:
             continue
         run = load_run(path, device=task.config.device)
+        # as in the end: a checkpoint on the way has no metric yet
+        fit_comparison(run.representation, run.agent, run.data.train, run.cache, run.config.load, run.grid)
         scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
         curve[step] = scores["agent"]
     return [{"step": step, **curve[step]} for step in sorted(curve)]
