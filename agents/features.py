@@ -1,93 +1,24 @@
 """SharedFeatureCallback: any stable-baselines3 agent and the representation, trained jointly (section III-C)."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import Episodes
 from a3d_env.rewards import Verdict
 from a3d_env.sb3 import Attention3DVecEnv
+from agents.joint_config import JointConfig
+from agents.joint_optimizer import JointOptimizer
 from agents.reinforce import gradient_norm
-from agents.schedule import Schedule, learning_rate_factor
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
-from backbone.losses import Distance, center_loss, identity_loss, triplet_loss
+from backbone.losses import center_loss, identity_loss, triplet_loss
 from backbone.representation import Representation
-
-
-@dataclass(frozen=True)
-class JointConfig:
-    """How the representation is trained."""
-
-    learning_rate: float = 2e-4
-    """Adam's learning rate, for the backbone, F_o, F_h and F_c."""
-    backbone_rate: float = 1.0
-    """The backbone's learning rate as a multiple of the others'."""
-    weight_decay: float = 0.0
-    """Adam's weight decay."""
-    warmup: int = 0
-    """Batches in which all learning rates rise linearly from a hundredth to their full size."""
-    schedule: Schedule = "step"
-    """How learning rates fall. step: halved after every halve_every batches; cosine: to 0 at the last batch."""
-    halve_every: int | None = None
-    """For the step schedule: batches after which all learning rates are halved, again and again."""
-    average_decay: float | None = None
-    """Test with an exponential moving average of the weights, of which each batch keeps this share, as in 0.99;
-    None: with the last weights."""
-    episodes_per_clip: int = 4
-    """M, the episodes that look at each clip of a batch."""
-    triplet_on: Literal["concatenation", "global"] = "concatenation"
-    """What the triplet loss acts on: concatenation, [f_g, h_1..h_T] (the paper's), or global, the pooled feature
-    map, before the neck."""
-    triplet_distance: Distance = "squared"
-    """The triplet loss' distance: squared Euclidean (equation 14), or euclidean."""
-    margin: float | None = 0.3
-    """Margin of the triplet loss (equation 14); None: the soft margin."""
-    mining: Literal["batch_hard", "batch_all"] = "batch_hard"
-    """Which triplets the loss takes: the hardest of each clip, or all."""
-    triplet_weight: float = 1.0
-    """Weight of the triplet loss beside the cross entropy."""
-    label_smoothing: float = 0.0
-    """Smoothing of the labels in the cross entropy (equation 15)."""
-    center_weight: float = 0.0
-    """Weight of the centre loss, which pulls each clip's pooled feature map towards a trained centre of its
-    person."""
-    glimpse_weight: float = 0.0
-    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged by itself,
-    beside the global feature, averaged over the T glimpses. A bin that shows nothing more is then known to be
-    worth nothing."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.glimpse_weight < math.inf:
-            raise ValueError(f"glimpse_weight must be 0 or more, and finite, got {self.glimpse_weight}")
-        if self.episodes_per_clip < 1:
-            raise ValueError(f"episodes_per_clip must be 1 or more, got {self.episodes_per_clip}")
-        if self.halve_every is not None and self.halve_every < 1:
-            raise ValueError(f"halve_every must be None or 1 and more, got {self.halve_every}")
-        if self.average_decay is not None and not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must be None, or 0 or more and below 1, got {self.average_decay}")
-        for name in ("warmup", "backbone_rate", "center_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)}")
-
-    def learning_rate_factor(self, batch: int, num_batches: int) -> float:
-        """Return what all learning rates are multiplied by for batch number `batch`, from 0."""
-        return learning_rate_factor(
-            batch,
-            num_batches=num_batches,
-            schedule=self.schedule,
-            halve_every=self.halve_every,
-            warmup=self.warmup,
-        )
 
 
 class SharedFeatureCallback(BaseCallback):
@@ -145,27 +76,12 @@ class SharedFeatureCallback(BaseCallback):
         super().__init__()
         if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
             raise ValueError("glimpse_weight has no glimpse to weigh: with num_glimpses = 0 it has to be 0")
-        if config.schedule == "cosine" and num_batches is None:
-            raise ValueError("the cosine schedule has to know how many batches the training has: num_batches")
         self.representation = representation
         self.batches = batches
         self.labels = labels
         self.grid = grid
         self.config = config
-        self.centers = torch.zeros(
-            len(labels), representation.backbone.num_channels, device=representation.device, requires_grad=True
-        )
-        self.optimizer = torch.optim.Adam(
-            self._parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda batch: config.learning_rate_factor(batch, num_batches or 0)
-        )
-        self.average: AveragedModel | None = None
-        if config.average_decay is not None:
-            self.average = AveragedModel(
-                representation, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
-            )
+        self.optimizer = JointOptimizer(representation, config, len(labels), num_batches)
         self.step = 0
         self.metrics: dict[str, float] = {}
         self._bank: FeatureBank | None = None
@@ -215,52 +131,26 @@ class SharedFeatureCallback(BaseCallback):
         for name, module in (("F_o", self._glimpse.embed_observation), ("F_h", self._glimpse.embed_hidden)):
             self.logger.record(f"train/gradient_norm_{name}", gradient_norm(module))
         self.optimizer.step()
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update_parameters(self.representation)
         self._step_is_pending = False
         self.step += 1
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        backbone = list(self.representation.backbone.parameters())
-        known = set(map(id, backbone))
-        others: list[Tensor] = [one for one in self.representation.parameters() if id(one) not in known]
-        if self.config.center_weight:
-            others.append(self.centers)
-        return [
-            {"params": others},
-            {"params": backbone, "lr": self.config.learning_rate * self.config.backbone_rate},
-        ]
-
     def take_average(self) -> None:
         """Give the representation the moving average of its weights, if there is one, for the test."""
-        if self.average is not None and self.step:
-            self.representation.load_state_dict(self.average.module.state_dict())
+        self.optimizer.take_average()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on, between two steps."""
-        average = {} if self.average is None else {"average": self.average.state_dict()}
-        centers = {"centers": self.centers.detach()} if self.config.center_weight else {}
         return {
-            **average,
-            **centers,
+            **self.optimizer.state_dict(),
             "step": self.step,
             "representation": self.representation.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.step = state["step"]
         self.representation.load_state_dict(state["representation"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        if self.config.center_weight:
-            with torch.no_grad():
-                self.centers.copy_(state["centers"])
+        self.optimizer.load_state_dict(state)
 
     @property
     def _glimpse(self) -> Any:
@@ -316,7 +206,7 @@ class SharedFeatureCallback(BaseCallback):
         )
         loss = identity_part + self.config.triplet_weight * triplet_part
         if self.config.center_weight:
-            center_part = center_loss(self._pooled, bank.identity, self.centers)
+            center_part = center_loss(self._pooled, bank.identity, self.optimizer.centers)
             loss = loss + self.config.center_weight * center_part
         if self.config.glimpse_weight:
             by_glimpse = self._glimpse.identify_glimpses(global_feature, hidden).flatten(0, 1)  # (N T, identities)

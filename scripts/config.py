@@ -9,7 +9,7 @@ from pathlib import Path
 import dacite
 
 from a3d_env.process import AttentionConfig
-from agents.features import JointConfig
+from agents.joint_config import JointConfig
 from agents.locator import Locator
 from agents.policy import PAPER_VARIANCE
 from agents.reinforce import Baseline

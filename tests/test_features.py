@@ -14,7 +14,8 @@ from a3d_env.bins import BinGrid
 from a3d_env.env import Attention3DEnv
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
-from agents.features import JointConfig, SharedFeatureCallback
+from agents.features import SharedFeatureCallback
+from agents.joint_config import JointConfig
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
 from backbone.losses import identity_loss, triplet_loss
@@ -62,8 +63,8 @@ def make_parts(
 
 def use_sgd(agent, shared, *, has_parameters: bool = True) -> None:
     """Plain gradient descent makes a step proportional to the gradient, so that steps compare as gradients do."""
-    shared.optimizer = torch.optim.SGD(shared.representation.parameters(), lr=0.01)
-    shared.scheduler = torch.optim.lr_scheduler.ConstantLR(shared.optimizer, factor=1.0)
+    shared.optimizer.adam = torch.optim.SGD(shared.representation.parameters(), lr=0.01)
+    shared.optimizer.scheduler = torch.optim.lr_scheduler.ConstantLR(shared.optimizer.adam, factor=1.0)
     if has_parameters:
         agent.policy.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=0.5)
 
@@ -223,7 +224,7 @@ def test_learning_rates_are_halved():
         JointConfig(learning_rate=0.08, halve_every=2, episodes_per_clip=2),
     )  # fmt: skip
     agent.learn(env.num_envs * 3 * 5, callback=shared)
-    assert shared.optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+    assert shared.optimizer.adam.param_groups[0]["lr"] == pytest.approx(0.02)
 
 
 def test_a_loss_that_is_not_finite_is_an_error():

@@ -10,7 +10,8 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.features import JointConfig, SharedFeatureCallback
+from agents.features import SharedFeatureCallback
+from agents.joint_config import JointConfig
 from backbone.data import DataConfig, load_data, synthetic
 from backbone.data.synthetic import SyntheticConfig
 from backbone.weights import PRETRAINED
