@@ -27,31 +27,21 @@ from typing import Any
 
 import torch
 import tyro
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
-from a3d_env.bins import BinGrid
 from agents.control_algorithm import ControlAlgorithm
-from agents.features import SharedFeatureCallback
 from agents.health import TrainingHealth
-from agents.rollout import Agent
-from backbone.data import ReidData, load_data
-from backbone.data.cache import FrameCache
-from backbone.data.clips import IdentitySampler
-from backbone.data.loader import TrainingBatches, load_ahead
 from backbone.replacing import replacing
-from backbone.representation import Representation
-from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
-from scripts.describe import fit_comparison
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
 from scripts.progress import say
 from scripts.recipes import OF_PRESET, get_recipe
-from scripts.scoring import Scores, controls, evaluate, table
-from scripts.train_checks import check_agent, check_frozen, check_resumed, check_same_data
+from scripts.scoring import Scores, table
+from scripts.train_checks import check_resumed
+from scripts.training import build_training
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
 ENDLESS = sys.maxsize
@@ -78,72 +68,24 @@ def train(
         ValueError: settings or data that can't be trained with, or the training has diverged.
     """
     started = time.monotonic() - (state["seconds"] if state else 0)
-
-    cache = build_cache(config)
-    data = load_data(config.data, config.data_options, cache.folder)
-    if state:
-        check_same_data(config, data, state)
-    check_agent(config, data)
-    people = data.train_people
-    sampler = IdentitySampler(
-        data.train,
-        config.load.num_people,
-        config.load.clips_per_person,
-        config.load.num_frames,
-        config.seed,
-        config.load.sampling,
-    )
-    batches = TrainingBatches(data.train, cache, sampler, config.load.augment)
-    say(
-        f"{data.name}: {len(people)} people and {len(data.train)} tracklets to train on, "
-        f"{len(data.query)} queries and {len(data.gallery)} gallery tracklets of other people to test"
-    )
-
-    # a run that goes on has its weights in the checkpoint
-    starting = dataclasses.replace(
-        config, backbone=dataclasses.replace(config.backbone, weights=None if state else config.backbone.weights)
-    )
-    representation = build_representation(starting, len(people))
-    if report := representation.backbone.weights_report:
-        say(report)
-    if not state:
-        check_frozen(representation, config)
-    grid = build_grid(config, representation)
-    env = build_environment(config, representation, grid)
-    agent = build_agent(config, env)
-
-    first_step = state["shared"]["step"] if state else 0
-    shared = SharedFeatureCallback(
-        representation,
-        load_ahead(batches, range(first_step, ENDLESS), config.load.workers),
-        {person: number for number, person in enumerate(people)},
-        grid,
-        config.joint,
-        config.steps,
-    )
+    parts = build_training(config, state)
+    shared, agent = parts.shared, parts.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
     write_text(folder / "config.json", config_to_json(config))
-    if state:
-        scores_before = state["scores_before"]
-    else:
-        # with a metric of its own, as after training
-        fit_comparison(representation, agent, data.train, cache, config.load, grid)
-        scores_before = score(config, representation, agent, data, cache, grid)
-        representation.comparison.reset()
-    if cache.replaced:
-        say(f"so far {cache.describe_replaced()}")
+    scores_before = state["scores_before"] if state else parts.score_untrained()
+    if parts.cache.replaced:
+        say(f"so far {parts.cache.describe_replaced()}")
     if state:
         restore(shared, agent, state, folder)
 
     def save(shared_state: dict[str, Any] | None = None, tested: dict[str, torch.Tensor] | None = None) -> None:
         seconds = time.monotonic() - started
         state = shared_state or shared.state_dict()
-        save_checkpoint(folder, config, data, state, agent, scores_before, seconds, tested)
+        save_checkpoint(folder, config, parts.data, state, agent, scores_before, seconds, tested)
 
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
-    steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
     agent.learn(
-        (config.steps - first_step) * steps_per_batch,
+        parts.num_steps,
         callback=[
             CheckpointCallback(shared, config.checkpoint_every, save),
             shared,
@@ -158,10 +100,10 @@ def train(
 
     training_state = copy.deepcopy(shared.state_dict())  # what a longer training goes on with
     shared.take_average()
-    if text := fit_comparison(representation, agent, data.train, cache, config.load, grid):
+    if text := parts.fit_comparison():
         say(text)
-    save(training_state, representation.state_dict())
-    scores = score(config, representation, agent, data, cache, grid, with_controls=True)
+    save(training_state, parts.representation.state_dict())
+    scores = parts.score(with_controls=True)
     metrics = {
         "before": pick(scores_before["agent"]),
         "after": pick(scores["agent"]),
@@ -171,25 +113,10 @@ def train(
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     draw_curves(folder)
-    draw_bins(folder / "bins.png", representation, agent, data, cache, config, grid)
-    if text := cache.describe_replaced():
+    draw_bins(folder / "bins.png", parts.representation, agent, parts.data, parts.cache, config, parts.grid)
+    if text := parts.cache.describe_replaced():
         say(("since the run went on, " if state else "") + text)
     return metrics
-
-
-def score(
-    config: TrainConfig,
-    representation: Representation,
-    agent: BaseAlgorithm,
-    data: ReidData,
-    cache: FrameCache,
-    grid: BinGrid,
-    *,
-    with_controls: bool = False,
-) -> dict[str, Scores]:
-    """Score the agent, and agents without learning on the same representation if asked for."""
-    candidates: dict[str, Agent] = {"agent": agent, **(controls() if with_controls else {})}
-    return evaluate(representation, candidates, data, cache, config.load, grid)
 
 
 def pick(scores: Scores) -> Scores:
