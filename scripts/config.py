@@ -54,7 +54,9 @@ class TrainConfig:
     with the benchmark's small network; prid, ilids, mars: the paper's; walkers: for a3d pretrain."""
     recipe: str = "paper"
     """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
-    the agent find the identifying thing on other people (scripts/recipes.py says what that is)."""
+    the agent find the identifying thing on other people, and what the field trains with (scripts/recipes.py says
+    what that is); plain: frames averaged, no attention, to compare with. Where none is named it is paper, but
+    strong for the preset street."""
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
     agent: str = "reinforce"
@@ -161,8 +163,8 @@ def small() -> TrainConfig:
 def street() -> TrainConfig:
     """Return settings for one's own tracklets of real people on a CPU: a MobileNetV2 from ImageNet, at 128 x 64.
 
-    Training is as the field does it (Luo et al., 2019), but for the batch, which fits a CPU. There is no flow
-    stream: it costs time, and means little where frames are far apart (--backbone.flow dis-fast adds it).
+    The batch fits a CPU. There is no flow stream: it costs time, and means little where frames are far apart
+    (--backbone.flow dis-fast adds it).
     """
     return TrainConfig(
         preset="street",
@@ -171,15 +173,7 @@ def street() -> TrainConfig:
         load=LoadConfig(sampling="spread", augment=AugmentConfig(crop_padding=0.05)),
         backbone=BackboneConfig(name="timm:mobilenetv2_100", weights="imagenet", flow=None),
         attention=AttentionConfig(bin_size=(4, 3, 2)),
-        joint=JointConfig(
-            learning_rate=3.5e-4,
-            weight_decay=5e-4,
-            warmup=60,
-            schedule="cosine",
-            label_smoothing=0.1,
-            average_decay=0.98,
-            episodes_per_clip=1,
-        ),
+        joint=JointConfig(learning_rate=3.5e-4, halve_every=200, episodes_per_clip=1),
     )
 
 

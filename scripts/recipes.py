@@ -1,7 +1,8 @@
 """Recipes: the method's settings by name, whatever the data and the network of the preset are.
 
 `paper` leaves the preset as it is. `strong` adds what makes the agent find the identifying thing on people that it
-was not trained on; each lever of it can be switched back alone, for ablations.
+was not trained on, and what the field trains with; each lever of it can be switched back alone, for ablations.
+`plain` is what a user would write instead, to compare with.
 """
 
 import dataclasses
@@ -12,6 +13,26 @@ from scripts.config import TrainConfig, get_preset
 
 Change = Callable[[TrainConfig], TrainConfig]
 Settings = dict[str, dict[str, Any]]  # values by section and name
+
+# The field's ways of training, by name: settings with each, and without.
+TRICKS: dict[str, tuple[Settings, Settings]] = {
+    "warm_up": ({"joint": {"warmup": 60}}, {"joint": {"warmup": 0}}),
+    "cosine": ({"joint": {"schedule": "cosine"}}, {"joint": {"schedule": "step"}}),
+    "weight_decay": ({"joint": {"weight_decay": 5e-4}}, {"joint": {"weight_decay": 0.0}}),
+    "label_smoothing": ({"joint": {"label_smoothing": 0.1}}, {"joint": {"label_smoothing": 0.0}}),
+    "weight_average": ({"joint": {"average_decay": 0.98}}, {"joint": {"average_decay": None}}),
+    "neck": ({"descriptor": {"neck": "batch_norm"}}, {"descriptor": {"neck": "none"}}),
+    "triplet": ({"joint": {"triplet_weight": 1.0}}, {"joint": {"triplet_weight": 0.0}}),
+    "soft_margin": ({"joint": {"margin": None}}, {"joint": {"margin": 0.3}}),
+    "centre_loss": ({"joint": {"center_weight": 5e-4}}, {"joint": {"center_weight": 0.0}}),
+    "slow_backbone": ({"joint": {"backbone_rate": 0.5}}, {"joint": {"backbone_rate": 1.0}}),
+    "gem": ({"backbone": {"pooling": "gem"}}, {"backbone": {"pooling": "mean"}}),
+    "spread_frames": ({"load": {"sampling": "spread"}}, {"load": {"sampling": "consecutive"}}),
+    "erasing": ({"augment": {"erase_probability": 0.5}}, {"augment": {"erase_probability": 0.0}}),
+    "random_crop": ({"augment": {"crop_padding": 0.05}}, {"augment": {"crop_padding": 0.0}}),
+    "colour_jitter": ({"augment": {"color_jitter": 0.2}}, {"augment": {"color_jitter": 0.0}}),
+}
+
 
 # What the clip's baseline compares.
 FEWEST_EPISODES = 2
@@ -40,15 +61,18 @@ STRONG: dict[str, Settings] = {
     # A deviation of a cell, and steps that fit a policy whose gradient is normalised.
     "variance": {"policy": {"variance": 0.05}},
     "learning_rate": {"policy": {"learning_rate": 1e-3}},
+    # As the field trains: the rate rises, and falls to 0; what is tested is an average of the last weights.
+    **{name: TRICKS[name][0] for name in ("warm_up", "cosine", "weight_average")},
+    **{name: TRICKS[name][0] for name in ("weight_decay", "label_smoothing")},
 }
 
 
 # Beside these, for networks that know real images: the triplet loss acts before a batch normalisation, the cross
 # entropy after it.
-PHOTOGRAPHED: dict[str, Settings] = {"neck": {"descriptor": {"neck": "batch_norm"}}}
+PHOTOGRAPHED: dict[str, Settings] = {"neck": TRICKS["neck"][0]}
 # Instead, for the small network that was trained on drawn walkers: there the clip as a whole shows strangers'
 # things, too, and what makes it tell people apart by itself takes hits from the agent (benchmarks/real.md).
-DRAWN: dict[str, Settings] = {"no_triplet": {"joint": {"triplet_weight": 0.0}}}
+DRAWN: dict[str, Settings] = {"without_triplet": TRICKS["triplet"][1]}
 LEVERS = STRONG | PHOTOGRAPHED | DRAWN
 
 
@@ -69,65 +93,53 @@ def is_drawn(config: TrainConfig) -> bool:
     return config.backbone.weights == "synthetic"
 
 
-RECIPES: dict[str, Change] = {"paper": paper, "strong": strong}
-
-# The field's ways of training, by name, each with what is in its place without it. An ablation switches one off
-# where the preset has it, and on where it has not.
-TRICKS: dict[str, tuple[Settings, Settings]] = {
-    "warm_up": ({"joint": {"warmup": 60}}, {"joint": {"warmup": 0}}),
-    "cosine": ({"joint": {"schedule": "cosine"}}, {"joint": {"schedule": "step", "halve_every": 200}}),
-    "weight_decay": ({"joint": {"weight_decay": 5e-4}}, {"joint": {"weight_decay": 0.0}}),
-    "label_smoothing": ({"joint": {"label_smoothing": 0.1}}, {"joint": {"label_smoothing": 0.0}}),
-    "weight_average": ({"joint": {"average_decay": 0.98}}, {"joint": {"average_decay": None}}),
-    "neck": ({"descriptor": {"neck": "batch_norm"}}, {"descriptor": {"neck": "none"}}),
-    "soft_margin": ({"joint": {"margin": None}}, {"joint": {"margin": 0.3}}),
-    "triplet": ({"joint": {"triplet_weight": 1.0}}, {"joint": {"triplet_weight": 0.0}}),
-    "centre_loss": ({"joint": {"center_weight": 5e-4}}, {"joint": {"center_weight": 0.0}}),
-    "slow_backbone": ({"joint": {"backbone_rate": 0.5}}, {"joint": {"backbone_rate": 1.0}}),
-    "gem": ({"backbone": {"pooling": "gem"}}, {"backbone": {"pooling": "mean"}}),
-    "spread_frames": ({"load": {"sampling": "spread"}}, {"load": {"sampling": "consecutive"}}),
-    "erasing": ({"augment": {"erase_probability": 0.5}}, {"augment": {"erase_probability": 0.0}}),
-    "random_crop": ({"augment": {"crop_padding": 0.05}}, {"augment": {"crop_padding": 0.0}}),
-    "colour_jitter": ({"augment": {"color_jitter": 0.2}}, {"augment": {"color_jitter": 0.0}}),
-}
-
-
-def switch_trick(name: str, config: TrainConfig) -> tuple[TrainConfig, bool]:
-    """Switch one of the field's ways of training off where a configuration has it, on where it has not.
-
-    Returns:
-        The changed configuration, and whether it is switched on.
-    """
-    used, unused = TRICKS[name]
-    is_used = _with_augment(config, unused) != config
-    return _with_augment(config, unused if is_used else used), not is_used
-
-
 def plain(config: TrainConfig) -> TrainConfig:
     """Return what a user would write in the place of all this: frames averaged, no attention, no learned metric.
 
-    Cross entropy and a batch-hard triplet loss train the mean of the frames' features, which cosine compares; none
-    of `TRICKS` but the triplet and spread frames.
+    Cross entropy and a batch-hard triplet loss, with a margin of 0.3, train the mean of the frames' features,
+    which cosine compares. Of `TRICKS` there is that loss, and which frames a clip has stays the preset's.
     """
     for name in TRICKS:
         if name not in ("triplet", "spread_frames"):
-            config = _with_augment(config, TRICKS[name][1])
+            config = set_trick(name, config, on=False)
     return with_settings(
         dataclasses.replace(config, agent="centre", recipe="plain"),
-        descriptor={"neck": "none", "compared": "global", "mirror": False},
+        backbone={"flow_scale": "one"},
+        descriptor={"compared": "global", "mirror": False},
         attention={"num_glimpses": 0, "reward": "log_prob", "overview": None},
         policy={"locator": "linear"},
         joint={
             "episodes_per_clip": 1,
             "glimpse_weight": 0.0,
+            "triplet_weight": 1.0,
             "triplet_on": "global",
             "triplet_distance": "euclidean",
+            "mining": "batch_hard",
             "learning_rate": 2e-4,
         },
     )
 
 
-RECIPES["plain"] = plain
+RECIPES: dict[str, Change] = {"paper": paper, "strong": strong, "plain": plain}
+
+
+def has_trick(name: str, config: TrainConfig) -> bool:
+    """Tell whether a configuration has one of the field's ways of training, with whatever number."""
+    (used, unused) = TRICKS[name]
+    ((section, settings),) = used.items()
+    ((field, on),) = settings.items()
+    value = getattr(config.load.augment if section == "augment" else getattr(config, section), field)
+    return bool(value != unused[section][field]) if isinstance(on, float | int) else bool(value == on)
+
+
+def set_trick(name: str, config: TrainConfig, *, on: bool) -> TrainConfig:
+    """Switch one of the field's ways of training on or off; one that is so already keeps its number."""
+    if has_trick(name, config) == on:
+        return config
+    if name == "cosine" and config.joint.halve_every is None:  # or the step schedule would have no step
+        config = with_settings(config, joint={"halve_every": max(config.steps // 3, 1)})
+    used, unused = TRICKS[name]
+    return _with_augment(config, used if on else unused)
 
 
 def _with_augment(config: TrainConfig, settings: Settings) -> TrainConfig:

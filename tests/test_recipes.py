@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from a3d_env.bank_format import read_meta
+from agents.features import SharedFeatureCallback
 from agents.locator import MixtureLocator
 from scripts.checkpoint import read_checkpoint, weights_at_test
 from scripts.cli import main
@@ -20,8 +21,11 @@ from scripts.recipes import (
     STRONG_LEVERS,
     TRICKS,
     get_recipe,
+    has_trick,
     is_drawn,
-    switch_trick,
+    plain,
+    set_trick,
+    with_settings,
 )
 from scripts.run import load_run
 from scripts.train_joint import read_arguments
@@ -44,6 +48,11 @@ STRONG_SETTINGS = {
     "policy.gradient_to_glimpse": False,
     "policy.variance": 0.05,
     "policy.learning_rate": 1e-3,
+    "joint.warmup": 60,
+    "joint.schedule": "cosine",
+    "joint.average_decay": 0.98,
+    "joint.weight_decay": 5e-4,
+    "joint.label_smoothing": 0.1,
 }
 
 
@@ -104,7 +113,9 @@ def test_networks_made_for_drawn_people_have_no_triplet_loss():
     weights = {name: get_recipe("strong")(get_preset(name)).joint.triplet_weight for name in PRESETS}
     assert {name for name, weight in weights.items() if weight == 0} >= {"benchmark", "tiny", "small"}
     assert {weights[name] for name in ("street", "prid", "ilids", "mars")} == {1.0}
-    assert STRONG_LEVERS["no_triplet"](get_recipe("strong")(get_preset("benchmark"))).joint.triplet_weight == 1
+    assert (
+        STRONG_LEVERS["without_triplet"](get_recipe("strong")(get_preset("benchmark"))).joint.triplet_weight == 1
+    )
 
 
 def test_all_levers_back_is_the_preset():
@@ -151,12 +162,20 @@ def test_a_strong_run_trains_and_is_rebuilt_as_it_was(strong_run, tmp_path):
         assert scores[name] == pytest.approx(value, abs=0.006)
 
 
-def test_a_strong_run_resumes_exactly(strong_run, tmp_path):
-    short = ["train", "--preset", "tiny", "--recipe", "strong", "--steps", "3", "--out", str(tmp_path / "run")]
-    assert main(short) == 0
-    assert main(["train", "--resume", "--steps", "6", "--out", str(tmp_path / "run")]) == 0
+def test_a_strong_run_resumes_exactly(strong_run, tmp_path, monkeypatch):
+    learn = SharedFeatureCallback._learn_from
+
+    def interrupt(self, finished):
+        if self.step == 4:
+            monkeypatch.setattr(SharedFeatureCallback, "_learn_from", learn)
+            raise KeyboardInterrupt
+        learn(self, finished)
+
+    monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
+    assert main(["train", "--preset", "tiny", "--recipe", "strong", "--out", str(tmp_path / "run")]) == 130
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
     own, other = read_checkpoint(tmp_path / "run"), read_checkpoint(strong_run)
-    for part in (lambda state: state["shared"]["representation"], lambda state: state["agent"]["policy"]):
+    for part in (lambda state: state["tested"], lambda state: state["agent"]["policy"]):
         assert all(torch.equal(value, part(other)[name]) for name, value in part(own).items())
 
 
@@ -188,11 +207,30 @@ def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
 def test_a_trick_is_switched_off_where_it_is_on_and_on_where_it_is_off(name):
     for preset in ("street", "benchmark"):
         config = get_recipe("strong")(get_preset(preset))
-        switched, is_on = switch_trick(name, config)
-        assert switched != config
-        back, is_on_again = switch_trick(name, switched)
-        assert is_on != is_on_again
-        assert differences(back, config) <= {"joint.halve_every"}
+        is_on = has_trick(name, config)
+        assert set_trick(name, config, on=is_on) == config
+        switched = set_trick(name, config, on=not is_on)
+        assert has_trick(name, switched) != is_on
+        assert set_trick(name, switched, on=is_on) == config
+
+
+def test_other_numbers_and_names_than_a_tricks_own_are_told_apart():
+    config = get_preset("benchmark")
+    assert has_trick("weight_decay", with_settings(config, joint={"weight_decay": 0.01}))
+    assert not has_trick("soft_margin", with_settings(config, joint={"margin": 0.5}))
+    assert not has_trick("gem", with_settings(config, backbone={"pooling": "quality"}))
+    assert not has_trick("cosine", with_settings(config, joint={"halve_every": 7}))
+    without_step = with_settings(config, joint={"schedule": "cosine", "halve_every": None})
+    assert set_trick("cosine", without_step, on=False).joint.halve_every == config.steps // 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_plain_is_the_same_whatever_was_chosen_before(preset):
+    preset = get_preset(preset)
+    after_strong, alone = plain(get_recipe("strong")(preset)), plain(preset)
+    assert {name.partition(".")[0] for name in differences(after_strong, alone)} <= {"policy"}  # nobody decides
+    assert (alone.joint.triplet_weight, alone.joint.schedule) == (1.0, "step")
+    assert alone.joint.halve_every == preset.joint.halve_every
 
 
 def test_the_street_preset_takes_the_strong_recipe_unless_told_otherwise():
