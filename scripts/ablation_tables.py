@@ -218,7 +218,7 @@ def ladder(config: TrainConfig) -> list[Row]:
 
 
 def _counts(config: TrainConfig, change: Change) -> bool:
-    """Tell whether a change makes another run; settings of a flow stream or triplet loss that is not there don't."""
+    """Tell whether a change makes another run; settings of a stream or loss that is not there don't."""
     return _that_count(change(config)) != _that_count(config)
 
 
