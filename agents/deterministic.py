@@ -42,8 +42,9 @@ class DeterministicModel(nn.Module):
 
         Returns:
             What is compared (`Representation.compare`) times how much it counts, float32 (B, K): a tracklet's
-            descriptor is the mean over its clips, scaled to length 1 where it is compared by cosine. The bins that
-            were looked at, int64 (B, T). F_c's logits, float32 (B, num_identities).
+            descriptor is the mean over its clips; where it is compared by cosine, their sum, each times its number
+            of different frames, scaled to length 1. The bins that were looked at, int64 (B, T). F_c's logits,
+            float32 (B, num_identities).
         """
         network = self.representation
         maps = network.maps(clip, None if flow is None else flow.permute(0, 4, 1, 2, 3))

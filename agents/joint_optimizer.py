@@ -9,6 +9,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from agents.joint_config import JointConfig
 from backbone.representation import Representation
 
+CENTER_RATE = 0.5  # of the centre loss' own steps (Luo et al., 2019)
+
 
 class JointOptimizer:
     """Adam on the representation, by a `JointConfig`.
@@ -41,6 +43,7 @@ class JointOptimizer:
         self.centers = torch.zeros(
             num_identities, representation.backbone.num_channels, device=representation.device, requires_grad=True
         )
+        self.center_sgd = torch.optim.SGD([self.centers], lr=CENTER_RATE)
         self.adam = torch.optim.Adam(
             self._parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -56,10 +59,14 @@ class JointOptimizer:
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self.adam.zero_grad()
+        self.center_sgd.zero_grad()
 
     def step(self) -> None:
         """Take a step along the gradients, then one of the schedule and one of the average."""
         self.adam.step()
+        if self.centers.grad is not None:  # the loss' weight is not for the centres: they would hardly move
+            self.centers.grad /= self.config.center_weight
+            self.center_sgd.step()
         self.scheduler.step()
         if self.average is not None:
             self.average.update_parameters(self.representation)
@@ -92,8 +99,6 @@ class JointOptimizer:
         backbone = list(self.representation.backbone.parameters())
         known = set(map(id, backbone))
         others: list[Tensor] = [one for one in self.representation.parameters() if id(one) not in known]
-        if self.config.center_weight:
-            others.append(self.centers)
         return [
             {"params": others},
             {"params": backbone, "lr": self.config.learning_rate * self.config.backbone_rate},

@@ -22,9 +22,10 @@ class DescriptorConfig:
     (Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", 2019)."""
     compared: Compared = "concatenation"
     """What is compared at test. concatenation: [f_g, h_1..h_T] by Euclidean distance, averaged over clips (the
-    paper's). The others compare by cosine, and weight clips by F_c's confidence: global: f_g alone; parts: f_g and
-    h_1..h_T, each scaled to the same length; learned: all parts, whitened within persons, a metric fitted to the
-    training people when the training ends."""
+    paper's). The others compare by cosine, and weight clips by F_c's confidence times their number of different
+    frames: global: f_g alone; parts: f_g and h_1..h_T, each scaled to the same length; learned: f_g, and h_1..h_T
+    where they help, whitened within persons, a metric that is fitted to the training people when the training ends
+    (backbone/whitening.py)."""
     mirror: bool = False
     """Average the feature map of a clip with that of its mirror image at test, which takes twice the time."""
 

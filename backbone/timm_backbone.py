@@ -116,7 +116,7 @@ def _in_two(name: str, with_flow: bool) -> TwoStream | None:
     cut = names.index(last_of_low) + 1
     pad = ("pad", PadToMultiple(reductions[-1]))
     image, flow = (_sequential([pad, *list(net.items())[:cut]]) for net in (model, twin))
-    head = _last_convolution(name, model)
+    head = _last_convolution(name)
     high_level = _sequential([*list(model.items())[cut:], *head])
     try:
         _check_streams(image, flow, reductions[-1])
@@ -167,7 +167,7 @@ def _early_sum(name: str, with_flow: bool) -> TwoStream:
     )
 
 
-def _last_convolution(name: str, model: nn.Module) -> list[tuple[str, nn.Module]]:
+def _last_convolution(name: str) -> list[tuple[str, nn.Module]]:
     """Return the 1 x 1 convolution that timm has between the last stage and the pooling, with its norm, by name.
 
     MobileNetV3's comes after the pooling: it belongs to the classifier.

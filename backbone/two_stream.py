@@ -184,14 +184,18 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
         network = BACKBONES[config.name](with_flow=with_flow)
     else:
         raise ValueError(f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}, {TIMM}<name>")
-    has_trained_flow = True
+    if config.flow_scale == "learned" and network.flow_stream is not None:
+        network.flow_scale = nn.Parameter(torch.ones(()))
     if config.weights is not None:
         has_trained_flow = load_weights(network, config.name, config.weights)
-    if config.flow_scale == "learned" and network.flow_stream is not None:
         # A stream of zeros, timm's early sum, enters at 0 already: a scale of 0 would give it no gradient.
-        enters = not any(bool(value.any()) for value in network.flow_stream.parameters())
-        network.flow_scale = nn.Parameter(torch.tensor(1.0 if has_trained_flow or enters else 0.0))
+        if network.flow_scale is not None and not has_trained_flow and _has_weights(network.flow_stream):
+            nn.init.zeros_(network.flow_scale)
     return network.to(memory_format=torch.channels_last)
+
+
+def _has_weights(network: nn.Module | None) -> bool:
+    return network is not None and any(bool(value.any()) for value in network.parameters())
 
 
 def _from_resnet(build: Callable[[], ResNet], with_flow: bool) -> TwoStream:

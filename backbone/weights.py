@@ -56,8 +56,9 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> bool:
 
 
 def _load_exactly(network: "TwoStream", name: str, weights: str, state: dict[str, Tensor]) -> None:
-    # An early sum's convolution of the flow has no counterpart in any published model.
-    own = {key: value for key, value in network.state_dict().items() if key == "flow_stream.weight"}
+    # An early sum's convolution of the flow has no counterpart in any published model, nor has the stream's scale.
+    extra = ("flow_stream.weight", "flow_scale")
+    own = {key: value for key, value in network.state_dict().items() if key in extra}
     try:
         network.load_state_dict({**own, **state})
     except RuntimeError as error:

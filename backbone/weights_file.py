@@ -59,6 +59,8 @@ def _unwrapped(state: Any, depth: int = 0) -> Any:
     for wrapper in WRAPPERS:
         if isinstance(state.get(wrapper), dict):
             return _unwrapped(state[wrapper], depth + 1)
+    if isinstance(tested := state.get("tested"), dict):  # a finished run of ours: its averaged weights
+        return {key: value for key, value in tested.items() if key.startswith("backbone.")}
     shared = state.get("shared")
     if isinstance(shared, dict) and isinstance(shared.get("representation"), dict):
         return {key: value for key, value in shared["representation"].items() if key.startswith("backbone.")}

@@ -54,7 +54,8 @@ NOTES = (
     "take turns; a ratio is to the row without attention, of the same round, ± Student's t interval of 95% over "
     "rounds. Frames and flow are in memory before the clock starts. A training batch has {clips} clips of "
     "{frames} frames, with {episodes} episodes on each where there is attention. The size is of what is needed at "
-    "test time: no F_c, no V, and without attention neither F_o, F_h nor F_a. The paper's ratios are of MARS."
+    "test time: no V, F_c only where its confidence weights the clips (wherever cosine compares), and without "
+    "attention neither F_o, F_h nor F_a. The paper's ratios are of MARS."
 )
 
 
@@ -130,7 +131,9 @@ def measure_cost(config: TrainConfig, *, rounds: int = ROUNDS, seconds: float = 
 def load_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> tuple[list[ClipBatch], ClipBatch]:
     """Return a few batches to train on, and one batch of test clips."""
     load = config.load
-    sampler = IdentitySampler(data.train, load.num_people, load.clips_per_person, load.num_frames, config.seed)
+    sampler = IdentitySampler(
+        data.train, load.num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
+    )
     batches = TrainingBatches(data.train, cache, sampler, load.augment)
     training = [batches[number] for number in range(NUM_BATCHES)]
     return training, TestBatches(searched_tracklets(data), cache, load.num_frames, 32)[0]
@@ -162,14 +165,15 @@ def prepare(config: TrainConfig, data: ReidData, training: list[ClipBatch], test
         for _ in range(count):
             process = AttentionProcess(clip_bank(representation, testing, bins), representation.glimpse)
             everyone = torch.arange(len(testing.clip), device=representation.device)
-            process.descriptor(follow(at_test(agent), process, everyone))
+            representation.compare(process.descriptor(follow(at_test(agent), process, everyone)))
 
     weights = {f"representation.{name}": value for name, value in representation.state_dict().items()}
-    unused = ["representation.glimpse.identify."]
+    unused = ["representation.glimpse.embed_"]
+    if not representation.comparison.is_cosine:  # F_c's confidence weights the clips there
+        unused.append("representation.glimpse.identify.")
     if config.attention.num_glimpses:
         weights |= {f"policy.{name}": value for name, value in agent.policy.state_dict().items()}
-    else:
-        unused += ["representation.glimpse."]
+        unused.remove("representation.glimpse.embed_")
     size = sum(
         value.numel() * value.element_size()
         for name, value in weights.items()

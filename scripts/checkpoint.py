@@ -127,7 +127,7 @@ def explaining_misfits(source: Path) -> Iterator[None]:
     """Turn what goes wrong while a checkpoint's state is loaded into a `ValueError` of one line."""
     try:
         yield
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{source} is no checkpoint of this version: {reason[:300]}") from error
 
@@ -143,7 +143,13 @@ def fingerprint(tracklets: Sequence[Tracklet]) -> str:
 
 def _not_finite(state: dict[str, Any]) -> str | None:
     """Return the first of a checkpoint's weights that holds NaN or infinity, if one does."""
-    parts = (state["shared"]["representation"], state.get("tested") or {}, state["agent"]["policy"])
+    shared = state["shared"]
+    parts = (
+        shared["representation"],
+        shared.get("average", {}),
+        state.get("tested") or {},
+        state["agent"]["policy"],
+    )
     return next(
         (name for part in parts for name, value in part.items() if not bool(torch.isfinite(value).all())), None
     )

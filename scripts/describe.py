@@ -20,6 +20,9 @@ from backbone.descriptor import Comparison
 from backbone.representation import Representation
 from scripts.run import TrainedModel
 
+# Of large data about so many clips, but one of each tracklet at least, are enough to fit a metric to.
+FITTED_CLIPS = 20_000
+
 
 def clip_batches(
     tracklets: list[Tracklet],
@@ -64,10 +67,6 @@ def clip_bank(
         truth_boxes=batch.truth_boxes,
         global_feature=representation.global_feature(feature_map),
     )
-
-
-# Of large data so many clips are enough to fit a metric to.
-FITTED_CLIPS = 20_000
 
 
 class TrackletMeans:

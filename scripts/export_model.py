@@ -6,9 +6,9 @@ Inputs: `clip`, uint8 (batch, L, H, W, 3), RGB; with a flow stream `flow`, float
 frame, its last map the one before it.
 
 Outputs: `descriptor`, float32 (batch, D), what the run compares, to be averaged over a tracklet's clips. In a run
-that compares by cosine, as those of the strong recipe, the average is then scaled to length 1. Euclidean distance
-compares two. `bins`, int64 (batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the
-training).
+that compares by cosine, as those of the strong recipe, each clip's is multiplied by its number of different frames
+instead, they are summed, and the sum is scaled to length 1. Euclidean distance compares two. `bins`, int64
+(batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the training).
 
 A clip of fewer than L frames repeats its last one, and so does the flow, but with the last map between two
 different frames: a clip of the frames 4 5 6 6 has the maps 4-5, 5-6, 5-6, 5-6.

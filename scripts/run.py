@@ -17,6 +17,7 @@ from scripts.build import build_agent, build_cache, build_environment, build_gri
 from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
 from scripts.config import TrainConfig
 from scripts.data_spec import parse_data
+from scripts.progress import say
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def load_model(
     representation = build_representation(config, len(state["people"]))
     grid = build_grid(config, representation)
     agent = build_agent(config, build_environment(config, representation, grid))
+    if representation.comparison.is_fitted_to_data and state.get("tested") is None:
+        say(f"{checkpoint} is of an unfinished run: its metric is not fitted yet, and f_g alone is compared")
     with explaining_misfits(checkpoint):
         representation.load_state_dict(weights_at_test(state))
         agent.set_parameters(state["agent"])

@@ -10,7 +10,8 @@ from scripts.checkpoint import fingerprint
 from scripts.config import TrainConfig
 from scripts.progress import say
 
-# What --resume can change without making it another run; load.workers, too.
+# What --resume can change without making it another run; load.workers, too. More steps make a finished run longer;
+# a cosine schedule, which fell to 0 at its old end, goes on where one of the new length would be.
 CHANGEABLE = (
     "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every", "out",
     "resume",
@@ -34,6 +35,19 @@ def check_agent(config: TrainConfig, data: ReidData) -> None:
         )
 
 
+def check_batch(config: TrainConfig) -> None:
+    """Refuse a batch that a batch normalisation can't be trained on.
+
+    Raises:
+        ValueError: a batch of one clip, and a neck.
+    """
+    if config.descriptor.neck == "batch_norm" and config.load.num_people * config.load.clips_per_person < 2:
+        raise ValueError(
+            "the neck normalises over a batch's clips, and this batch has one: take a larger one "
+            "(--load.num-people, --load.clips-per-person), or no neck (--descriptor.neck none)"
+        )
+
+
 def check_frozen(representation: Representation, config: TrainConfig) -> None:
     """Tell of a frozen backbone that nothing was loaded into.
 
@@ -44,10 +58,13 @@ def check_frozen(representation: Representation, config: TrainConfig) -> None:
         return
     if config.backbone.weights is None:
         say("warning: a backbone without weights that is frozen stays random")
-    flow_stream = representation.backbone.flow_stream
-    if flow_stream is not None and not any(bool(value.any()) for value in flow_stream.parameters()):
+    backbone = representation.backbone
+    if backbone.flow_stream is None:
+        return
+    is_blind = not any(bool(value.any()) for value in backbone.flow_stream.parameters())
+    if is_blind or (backbone.flow_scale is not None and not bool(backbone.flow_scale)):
         raise ValueError(
-            "this backbone's flow stream starts at 0 and would stay there, frozen: leave the flow out "
+            "this backbone's flow stream enters at 0 and would stay there, frozen: leave the flow out "
             "(--backbone.flow None), or train the backbone"
         )
 

@@ -80,8 +80,8 @@ def train(
 
     def save(shared_state: dict[str, Any] | None = None, tested: dict[str, torch.Tensor] | None = None) -> None:
         seconds = time.monotonic() - started
-        state = shared_state or shared.state_dict()
-        save_checkpoint(folder, config, parts.data, state, agent, scores_before, seconds, tested)
+        now = shared_state or shared.state_dict()
+        save_checkpoint(folder, config, parts.data, now, agent, scores_before, seconds, tested)
 
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     agent.learn(

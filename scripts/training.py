@@ -21,7 +21,7 @@ from scripts.config import TrainConfig
 from scripts.describe import fit_comparison
 from scripts.progress import say
 from scripts.scoring import Scores, controls, evaluate
-from scripts.train_checks import check_agent, check_frozen, check_same_data
+from scripts.train_checks import check_agent, check_batch, check_frozen, check_same_data
 
 ENDLESS = sys.maxsize
 
@@ -93,6 +93,7 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     if state:
         check_same_data(config, data, state)
     check_agent(config, data)
+    check_batch(config)
     people = data.train_people
     sampler = IdentitySampler(
         data.train,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backbone.data.cache import FrameCache
-from backbone.data.clips import consecutive_clips
+from backbone.data.clips import consecutive_clips, spread_clip
 from backbone.data.loader import TestBatches, load_ahead
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet
 from scripts.cli import main
@@ -36,7 +36,8 @@ def caches(tmp_path, method="dis-fast", policy="error"):
 
 def clips_of(length, num_frames):
     windows = [np.arange(start, start + num_frames) for start in range(max(length - num_frames, 0) + 1)]
-    return [np.minimum(window, length - 1) for window in windows] + consecutive_clips(length, num_frames)
+    spread = [spread_clip(length, num_frames, np.random.default_rng(seed)) for seed in range(3)]
+    return [np.minimum(window, length - 1) for window in windows] + consecutive_clips(length, num_frames) + spread
 
 
 @pytest.mark.parametrize("method", ["dis-fast", "farneback", None])
@@ -66,6 +67,14 @@ def test_frames_that_cannot_be_read_are_replaced_alike(tmp_path, damaged):
             np.testing.assert_array_equal(one, other)
     assert kept.replaced == anew.replaced
     assert len(anew.replaced["frames"]) == len(damaged)
+
+
+def test_of_spread_frames_no_others_are_decoded(tmp_path):
+    tracklet = make(tmp_path / "frames", 9, damaged=(2, 3, 6))
+    _, anew = caches(tmp_path)
+    assert anew.clip(tracklet, np.array([0, 4, 8]))[0].shape == (3, 32, 16, 3)  # and 1, 5 and 7 for the flow
+    with pytest.raises(ValueError, match=r"004\.png"):
+        anew.clip(tracklet, np.array([0, 3, 8]))
 
 
 def test_errors_name_the_file(tmp_path):

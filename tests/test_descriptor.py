@@ -1,5 +1,7 @@
 """What is compared: by hand, against a slow obvious metric, and as a linear judge."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,7 @@ def test_hidden_states_that_say_nothing_are_left_out():
 
 def test_hidden_states_that_say_what_f_g_says_already_are_left_out():
     clips, person, camera = people(40, 4, 6)
+    clips[:, 2:4] /= 50  # or twice the numbers would allow half of the least shrinkage, which gains there
     fitted = fit_whitening(torch.cat([clips, clips], dim=1), person, camera, [6, 6])
     assert (fitted.projection[6:] == 0).all()
 
@@ -85,6 +88,28 @@ def test_people_whom_one_camera_saw_leave_f_g_alone(clips_each):
     fitted = fit_whitening(clips, person, torch.zeros_like(person), [3, 2])
     assert torch.isfinite(fitted.projection).all()
     assert (fitted.projection[3:] == 0).all()
+
+
+def test_without_hidden_states_the_metric_is_that_of_f_g():
+    clips, person, camera = people(40, 4, 6)
+    noise = torch.randn(160, 4, generator=torch.Generator().manual_seed(1))
+    beside = fit_whitening(torch.cat([clips, noise], dim=1), person, camera, [6, 4])
+    alone = fit_whitening(clips, person, camera, [6])
+    torch.testing.assert_close(beside.projection[:6, :6], alone.projection)
+
+
+@pytest.mark.parametrize("num_people", [1, 2, 3])
+def test_too_few_people_to_choose_by_take_the_strongest_shrinkage(num_people):
+    fitted = fit_whitening(*people(num_people, 4, 5), [5])
+    assert "shrinkage 0.7" in fitted.report
+    assert "held out" not in fitted.report
+
+
+def test_of_many_clips_some_are_drawn_of_both_cameras(monkeypatch):
+    monkeypatch.setattr("backbone.whitening.MOST_HELD_OUT", 40)
+    clips, person, camera = people(30, 8, 6)
+    fitted = fit_whitening(clips, person, camera % 2, [6])  # every second clip would be of one camera
+    assert "held out" in fitted.report
 
 
 def test_parts_enter_at_the_same_length():
@@ -181,3 +206,12 @@ def test_an_untrained_flow_stream_enters_at_nought_beside_published_weights(tmp_
         Representation(BackboneConfig("small", "synthetic", flow_scale="learned"), 1, 3).backbone.flow_scale == 1
     )
     assert Representation(BackboneConfig("small", flow_scale="learned"), 1, 3).backbone.flow_scale == 1
+
+
+def test_a_trained_scale_of_the_flow_stream_is_kept(tmp_path):
+    config = BackboneConfig("small", flow_scale="learned", precision="float32")
+    trained = Representation(config, 1, 3).backbone
+    torch.nn.init.constant_(trained.flow_scale, 0.03)
+    torch.save(trained.state_dict(), tmp_path / "trained.pt")
+    loaded = Representation(dataclasses.replace(config, weights=str(tmp_path / "trained.pt")), 1, 3).backbone
+    assert loaded.flow_scale.item() == pytest.approx(0.03)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents.deterministic import DeterministicModel
+from backbone.data.clips import consecutive_clips
 from backbone.data.tracklet import Frames
 from scripts.cli import main
 from scripts.describe import describe_tracklets
@@ -127,6 +128,20 @@ def test_it_is_compared_with_what_embedding_computes(run, tmp_path):
         np.concatenate([outputs[0] for outputs in found]), described.descriptors, rtol=1e-5, atol=1e-5
     )
     np.testing.assert_array_equal(np.concatenate([outputs[1] for outputs in found]), described.bins)
+
+
+def test_the_clips_of_a_tracklet_add_up_to_what_is_compared_by_cosine(tmp_path, own_cache):
+    flags = ["--preset", "tiny", "--steps", "2", "--descriptor.compared", "global", "--out", str(tmp_path / "run")]
+    assert main(["train", *flags]) == 0
+    run = load_run(tmp_path / "run", device="cpu")
+    run.representation.precision = "float32"
+    tracklet = run.data.query[0]  # of 8 frames: clips of 3, 3 and 2
+    total = 0.0
+    for indices in consecutive_clips(len(tracklet), run.config.load.num_frames):
+        clip, flow = (torch.from_numpy(np.array(part))[None] for part in run.cache.clip(tracklet, indices))
+        total = total + describe_clips(run, (clip, flow.float()), "float32")[0][0] * len(set(indices.tolist()))
+    described = describe_tracklets(run, [tracklet]).descriptors[0]
+    np.testing.assert_allclose(total / np.linalg.norm(total), described, rtol=1e-4, atol=1e-5)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -227,6 +227,18 @@ def test_learning_rates_are_halved():
     assert shared.optimizer.adam.param_groups[0]["lr"] == pytest.approx(0.02)
 
 
+def test_the_centre_loss_moves_each_centre_to_its_people():
+    _, env, agent, shared = make_parts()
+    config = JointConfig(learning_rate=1e-9, center_weight=5e-4, weight_decay=5e-4, episodes_per_clip=2)
+    batch = next(shared.batches)
+    shared = SharedFeatureCallback(shared.representation, itertools.repeat(batch), shared.labels, GRID, config)
+    agent.learn(env.num_envs * 3 * 10, callback=shared)
+    pooled = shared.representation.pool(shared.representation.feature_map(batch.clip, batch.flow)).detach()
+    for person, number in shared.labels.items():
+        mean = pooled[batch.person == person].mean(0)
+        assert (shared.optimizer.centers[number] - mean).norm() < 0.3 * mean.norm()
+
+
 def test_a_loss_that_is_not_finite_is_an_error():
     representation, env, agent, shared = make_parts()
     torch.nn.init.constant_(representation.glimpse.identify.bias, float("nan"))

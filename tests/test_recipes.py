@@ -162,7 +162,8 @@ def test_a_strong_run_trains_and_is_rebuilt_as_it_was(strong_run, tmp_path):
         assert scores[name] == pytest.approx(value, abs=0.006)
 
 
-def test_a_strong_run_resumes_exactly(strong_run, tmp_path, monkeypatch):
+def test_a_strong_run_resumes_exactly(tmp_path, monkeypatch):
+    flags = ["--preset", "tiny", "--recipe", "strong", "--joint.warmup", "1", "--joint.center-weight", "0.1"]
     learn = SharedFeatureCallback._learn_from
 
     def interrupt(self, finished):
@@ -171,12 +172,24 @@ def test_a_strong_run_resumes_exactly(strong_run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         learn(self, finished)
 
+    assert main(["train", *flags, "--out", str(tmp_path / "whole")]) == 0
     monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
-    assert main(["train", "--preset", "tiny", "--recipe", "strong", "--out", str(tmp_path / "run")]) == 130
-    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
-    own, other = read_checkpoint(tmp_path / "run"), read_checkpoint(strong_run)
+    assert main(["train", *flags, "--out", str(tmp_path / "parts")]) == 130
+    assert main(["train", "--resume", "--out", str(tmp_path / "parts")]) == 0
+    own, other = (read_checkpoint(tmp_path / name) for name in ("parts", "whole"))
     for part in (lambda state: state["tested"], lambda state: state["agent"]["policy"]):
         assert all(torch.equal(value, part(other)[name]) for name, value in part(own).items())
+
+
+def test_what_an_interrupted_run_lacks_is_told(strong_run, tmp_path, capsys):
+    state = torch.load(strong_run / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "tested": None}, tmp_path / "checkpoint.pt")
+    load_run(tmp_path)
+    assert "unfinished run: its metric is not fitted yet, and f_g alone is compared" in capsys.readouterr().err
+    state["shared"]["optimizer"]["param_groups"].pop()
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert main(["train", "--resume", "--out", str(tmp_path), "--steps", "7"]) == 2
+    assert "is no checkpoint of this version: loaded state dict has a different number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("agent", ["a2c", "ppo", "sac", "random", "untrained"])
@@ -258,21 +271,3 @@ def test_the_metric_and_the_average_are_what_a_checkpoint_is_tested_with(tmp_pat
     # half-way, it is tested by f_g alone, and with the average of then
     early = weights_at_test({**state, "tested": None})
     assert torch.equal(early["glimpse.identify.weight"], average["module.glimpse.identify.weight"])
-
-
-def test_an_averaged_run_resumes_exactly(tmp_path):
-    flags = [
-        "--preset",
-        "tiny",
-        "--recipe",
-        "strong",
-        "--joint.average-decay",
-        "0.5",
-        "--joint.center-weight",
-        "0.1",
-    ]
-    assert main(["train", *flags, "--out", str(tmp_path / "whole")]) == 0
-    assert main(["train", *flags, "--steps", "3", "--out", str(tmp_path / "parts")]) == 0
-    assert main(["train", "--resume", "--steps", "6", "--out", str(tmp_path / "parts")]) == 0
-    whole, parts = (read_checkpoint(tmp_path / name)["tested"] for name in ("whole", "parts"))
-    assert all(torch.equal(value, parts[name]) for name, value in whole.items())

@@ -382,6 +382,20 @@ def test_a_frozen_backbone_that_nothing_was_loaded_into_is_told_of(tmp_path, cap
     flags = ["--preset", "tiny", "--steps", "1", "--backbone.weights", "None", "--backbone.frozen"]
     early = ["--backbone.name", "timm:test_vit", "--attention.bin-size", "2", "2", "1"]
     assert main(["train", *flags, *early, "--out", str(tmp_path / "early")]) == 2
-    assert "flow stream starts at 0 and would stay there, frozen" in capsys.readouterr().err
+    assert "flow stream enters at 0 and would stay there, frozen" in capsys.readouterr().err
     assert main(["train", *flags, "--out", str(tmp_path / "random")]) == 0
     assert "a backbone without weights that is frozen stays random" in capsys.readouterr().err
+
+
+def test_a_frozen_flow_stream_of_scale_nought_is_refused(tmp_path, capsys):
+    state = torch.load(PRETRAINED / "small_without_flow.pt", weights_only=True)
+    torch.save(state, tmp_path / "images.pt")
+    flags = ["--preset", "tiny", "--backbone.weights", str(tmp_path / "images.pt"), "--backbone.frozen"]
+    assert main(["train", *flags, "--backbone.flow-scale", "learned", "--out", str(tmp_path / "run")]) == 2
+    assert "flow stream enters at 0 and would stay there, frozen" in capsys.readouterr().err
+
+
+def test_a_neck_is_not_trained_on_one_clip(tmp_path, capsys):
+    flags = ["--preset", "tiny", "--descriptor.neck", "batch_norm", "--load.num-people", "1"]
+    assert main(["train", *flags, "--load.clips-per-person", "1", "--out", str(tmp_path / "run")]) == 2
+    assert "the neck normalises over a batch's clips, and this batch has one" in capsys.readouterr().err

@@ -109,7 +109,7 @@ class FrameCache:
 
         Args:
             tracklet: whose.
-            frame_indices: int64 (L,), ascending, neighbours or repeated.
+            frame_indices: int64 (L,), ascending.
 
         Raises:
             ValueError: as `frames`.

@@ -39,7 +39,7 @@ def decode_clip(
 
     Args:
         paths: the tracklet's frames.
-        frame_indices: of the clip, int64 (L,), ascending, neighbours or repeated.
+        frame_indices: of the clip, int64 (L,), ascending.
         resize: what is done with each frame.
         flow_method: a name of `backbone.flow.FLOW_METHODS`, or None for no flow.
         on_bad_frame: `error`, or `skip`, as in `FrameCache`.
@@ -49,19 +49,29 @@ def decode_clip(
     """
     # A map leads from its frame to the next; that of a tracklet's last frame is the one before it, repeated.
     maps = np.minimum(flow_indices(frame_indices), max(len(paths) - 2, 0))
-    needed = frame_indices if flow_method is None else np.concatenate([frame_indices, maps, maps + 1])
-    start, stop = int(needed.min()), min(int(needed.max()) + 1, len(paths))
-    decoded, replaced = [], []
-    for number in range(start, stop):
+    needed = set(frame_indices.tolist())
+    if flow_method is not None and len(paths) > 1:
+        needed |= set(maps.tolist()) | set((maps + 1).tolist())
+    decoded, replaced = {}, []
+    for number in sorted(needed):
         frame, source = _nearest_readable(paths, number, on_bad_frame)
-        decoded.append(resize(frame))
+        decoded[number] = resize(frame)
         if source != number:
             replaced.append(paths[number])
-    frames = np.stack(decoded)
-    flow = None
-    if flow_method is not None:
-        flow = optical_flow(frames, flow_method).astype(np.float16)[maps - start]
-    return DecodedClip(frames[frame_indices - start], flow, tuple(replaced))
+    frames = np.stack([decoded[number] for number in frame_indices.tolist()])
+    flow = None if flow_method is None else _flow_maps(decoded, maps, flow_method)
+    return DecodedClip(frames, flow, tuple(replaced))
+
+
+def _flow_maps(decoded: dict[int, np.ndarray], maps: np.ndarray, method: str) -> np.ndarray:
+    """Return the flow from frame maps[i] to the next, float16 (L, height, width, 2), of frames by number."""
+    by_frame: dict[int, np.ndarray] = {}
+    runs = np.split(unique := np.unique(maps), np.flatnonzero(np.diff(unique) > 1) + 1)
+    for run in runs:  # neighbours share frames, so that their flow is computed at once
+        numbers = [*run.tolist(), int(run[-1]) + 1]
+        frames = np.stack([decoded[number] for number in numbers if number in decoded])
+        by_frame |= dict(zip(run.tolist(), optical_flow(frames, method).astype(np.float16), strict=False))
+    return np.stack([by_frame[number] for number in maps.tolist()])
 
 
 def _nearest_readable(paths: Sequence[Path], number: int, on_bad_frame: OnBadFrame) -> tuple[np.ndarray, int]:

@@ -42,7 +42,7 @@ class LoadConfig:
     workers: int = 1
     """Processes that load ahead; 0 loads in the training process."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random mirror and erasing."""
+    """Random mirror, crop, colours and erasing."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
