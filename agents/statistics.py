@@ -125,6 +125,9 @@ def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: fl
 def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
     """Give each clip another clip, of another person, so that each is given once.
 
+    The clips of one person get those of several others: if all were of one other person, what is the same in these
+    would tell whose they are.
+
     Args:
         person: whose clip it is, int (num_clips,).
         seed: of who gets whose.
@@ -142,11 +145,15 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
             f"one person has {most} of {len(number)} clips: swapping with other people's needs at most half"
         )
     generator = np.random.default_rng(seed)
-    # People in random order, their clips together and in random order. The largest person's number of clips
-    # further on there is always another person.
-    order = np.lexsort((generator.random(len(number)), generator.permutation(len(names))[number]))
-    partners = np.empty(len(order), dtype=np.int64)
-    partners[order] = np.roll(order, -most)
+    partners = generator.permutation(len(number))
+    for clip in generator.permutation(len(number)):
+        own = number[clip]
+        if number[partners[clip]] != own:
+            continue
+        # Another person who was not given one of the same clips can exchange: at half of all clips there still is one.
+        able = np.flatnonzero((number != own) & (number[partners] != own))
+        other = generator.choice(able)
+        partners[[clip, other]] = partners[[other, clip]]
     return partners
 
 

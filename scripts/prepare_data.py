@@ -215,7 +215,7 @@ def _summary(report: CutReport, out: Path) -> str:
             "Left out or altered:" if omissions else "Nothing was left out.",
             *omissions,
             "",
-            f"Next: a3d train --preset small --data {shlex.quote(f'folder:{out}')}",
+            f"Next: a3d train --preset street --data {shlex.quote(f'folder:{out}')}",
         ]
     )
 

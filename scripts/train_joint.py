@@ -9,7 +9,7 @@ Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 -
 
 The agent that sees the whole clip and takes the most promising bin (`make train`): `a3d train --recipe strong`
 
-Your own tracklets: `a3d train --preset small --data folder:my_tracklets`
+Your own tracklets: `a3d train --preset street --data folder:my_tracklets`
 
 After an interruption: `a3d train --resume --out runs/benchmark`
 """

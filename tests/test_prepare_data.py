@@ -37,7 +37,7 @@ def test_summary_counts_every_omission_and_says_what_next(arguments, tmp_path, c
     assert "2 x gap between chunks (gap_frames 5) [10 boxes]: person 4, frame 11, person 4, frame 26\n" in (
         captured.out
     )
-    assert captured.out.endswith(f"Next: a3d train --preset small --data 'folder:{tmp_path}/my cut'\n")
+    assert captured.out.endswith(f"Next: a3d train --preset street --data 'folder:{tmp_path}/my cut'\n")
     assert "cutting: 100%" in captured.err
     assert len(read_folder(tmp_path / "my cut")) == 2
 

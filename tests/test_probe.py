@@ -70,6 +70,17 @@ def test_each_clip_gets_one_of_another_person_and_each_is_given_once(people):
         assert (swap_partners(person, seed) == partners).all()
 
 
+def test_what_is_swapped_in_does_not_tell_whose_clip_it_is():
+    """A person's clips share a stranger as seldom as two clips of anybody: 3 of 199 other clips are of the same."""
+    person = np.repeat(np.arange(50), 4)
+    shared = []
+    for seed in range(20):
+        stranger = person[swap_partners(person, seed)].reshape(50, 4)
+        shared += [len(set(row.tolist())) < 4 for row in stranger]
+    # four draws without replacement among 196 clips of 49 people: 1 - 192 188 184 / (195 194 193) = 0.090
+    assert np.mean(shared) == pytest.approx(0.09, abs=0.03)
+
+
 def test_without_enough_others_nothing_is_swapped():
     with pytest.raises(ValueError, match="one person has 3 of 5 clips"):
         swap_partners([1, 1, 1, 2, 3])
