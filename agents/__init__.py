@@ -104,6 +104,31 @@ ALGORITHMS: dict[str, Algorithm] = {
 }  # fmt: skip
 
 
+_TRUSTED: set[str] = set()  # agents of the user's own that files may name
+
+
+def trust(name: str) -> None:
+    """Let files name the agent `module:Class`: that module's code runs where such a file is read."""
+    _TRUSTED.add(name)
+
+
+def check_trusted(name: str, source: object) -> None:
+    """Refuse to import what a file names and nobody has vouched for.
+
+    Args:
+        name: of the agent in the file.
+        source: the file, for the error.
+
+    Raises:
+        ValueError: code of somebody's own that `trust` does not know of.
+    """
+    if name not in ALGORITHMS and name not in _TRUSTED:
+        raise ValueError(
+            f"{source} names an agent that is no part of this library, {name}: using it runs the code of that. "
+            f"If you trust it, say so: a3d --trust {name} COMMAND ..., or agents.trust({name!r}) in Python"
+        )
+
+
 def get_algorithm(name: str) -> Algorithm:
     """Return an entry of the registry, or one made for a class of your own.
 

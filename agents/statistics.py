@@ -138,7 +138,7 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
     Raises:
         ValueError: one person has more than half of the clips, so that there are not enough others.
     """
-    names, number = np.unique(np.asarray(person), return_inverse=True)
+    _, number = np.unique(np.asarray(person), return_inverse=True)
     most = int(np.bincount(number).max(initial=0))
     if 2 * most > len(number):
         raise ValueError(
@@ -150,7 +150,7 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
         own = number[clip]
         if number[partners[clip]] != own:
             continue
-        # Another person who was not given one of the same clips can exchange: at half of all clips there still is one.
+        # Another person who was given none of these clips can exchange; at half of all clips there still is one.
         able = np.flatnonzero((number != own) & (number[partners] != own))
         other = generator.choice(able)
         partners[[clip, other]] = partners[[other, clip]]

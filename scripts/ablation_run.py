@@ -17,6 +17,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+import agents
 from agents.rollout import Agent
 from backbone.data import load_data
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
@@ -192,7 +193,7 @@ def score_points(task: Task, result: dict[str, Any]) -> list[dict[str, Any]]:
         step = read_checkpoint(path)["shared"]["step"]
         if step in curve:
             continue
-        run = load_run(path, device=task.config.device)
+        run = load_run(path, device=task.config.device, cache=task.config.cache)
         # as in the end: a checkpoint on the way has no metric yet
         fit_comparison(run.representation, run.agent, run.data.train, run.cache, run.config.load, run.grid)
         scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
@@ -203,7 +204,7 @@ def score_points(task: Task, result: dict[str, Any]) -> list[dict[str, Any]]:
 def score_elsewhere(task: Task) -> dict[str, Any]:
     """Return the agent's and the controls' scores on the other data's test half."""
     assert task.test_data is not None
-    run = load_run(task.folder, device=task.config.device)
+    run = load_run(task.folder, device=task.config.device, cache=task.config.cache)
     spec, options = parse_data(task.test_data, run.config.data_options, task.seed)
     data = load_data(spec, options, run.cache.folder)
     candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
@@ -218,6 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
     try:
         task = read_task(folder)
+        agents.trust(task.config.agent)  # it came from the command line
         result = perform(task)
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     except KeyboardInterrupt:

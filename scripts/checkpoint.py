@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+import agents
 from agents.features import SharedFeatureCallback
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
@@ -95,6 +96,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         config = config_from_json(state["config"], path)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no checkpoint of this version: {error!r}") from error
+    agents.check_trusted(config.agent, path)
     if broken:
         raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
     return {**state, "config": config}

@@ -21,7 +21,7 @@ COMMANDS = {
     "benchmark": ("scripts.benchmark", "measure what the fast paths gain"),
 }
 
-USAGE = """usage: a3d COMMAND [options]
+USAGE = """usage: a3d [--trust MODULE:CLASS] COMMAND [options]
 
 Recurrent 3D attention (A3D) for video person re-identification.
 
@@ -29,12 +29,19 @@ commands:
 {commands}
 
 `a3d COMMAND --help` shows a command's options and examples.
+
+A checkpoint that names an agent of somebody's own, MODULE:CLASS, runs that code only where you name it, too:
+`a3d --trust MODULE:CLASS COMMAND ...`, or the command's own --agent.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the subcommand that the first argument names, and return its exit status."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    trusted = []
+    while arguments[:1] == ["--trust"] and len(arguments) > 1:
+        trusted.append(arguments[1])
+        arguments = arguments[2:]
     usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage)
@@ -46,9 +53,24 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append(os.getcwd())
     # Imported when asked for: `a3d --help` need not wait for torch.
     try:
+        trusted += own_agents(arguments)
+        if trusted:
+            agents = importlib.import_module("agents")
+            for name in trusted:
+                agents.trust(name)
         return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
     except KeyboardInterrupt:
         return 130
+
+
+def own_agents(arguments: list[str]) -> list[str]:
+    """Return the agents MODULE:CLASS that a command line names by --agent or --agents."""
+    named = ""
+    for place, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--agent", "--agents"):
+            named += "," + (value or "".join(arguments[place + 1 : place + 2]))
+    return [name for name in named.split(",") if ":" in name]
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class DebugConfig:
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
-    """Where decoded frames and flow are kept; by default as in training."""
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
 
     def __post_init__(self) -> None:
         for name in ("worst", "wrong", "random"):

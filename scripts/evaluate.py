@@ -60,7 +60,7 @@ class EvaluateConfig(ScoringConfig):
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
-    """Where decoded frames and flow are kept; by default as in training."""
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
     on_bad_frame: OnBadFrame | None = None
     """An image that can't be read: error, or skip (its neighbour takes its place); by default as in training."""
 

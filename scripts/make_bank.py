@@ -43,7 +43,7 @@ class BankConfig:
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
-    """Where decoded frames and flow are kept; by default as in training."""
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
 
     def __post_init__(self) -> None:
         if self.clips_per_batch < 1:

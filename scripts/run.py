@@ -79,7 +79,7 @@ def load_model(
     Args:
         checkpoint: a run's folder, or its checkpoint.pt.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
-        cache: where decoded frames and flow are kept; by default as in training.
+        cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
         on_bad_frame: what to do with an image that can't be read; by default as in training.
 
     Raises:
@@ -90,7 +90,7 @@ def load_model(
     config = dataclasses.replace(
         trained,
         device=device,
-        cache=cache or trained.cache,
+        cache=cache,  # a folder that a file of somebody's names is not written to
         on_bad_frame=on_bad_frame or trained.on_bad_frame,
         # what the file holds is not fetched again
         backbone=dataclasses.replace(trained.backbone, weights=None),
@@ -128,7 +128,7 @@ def load_run(
         checkpoint: a run's folder, or its checkpoint.pt.
         data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`scripts.data_spec`); by default what the run was trained on.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
-        cache: where decoded frames and flow are kept; by default as in training.
+        cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
         on_bad_frame: what to do with an image that can't be read; by default as in training.
 
     Raises:

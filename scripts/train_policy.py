@@ -177,6 +177,7 @@ def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
         ValueError: there is none, or it does not fit.
     """
     config, parameters = read_policy(folder)
+    agents.check_trusted(config["agent"], folder / POLICY)
     agent = agents.make(config["agent"], env, **policy_settings(config["agent"], PolicyConfig(**config["policy"])))
     with explaining_misfits(folder / POLICY):
         agent.set_parameters(parameters)

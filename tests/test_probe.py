@@ -71,7 +71,7 @@ def test_each_clip_gets_one_of_another_person_and_each_is_given_once(people):
 
 
 def test_what_is_swapped_in_does_not_tell_whose_clip_it_is():
-    """A person's clips share a stranger as seldom as two clips of anybody: 3 of 199 other clips are of the same."""
+    """A person's clips share a stranger as seldom as any four clips do."""
     person = np.repeat(np.arange(50), 4)
     shared = []
     for seed in range(20):

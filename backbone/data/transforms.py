@@ -55,8 +55,9 @@ def augment(
     height, width = clip.shape[1:3]
     do_mirror, do_erase = generator.random(2) < (config.mirror_probability, config.erase_probability)
     rectangle = erased_rectangle(height, width, config.erase_area, generator)
-    shift = generator.uniform(-config.crop_padding, config.crop_padding, 2)
-    gain, offset, gamma = generator.uniform(-config.color_jitter, config.color_jitter, (3, 3))
+    if config.crop_padding or config.color_jitter:  # else nothing is drawn: runs without them are as they were
+        shift = generator.uniform(-config.crop_padding, config.crop_padding, 2)
+        gain, offset, gamma = generator.uniform(-config.color_jitter, config.color_jitter, (3, 3))
     if config.color_jitter:
         clip = change_colors(clip, 1 + gain, offset / 4, np.exp(gamma[:1]))
     if do_mirror:
