@@ -1,7 +1,7 @@
 """Who decides where to look: algorithms by name, made for the environment's short episodes."""
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -134,8 +134,9 @@ def get_algorithm(name: str) -> Algorithm:
 
     Args:
         name: a name of `ALGORITHMS`, or `module:Class`, a stable-baselines3 algorithm that can be imported. Its
-            actions are locations, unless it is a kind of DQN or says otherwise in its attribute `action_mode`; its
-            policy is `AttentionPolicy` if it is a kind of REINFORCE, else "MultiInputPolicy".
+            actions, policy and settings are those of the entry that it inherits from (a subclass of REINFORCE is
+            set up as `reinforce` is), but for what it says in its attribute `action_mode`. One that inherits from
+            none has locations, the policy "MultiInputPolicy", and settings of its own.
 
     Raises:
         ValueError: unknown name, or no such class.
@@ -151,13 +152,26 @@ def get_algorithm(name: str) -> Algorithm:
         raise ValueError(f"the agent {name!r} can't be imported: {error}") from error
     if not (isinstance(build, type) and issubclass(build, BaseAlgorithm)):
         raise ValueError(f"the agent {name!r} is no stable-baselines3 algorithm, but {build!r}")
-    usual: ActionMode = "discrete" if issubclass(build, DQN | QRDQN) else "continuous"
+    kin = _of_its_kind(build)
+    if kin is not None:
+        return replace(kin, build=build, action_mode=getattr(build, "action_mode", kin.action_mode))
     return Algorithm(
         build,
-        AttentionPolicy if issubclass(build, REINFORCE) else "MultiInputPolicy",
-        action_mode=getattr(build, "action_mode", usual),
+        "MultiInputPolicy",
+        action_mode=getattr(build, "action_mode", "continuous"),
         whole_episodes=issubclass(build, OnPolicyAlgorithm),
     )
+
+
+def _of_its_kind(build: type[BaseAlgorithm]) -> Algorithm | None:
+    """Return the entry of the nearest algorithm that a class inherits from, of several that of its action mode."""
+    learning = [entry for name, entry in ALGORITHMS.items() if name != "untrained"]
+    for base in build.__mro__:
+        entries = [entry for entry in learning if entry.build is base]
+        alike = [entry for entry in entries if entry.action_mode == getattr(build, "action_mode", None)]
+        if entries:
+            return (alike or entries)[0]
+    return None
 
 
 def make(

@@ -85,16 +85,16 @@ def initial_learning_rate(config: TrainConfig) -> float:
     """Return the policy's learning rate, or the algorithm's own where none is given; 0 for what learns nothing.
 
     Raises:
-        ValueError: unknown agent, or one of the user's own, of which none is known.
+        ValueError: unknown agent, or one of the user's own that inherits from none whose rate is known.
     """
     if config.policy.learning_rate is not None:
         return config.policy.learning_rate
-    entry = agents.get_algorithm(config.agent)
-    if config.agent not in agents.ALGORITHMS:
+    rate = agents.get_algorithm(config.agent).defaults.get("learning_rate")
+    if rate is None and config.agent not in agents.ALGORITHMS:
         raise ValueError(
             f"which learning rate suits {config.agent} is not known here: give --policy.learning-rate"
         )
-    return entry.defaults.get("learning_rate", 0.0)
+    return rate or 0.0
 
 
 def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
         "normalize_advantage": policy.normalize_advantage,
         "policy_kwargs": {"variance": policy.variance, "locator": policy.locator},
     }
-    if entry.build is REINFORCE:
+    if issubclass(entry.build, REINFORCE):
         settings |= {"baseline": policy.baseline, "gradient_to_glimpse": policy.gradient_to_glimpse}
     return settings
 

@@ -19,12 +19,13 @@ def parse_data(text: str, options: DataConfig, seed: int = 0) -> tuple[str, Data
     Raises:
         ValueError: an option that there is not, or a value that is none.
     """
-    found = re.fullmatch(r"(.*?)(?:@((?:\w+=[^,@]*,?)+))?", text)
-    assert found is not None
-    spec, assignments = found.groups()
+    spec, separator, end = text.rpartition("@")
+    assignments = [part for part in end.split(",") if part]
+    if not (separator and assignments and all(re.match(r"\w+=", part) for part in assignments)):
+        spec, assignments = text, []  # an @ in a folder's name
     own: dict[str, Any] = {}
     drawn: dict[str, Any] = {}
-    for assignment in filter(None, (assignments or "").split(",")):
+    for assignment in assignments:
         name, _, value = assignment.partition("=")
         fields, values = (options, own) if hasattr(options, name) else (options.synthetic, drawn)
         if name == "synthetic" or not isinstance(old := getattr(fields, name, None), bool | int | float):

@@ -1,5 +1,6 @@
 """Every entry of the registry on a bank whose answer is known: it learns, saves, loads, and goes on as it was."""
 
+import dataclasses
 import io
 
 import gymnasium
@@ -27,6 +28,9 @@ from agents.rollout import follow
 from agents.state import load_training_state, training_state
 from agents.statistics import swap_partners
 from backbone.glimpse import GlimpseNetwork
+from scripts.build import initial_learning_rate, policy_settings
+from scripts.config import get_preset
+from scripts.recipes import get_recipe, with_settings
 
 NUM_IDENTITIES = 4
 GRID = BinGrid(feature_size=(2, 3, 2), bin_size=(1, 1, 1), clip_size=(2, 12, 8))
@@ -178,9 +182,25 @@ def test_an_algorithm_of_ones_own_needs_no_entry():
     assert (agent.n_steps, agent.batch_size) == (1, 8)
     assert agents.get_algorithm("stable_baselines3:DQN").action_mode == "discrete"
     assert not agents.get_algorithm("stable_baselines3:TD3").whole_episodes
-    own = agents.make(f"{__name__}:OwnReinforce", env, seed=0)
-    assert isinstance(own.policy, agents.AttentionPolicy)
-    own.learn(24)
+
+
+def test_an_algorithm_of_ones_own_is_set_up_as_the_one_it_inherits_from():
+    own, known = agents.get_algorithm(f"{__name__}:OwnReinforce"), agents.ALGORITHMS["reinforce"]
+    assert dataclasses.replace(own, build=known.build) == known
+    config = dataclasses.replace(get_preset("tiny"), agent=f"{__name__}:OwnReinforce")
+    policy = get_recipe("strong")(config).policy
+    assert policy_settings(config.agent, policy) == policy_settings("reinforce", policy)
+    rates = [
+        initial_learning_rate(
+            with_settings(dataclasses.replace(config, agent=name), policy={"learning_rate": None})
+        )
+        for name in ("reinforce", config.agent)
+    ]
+    assert rates == [3e-3, 3e-3]
+    trained = []
+    for name in (config.agent, "reinforce"):
+        trained.append(agents.make(name, make_env(8), seed=0).learn(48).policy.state_dict())
+    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())
 
 
 def test_the_best_finds_the_place_and_swapped_and_mean_know_of_it():
