@@ -16,6 +16,7 @@ UNKNOWN = -2
 """The person id of a tracklet of which nobody says whose it is."""
 
 ENDINGS = (".npz", ".safetensors")
+TEXTS = ("name", "source", "key")
 ARRAYS = {"descriptors": np.float32, "person": np.int64, "camera": np.int64, "bins": np.int64, "clip": np.int64}
 
 
@@ -56,6 +57,7 @@ class Embeddings:
         name: the people's names: of a folder the folder's, otherwise the data's name and the id; empty where the
             person is not known.
         source: the tracklets' names.
+        key: digests of the files that the frames are in: a tracklet is itself in whatever data it is read as.
         bins: the bins looked at in the clip in the middle of each tracklet, int64 (N, T).
         clip: that clip's number among the consecutive ones, int64 (N,).
         origin: what they are of, and what made them.
@@ -69,6 +71,7 @@ class Embeddings:
     camera: np.ndarray
     name: list[str]
     source: list[str]
+    key: list[str]
     bins: np.ndarray
     clip: np.ndarray
     origin: Origin
@@ -97,14 +100,11 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
     """
     _check_ending(path)
     arrays = {name: np.ascontiguousarray(getattr(embeddings, name), dtype=kind) for name, kind in ARRAYS.items()}
-    texts = {
-        "name": json.dumps(embeddings.name),
-        "source": json.dumps(embeddings.source),
-        "origin": json.dumps(asdict(embeddings.origin)),
-    }
+    texts = {key: json.dumps(getattr(embeddings, key)) for key in TEXTS}
+    texts["origin"] = json.dumps(asdict(embeddings.origin))
     with replacing(path) as partial:
         if path.suffix == ".npz":
-            names = {key: np.array(getattr(embeddings, key), dtype=np.str_) for key in ("name", "source")}
+            names = {key: np.array(getattr(embeddings, key), dtype=np.str_) for key in TEXTS}
             np.savez(partial, **arrays, **names, origin=np.array(texts["origin"]))  # type: ignore[arg-type]
         else:
             # not save_file, whose files nobody else may read
@@ -127,9 +127,10 @@ def load_embeddings(path: Path) -> Embeddings:
         for name, kind in ARRAYS.items():
             if arrays[name].dtype != kind:
                 raise TypeError(f"{name} is {arrays[name].dtype}, expected {np.dtype(kind)}")
-        if not all(isinstance(text, str) for key in ("name", "source") for text in values[key]):
-            raise TypeError("names and sources are no texts")
-        return Embeddings(**arrays, name=values["name"], source=values["source"], origin=origin)
+        if not all(isinstance(text, str) for key in TEXTS for text in values[key]):
+            raise TypeError("names, sources and keys are no texts")
+        parts: dict[str, Any] = {**arrays, **{key: values[key] for key in TEXTS}}
+        return Embeddings(**parts, origin=origin)
     except Exception as error:  # NumPy raises many types for damaged files
         raise ValueError(
             f"{path} holds no descriptors that can be read: it is damaged, or not of a3d embed ({error})"
@@ -139,14 +140,14 @@ def load_embeddings(path: Path) -> Embeddings:
 def _read_npz(path: Path) -> dict[str, Any]:
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         values: dict[str, Any] = dict(file)
-    return {**values, **{key: values[key].tolist() for key in ("name", "source")}, "origin": str(values["origin"])}
+    return {**values, **{key: values[key].tolist() for key in TEXTS}, "origin": str(values["origin"])}
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="numpy") as file:
         texts = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
-    return {**arrays, **{key: json.loads(texts[key]) for key in ("name", "source")}, "origin": texts["origin"]}
+    return {**arrays, **{key: json.loads(texts[key]) for key in TEXTS}, "origin": texts["origin"]}
 
 
 def _check_ending(path: Path) -> None:

@@ -26,6 +26,7 @@ import tyro
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.fill import fill_from_videos
 from backbone.data.source import Part, absolute, person_name, read_source
+from backbone.data.tracklet import file_key
 from backbone.embeddings import ENDINGS, Embeddings, Origin, save_embeddings
 from backbone.replacing import check_writable
 from scripts.data_spec import parse_data
@@ -83,6 +84,7 @@ def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
         camera=np.array([one.camera for one in tracklets], dtype=np.int64),
         name=[person_name(one, spec) for one in tracklets],
         source=[one.source for one in tracklets],
+        key=[file_key(one.frames) for one in tracklets],
         bins=described.bins.numpy(),
         clip=described.clip.numpy(),
         origin=Origin(

@@ -126,7 +126,7 @@ def search(
 ) -> list[list[Hit]]:
     """Return what is found for each query, the nearest first.
 
-    A tracklet never finds itself, and junk (person -1) is not found.
+    A tracklet never finds itself, by whatever name its folder is read, and junk (person -1) is not found.
 
     Args:
         query: who is searched for.
@@ -146,11 +146,12 @@ def search(
             "without --other-cameras"
         )
     kept = np.flatnonzero(gallery.person != JUNK)
+    own = int(max(np.unique(gallery.key, return_counts=True)[1], default=0))  # as often as a query can be in there
     cameras = gallery.camera[kept]
     found = nearest(
         query.descriptors,
         gallery.descriptors[kept],
-        top + is_same,  # itself
+        top + own,
         allowed=(lambda camera: cameras != camera) if other_cameras else None,
         groups=query.camera,
         index=index,
@@ -161,9 +162,7 @@ def search(
         near = [
             (int(kept[row]), float(distance))
             for row, distance in zip(rows, distances, strict=True)
-            if row >= 0
-            and (below is None or distance < below)
-            and not (is_same and gallery.source[kept[row]] == query.source[number])
+            if row >= 0 and (below is None or distance < below) and gallery.key[kept[row]] != query.key[number]
         ]
         person = people[number]
         results.append(

@@ -18,6 +18,7 @@ def make(count=3):
         camera=np.arange(count) % 2,
         name=["", "junk", "Frau Müller"][:count],
         source=[f"folder/{number}" for number in range(count)],
+        key=[f"{number:08x}" for number in range(count)],
         bins=np.arange(count * 2).reshape(count, 2),
         clip=np.arange(count),
         origin=ORIGIN,

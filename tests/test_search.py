@@ -115,6 +115,7 @@ def test_who_can_be_a_match():
             np.zeros(count, np.int64) if camera is None else np.array(camera),
             list(names),
             [f"{name}/{number}" for number, name in enumerate(names)],
+            [f"{data}/{name}/{number}" for number, name in enumerate(names)],
             np.zeros((count, 1), np.int64),
             np.zeros(count, np.int64),
             dataclasses.replace(ORIGIN, data=data),
@@ -129,7 +130,7 @@ def test_who_can_be_a_match():
     assert matches(of("folder:/a", ["ann"]), of("video:/b/v,t", ["v 7"])) == [[(0, None)]]
     other_people = dataclasses.replace(ORIGIN, data="synthetic", options={"split": 4})
     query = of("synthetic", ["synthetic 1"])
-    assert matches(query, dataclasses.replace(query, origin=other_people)) == [[(0, None)]]
+    assert matches(query, dataclasses.replace(query, origin=other_people, key=["another"])) == [[(0, None)]]
     wrong = of("folder:/a", ["ann"]), of("folder:/b", ["bob", "ann"])  # all at one distance: the first comes first
     assert summary(*wrong, search(*wrong)).endswith("right for 0 of 1 whose names are there")
     # junk is nobody, and neither asks nor is there
@@ -210,6 +211,15 @@ def test_nobody_finds_themselves_whoever_describes_them(run, gallery, street, ca
         assert "  street/00/a/1\n" not in printed
         assert len(re.findall("camera", printed)) == 9  # all the others
         assert "right for 10 of 10" in printed
+
+
+def test_a_tracklet_of_the_gallery_does_not_find_itself_under_another_name(run, gallery, street, capsys):
+    flags = ["--gallery", str(gallery), "--checkpoint", str(run), "--top", "9"]
+    for query in (street / "03" / "a" / "1", street / ".." / street.name / "03" / "a" / "1"):
+        assert main(["search", "--query", str(query), *flags]) == 0
+        printed = capsys.readouterr().out
+        assert "street/03/a/1\n" not in printed
+        assert len(re.findall(r"street/\d\d/[ab]/1\n", printed)) == 9
 
 
 def test_a_folder_of_frames_is_searched_for(run, gallery, street, tmp_path, capsys):

@@ -47,6 +47,11 @@ def are_files(frames: Frames) -> TypeGuard[ImageFiles]:
     return hasattr(type(frames), "key_with_missing")  # of the class: of the object it would look at every file
 
 
+def file_key(frames: Frames) -> str:
+    """Return a digest of the files behind frames, whether or not one of them is missing."""
+    return frames.key_with_missing if are_files(frames) else frames.key
+
+
 @dataclass(frozen=True)
 class Tracklet:
     """A short video of one person by one camera.
