@@ -55,7 +55,8 @@ class SharedFeatureCallback(BaseCallback):
 
     Attributes:
         step: batches trained on so far.
-        metrics: of the last batch: losses, accuracy, reward, and the hit rate where the truth is known.
+        metrics: of the last batch: losses that have a weight, accuracy, reward; where the truth is known the hit
+            rate, and that of bins at random.
 
     Raises:
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
@@ -197,22 +198,27 @@ class SharedFeatureCallback(BaseCallback):
         logits = self._glimpse.identify(descriptor)
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
         on_clips = self.config.triplet_on == "global"  # one row a clip: its episodes share the feature map
-        triplet_part = triplet_loss(
-            self._pooled if on_clips else descriptor,
-            bank.identity if on_clips else identity,
-            margin=self.config.margin,
-            mining=self.config.mining,
-            distance=self.config.triplet_distance,
-        )
-        loss = identity_part + self.config.triplet_weight * triplet_part
+        parts = {"identity_loss": identity_part}
+        loss = identity_part
+        if self.config.triplet_weight:
+            parts["triplet_loss"] = triplet_loss(
+                self._pooled if on_clips else descriptor,
+                bank.identity if on_clips else identity,
+                margin=self.config.margin,
+                mining=self.config.mining,
+                distance=self.config.triplet_distance,
+            )
+            loss = loss + self.config.triplet_weight * parts["triplet_loss"]
         if self.config.center_weight:
-            center_part = center_loss(self._pooled, bank.identity, self.optimizer.centers)
-            loss = loss + self.config.center_weight * center_part
+            parts["center_loss"] = center_loss(self._pooled, bank.identity, self.optimizer.centers)
+            loss = loss + self.config.center_weight * parts["center_loss"]
         if self.config.glimpse_weight:
             by_glimpse = self._glimpse.identify_glimpses(global_feature, hidden).flatten(0, 1)  # (N T, identities)
             repeated = identity.repeat_interleave(hidden.shape[1])
-            glimpse_part = identity_loss(by_glimpse, repeated, label_smoothing=self.config.label_smoothing)
-            loss = loss + self.config.glimpse_weight * glimpse_part
+            parts["glimpse_loss"] = identity_loss(
+                by_glimpse, repeated, label_smoothing=self.config.label_smoothing
+            )
+            loss = loss + self.config.glimpse_weight * parts["glimpse_loss"]
         if not bool(torch.isfinite(loss)):
             raise ValueError(
                 f"the loss became {loss.item()} at step {self.step}: is the learning rate "
@@ -224,18 +230,15 @@ class SharedFeatureCallback(BaseCallback):
         verdict = Verdict(logits.detach(), identity, global_feature.detach(), hidden.detach(), self._glimpse)
         self.metrics = {}
         self._note(
-            identity_loss=identity_part,
-            triplet_loss=triplet_part,
+            **parts,
             accuracy=(logits.argmax(1) == identity).float().mean(),
             reward=self.env.vector_env.process.reward(verdict).mean(),
         )
-        if self.config.glimpse_weight:
-            self._note(glimpse_loss=glimpse_part)
         if bank.hits is not None and visited.shape[1] > 1:  # the first bin is nobody's choice
             seen = bank.hits[clip.cpu().numpy()].any(axis=1)
             hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
             if np.any(seen):
-                self._note(hit_rate=np.mean(hits[seen]))
+                self._note(hit_rate=np.mean(hits[seen]), chance_of_hits=np.mean(bank.hits[bank.hits.any(axis=1)]))
 
     def _note(self, **values: Any) -> None:
         for name, value in values.items():

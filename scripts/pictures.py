@@ -23,20 +23,25 @@ from scripts.logs import HISTORY, read_history
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw a run's history as `curves.png`: losses, reward, accuracy and hit rate by step."""
+    """Draw a run's history as `curves.png`: the losses that were trained by, reward, accuracy and hit rate."""
     history = read_history(folder / HISTORY)
     panels = {
-        "cross entropy": ("identity_loss",),
-        "triplet loss": ("triplet_loss",),
+        "cross entropy": ("identity_loss", "glimpse_loss"),
+        "losses of distances": ("triplet_loss", "center_loss"),
         "mean reward of an episode": ("reward",),
-        "share of episodes, of bins": ("accuracy", "hit_rate"),
+        "share of episodes, of bins": ("accuracy", "hit_rate", "chance_of_hits"),
     }
+    known = {name for entry in history for name in entry}
+    panels = {title: names for title, names in panels.items() if known.intersection(names)} or panels
     figure = matplotlib.figure.Figure(figsize=(15, 3.4), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    for axes, (title, names) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
         for name in names:
             points = [(entry["step"], entry[name]) for entry in history if name in entry]
             if points:
-                axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+                style = "--" if name.startswith("chance") else "-"
+                axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "))
         axes.set(title=title, xlabel="batch")
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -122,7 +122,14 @@ def test_every_algorithm_trains_jointly_and_counts_finished_episodes(name):
         "backbone.image_stream", "backbone.flow_stream", "backbone.high_level",
         "glimpse.embed_observation", "glimpse.embed_hidden", "glimpse.identify",
     }  # fmt: skip
-    assert set(shared.metrics) == {"identity_loss", "triplet_loss", "accuracy", "reward", "hit_rate"}
+    assert set(shared.metrics) == {
+        "identity_loss",
+        "triplet_loss",
+        "accuracy",
+        "reward",
+        "hit_rate",
+        "chance_of_hits",
+    }
 
 
 @pytest.mark.parametrize("name", ["reinforce", "ppo", "sac"])
@@ -237,6 +244,12 @@ def test_the_centre_loss_moves_each_centre_to_its_people():
     for person, number in shared.labels.items():
         mean = pooled[batch.person == person].mean(0)
         assert (shared.optimizer.centers[number] - mean).norm() < 0.3 * mean.norm()
+
+
+def test_a_loss_without_weight_is_not_shown():
+    _, env, agent, shared = make_parts(config=JointConfig(triplet_weight=0.0, glimpse_weight=1.0))
+    agent.learn(env.num_envs * 3, callback=shared)
+    assert {name for name in shared.metrics if name.endswith("loss")} == {"identity_loss", "glimpse_loss"}
 
 
 def test_a_loss_that_is_not_finite_is_an_error():

@@ -107,7 +107,8 @@ def _better(episode: Episode) -> list[str]:
         gains.append((best - taken, number, found.best, taken, best))
     gain, number, corner, taken, best = max(gains)
     if gain <= 0.005:
-        return ["No other bin at a single glimpse would have been better."]
+        more = "would have been better" if gain <= 0 else "would have given it half a percentage point more"
+        return [f"No other bin at a single glimpse {more}."]
     return [
         f"The best single change: glimpse {number} with its corner at {corner} (time, height, width, in cells) "
         f"would have given it {percent(best)} instead of {percent(taken)} (--set-glimpse {number}="
