@@ -247,7 +247,9 @@ def test_the_centre_loss_moves_each_centre_to_its_people():
 
 
 def test_a_loss_without_weight_is_not_shown():
-    _, env, agent, shared = make_parts(config=JointConfig(triplet_weight=0.0, glimpse_weight=1.0))
+    _, env, agent, shared = make_parts(
+        config=JointConfig(triplet_weight=0.0, glimpse_weight=1.0, episodes_per_clip=2)
+    )
     agent.learn(env.num_envs * 3, callback=shared)
     assert {name for name in shared.metrics if name.endswith("loss")} == {"identity_loss", "glimpse_loss"}
 
