@@ -14,6 +14,7 @@ from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data
 from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
+from backbone.data.tracks import TrackFormat
 from backbone.replacing import replacing
 from scripts.config import PRESETS, get_preset
 from scripts.progress import progress_bars, say
@@ -45,7 +46,8 @@ class Cut:
     video: Path
     """The video file, in any format that OpenCV decodes."""
     tracks: Path
-    """Text file of boxes, one a line: frame,id,left,top,width,height,... (frames from 1, pixels)."""
+    """Text file of boxes, one a line: frame,id,left,top,width,height,confidence,class,visibility, in pixels; the last
+    three may be missing."""
     out: Path
     """Folder to write: <out>/<person>/<camera>/<tracklet>/<frame>.png. Must be missing or empty."""
     chunk_frames: int = 32
@@ -54,6 +56,14 @@ class Cut:
     """Frames left out between two tracklets of a person."""
     min_frames: int = 6
     """Tracklets shorter than this are left out."""
+    first_frame: int | None = None
+    """The number that the tracks give the video's first frame, 0 or 1; by default 0 if they have a frame 0."""
+    corners: bool = False
+    """The boxes are left, top, right, bottom."""
+    classes: tuple[int, ...] = ()
+    """Classes (column 8) that are people, as in 1 for MOT17's pedestrians; by default all."""
+    min_visibility: float = 0.0
+    """Leave out boxes of which less than this share is visible (column 9)."""
     overwrite: bool = False
     """Replace what an earlier cut wrote to the same folder, once the new one is complete."""
     json: bool = False
@@ -70,6 +80,7 @@ class Cut:
                 gap_frames=self.gap_frames,
                 min_frames=self.min_frames,
                 overwrite=self.overwrite,
+                how=TrackFormat(self.first_frame, self.corners, self.classes, self.min_visibility),
                 progress=progress,
             )
         print(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))

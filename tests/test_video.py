@@ -90,6 +90,12 @@ def test_short_chunks_and_people_lost_are_counted(video):
     assert omissions.by_reason["person without a tracklet"].first == ("person 2",)
 
 
+def test_corners_are_not_taken_for_sizes(video):
+    corners = (WIDTH - 30, HEIGHT - 40, WIDTH - 10, HEIGHT)  # as left, top, width, height far beyond the frame
+    with pytest.raises(ValueError, match=r"12 of 18 boxes reach beyond the frame .* a3d data cut --corners"):
+        video_tracklets(video, make_tracks((1, frames(1, 12), corners), (2, frames(1, 6), BOX)), min_frames=3)
+
+
 def test_boxes_outside_are_omitted_and_boxes_at_the_edge_clipped(video):
     run = frames(1, 6)
     tracks = make_tracks(

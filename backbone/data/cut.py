@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
-from backbone.data.tracks import Omission, read_tracks
+from backbone.data.tracks import Omission, TrackFormat, read_tracks
 from backbone.data.video import Progress, video_tracklets
 
 REPORT_NAME = ".cut_report.json"
@@ -43,6 +43,7 @@ def cut_video(
     gap_frames: int = 16,
     min_frames: int = 6,
     overwrite: bool = False,
+    how: TrackFormat | None = None,
     progress: Progress | None = None,
 ) -> CutReport:
     """Write the tracklets of a video as `<out>/<person>/<camera>/<tracklet>/<frame>.png`.
@@ -60,6 +61,7 @@ def cut_video(
         gap_frames: as in `video_tracklets`.
         min_frames: as in `video_tracklets`.
         overwrite: replace `out` where an earlier cut wrote it, once the new one is complete.
+        how: what in the file of tracks differs from MOT's format.
         progress: called after each frame counted and cut.
 
     Raises:
@@ -68,7 +70,7 @@ def cut_video(
     """
     out = out.resolve()
     _check_out(out, overwrite, (video, tracks))
-    rows, omitted = read_tracks(tracks)
+    rows, omitted = read_tracks(tracks, how)
     tracklets, lost = video_tracklets(
         video,
         rows,

@@ -1,6 +1,8 @@
 """Tracks of people in a video, from a MOT-format text file of boxes, and what had to be left out."""
 
+import codecs
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import numpy as np
 
 VALID_ROW = "1,9,312.00,98.56,19.39,46.98,1 (frame from 1, id, left, top, width, height in pixels, confidence)"
 LARGEST_INTEGER = 2**31
+LARGEST_ID = 2**62
+LOOKED_AT = 1000  # lines that tell what separates the columns
 
 
 @dataclass(frozen=True)
@@ -66,52 +70,136 @@ class Tracks:
         return len(self.people)
 
 
-def read_tracks(path: Path) -> tuple[Tracks, Omissions]:
-    """Read a MOT-format file: `frame,id,left,top,width,height,confidence,...`, rows in any order.
+@dataclass(frozen=True)
+class TrackFormat:
+    """How a file of tracks is read where it differs from MOT's format.
+
+    Attributes:
+        first_frame: the number of the video's first frame, 0 or 1; None takes 0 where the file has a frame 0.
+        corners: whether boxes are left, top, right, bottom.
+        classes: of column 8, the kinds of things that are people; empty: all that is in the file.
+        min_visibility: of column 9, from 0 to 1: boxes of which less is to be seen are left out.
+    """
+
+    first_frame: int | None = None
+    corners: bool = False
+    classes: tuple[int, ...] = ()
+    min_visibility: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.first_frame not in (None, 0, 1):
+            raise ValueError(f"the first frame's number is 0 or 1, got {self.first_frame}")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One valid line."""
+
+    frame: int
+    person: int
+    box: list[float]
+    kind: int | None
+
+
+def read_tracks(path: Path, how: TrackFormat | None = None) -> tuple[Tracks, Omissions]:
+    """Read a MOT-format file: `frame,id,left,top,width,height,confidence,class,visibility`, rows in any order.
+
+    Columns are separated by commas, semicolons (numbers may have decimal commas then), tabs or spaces, whichever
+    gives most rows six of them; the text is UTF-8, or UTF-16 with its mark. Quotes around numbers are passed over.
+
+    Args:
+        path: the file.
+        how: what in it differs from MOT's format.
 
     Returns:
         The boxes of all valid rows, and the rows left out, by reason, with their line numbers.
 
     Raises:
-        ValueError: the file is missing, empty, no text, or has no valid row.
+        ValueError: the file is missing, empty, no text, or has no valid row; or its boxes are shares of the frame.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read the tracks {path}: {error.strerror or error}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text or not text.strip():
-        state = "is no text file" if text.strip() else "is empty"
-        raise ValueError(f"the tracks {path}: the file {state}. A valid row is {VALID_ROW}")
-    rows: dict[tuple[int, int], list[float]] = {}
+    how = how or TrackFormat()
+    lines = _read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    separator = _separator(lines)
+    rows: dict[tuple[int, int], _Row] = {}
+    places: dict[tuple[int, int], int] = {}
     omissions = Omissions()
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            frame, person, box = _parse_row(line)
-            if (person, frame) in rows:
+            row = _parse_row(_columns(line, separator), how)
+            if (row.person, row.frame) in rows:
                 raise ValueError("row that repeats a frame and id (the first is kept)")
-            rows[person, frame] = box
+            rows[row.person, row.frame] = row
+            places[row.person, row.frame] = number
         except ValueError as error:
             omissions.add(str(error), f"line {number}")
     if not rows:
         raise ValueError(f"the tracks {path} have no valid row: {omissions}. A valid row is {VALID_ROW}")
     keys = sorted(rows)
+    boxes = np.array([rows[key].box for key in keys])
+    if (boxes <= 1).all():
+        raise ValueError(
+            f"the tracks {path} have boxes of at most 1 pixel: are they shares of the frame? Multiply them by its "
+            f"width and height. A valid row is {VALID_ROW}"
+        )
+    first_frame, earliest = how.first_frame, min(keys, key=lambda key: key[1])
+    if first_frame is None:
+        first_frame = 1 if earliest[1] else 0
+        if first_frame == 0:
+            reason = "file that counts frames from 0 (if it does not, say --first-frame 1)"
+            omissions.add(reason, f"line {places[earliest]}", boxes=0)
+    if how.first_frame == 1 and earliest[1] == 0:
+        for key in [key for key in keys if key[1] == 0]:
+            omissions.add("row whose frame is 0, where frames count from 1", f"line {places[key]}")
+        kept = np.array([key[1] > 0 for key in keys])
+        keys, boxes = [key for key in keys if key[1] > 0], boxes[kept]
+        if not keys:
+            raise ValueError(f"the tracks {path} have no valid row: {omissions}. A valid row is {VALID_ROW}")
+    kinds = Counter(rows[key].kind for key in keys if rows[key].kind is not None)
+    if len(kinds) > 1 and not how.classes:
+        counts = ", ".join(f"{kind}: {count:,} boxes" for kind, count in sorted(kinds.items()))
+        reason = f"file with several classes, all taken for people (--classes chooses): {counts}"
+        omissions.add(reason, "column 8", boxes=0)
     people, frames = np.array(keys, dtype=np.int64).T
-    return Tracks(people, frames - 1, np.array([rows[key] for key in keys])), omissions
+    return Tracks(people, frames - first_frame, boxes), omissions
 
 
-def _parse_row(line: str) -> tuple[int, int, list[float]]:
-    """Return frame, id and box; the ValueError's text is the reason to omit the row."""
-    columns = line.split(",")[:7]
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the tracks {path}: {error.strerror or error}") from error
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text or not text.strip():
+        state = "is no text file" if text.strip() else "is empty"
+        raise ValueError(f"the tracks {path}: the file {state}. A valid row is {VALID_ROW}")
+    return text
+
+
+def _separator(lines: list[str]) -> str | None:
+    """Return what separates the columns: the first of comma, semicolon, tab and spaces that does so best."""
+    some = [line for line in lines if line.strip()][:LOOKED_AT]
+    separators = (",", ";", "\t", None)
+    return max(separators, key=lambda one: sum(len(_columns(line, one)) >= 6 for line in some))
+
+
+def _columns(line: str, separator: str | None) -> list[str]:
+    columns = [column.strip().strip("\"'").strip() for column in line.strip().split(separator)]
+    return columns if separator == "," else [column.replace(",", ".") for column in columns]
+
+
+def _parse_row(columns: list[str], how: TrackFormat) -> _Row:
+    """Return frame, id, box and class; the ValueError's text is the reason to omit the row."""
+    columns = columns[:9]
     if len(columns) < 6:
         raise ValueError("row with fewer than 6 columns")
-    if not columns[-1].strip():  # a comma at the end, or an empty confidence
-        del columns[6:]
+    while len(columns) > 6 and not columns[-1]:  # a comma at the end, or an empty confidence
+        del columns[-1]
     try:
         numbers = [float(column) for column in columns]
     except ValueError:
@@ -119,12 +207,21 @@ def _parse_row(line: str) -> tuple[int, int, list[float]]:
     if not all(map(math.isfinite, numbers)):
         raise ValueError("row with NaN or infinity")
     frame, person, *box = numbers[:6]
-    if not (frame.is_integer() and 1 <= frame <= LARGEST_INTEGER):
-        raise ValueError("row whose frame is no whole number of 1 or more")
-    if not (person.is_integer() and 0 <= person <= LARGEST_INTEGER):
+    _, kind, visibility = [*numbers[6:], *[-1.0] * 3][:3]
+    if not (frame.is_integer() and 0 <= frame <= LARGEST_INTEGER):
+        raise ValueError("row whose frame is no whole number of 0 or more")
+    if not (person.is_integer() and 0 <= person <= LARGEST_ID):
         raise ValueError("row whose id is no whole number of 0 or more (-1 is a box without a track)")
+    if how.corners:
+        box[2:] = [box[2] - box[0], box[3] - box[1]]
     if box[2] <= 0 or box[3] <= 0:
         raise ValueError("row whose width or height is not positive")
-    if numbers[6:] == [0]:
+    if numbers[6:7] == [0]:
         raise ValueError("row with confidence 0 (MOT's mark for boxes to ignore)")
-    return int(frame), int(person), box
+    if how.classes and kind not in how.classes:
+        raise ValueError(f"row of another class than {', '.join(map(str, how.classes))}")
+    if how.min_visibility and visibility < how.min_visibility:
+        raise ValueError(f"row of which less than {how.min_visibility:g} is visible")
+    # float has no 64 bits for an id
+    exact = int(columns[1]) if columns[1].isdecimal() else int(person)
+    return _Row(int(frame), exact, box, int(kind) if kind >= 0 and kind.is_integer() else None)

@@ -120,11 +120,24 @@ def _boxes_inside(
         for row in np.flatnonzero(rows & inside):
             omissions.add(reason, _place(tracks.people[row], tracks.frame_index[row]))
         inside &= ~rows
+    _refuse_corners(tracks, limits, inside)
     over_the_edge = ((np.rint(low) < 0) | (np.rint(high) > limits)).any(axis=1)
     for row in np.flatnonzero(over_the_edge & inside):
         place = _place(tracks.people[row], tracks.frame_index[row])
         omissions.add("box clipped at the frame's edge (kept)", place, boxes=0)
     return inside, boxes
+
+
+def _refuse_corners(tracks: Tracks, limits: np.ndarray, inside: np.ndarray) -> None:
+    """Refuse boxes most of which reach beyond the frame, and would not as left, top, right, bottom."""
+    low, last = tracks.boxes[:, :2], tracks.boxes[:, 2:]
+    could_be_corners = (last > low).all(axis=1) & (last <= limits + 1).all(axis=1)
+    beyond = (last > limits + 1 - low).any(axis=1) & could_be_corners & inside
+    if beyond.sum() > len(tracks) / 2:
+        raise ValueError(
+            f"{beyond.sum():,} of {len(tracks):,} boxes reach beyond the frame of {limits[0]} x {limits[1]} "
+            "pixels, and would not as left, top, right, bottom: if that is what they are, a3d data cut --corners"
+        )
 
 
 def _chunks(
