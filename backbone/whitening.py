@@ -16,15 +16,8 @@ from torch.nn import functional
 
 from backbone.metrics import evaluate_retrieval
 
-SHRINKAGES = (
-    0.7,
-    0.4,
-    0.2,
-    0.1,
-    0.05,
-    0.02,
-    0.005,
-)  # of equals the first, which trusts few people least, is taken
+# Of equals the first is taken, which trusts few people least.
+SHRINKAGES = (0.7, 0.4, 0.2, 0.1, 0.05, 0.02, 0.005)
 HIDDEN_WEIGHTS = (0.0, 0.25, 1.0)
 FOLDS = 3
 SEED = 0  # of the choice of clips where there are too many

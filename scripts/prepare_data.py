@@ -46,7 +46,7 @@ class Cut:
     video: Path
     """The video file, in any format that OpenCV decodes."""
     tracks: Path
-    """Text file of boxes, one a line: frame,id,left,top,width,height,confidence,class,visibility, in pixels; the last
+    """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. The last
     three may be missing."""
     out: Path
     """Folder to write: <out>/<person>/<camera>/<tracklet>/<frame>.png. Must be missing or empty."""
