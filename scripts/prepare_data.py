@@ -46,8 +46,8 @@ class Cut:
     video: Path
     """The video file, in any format that OpenCV decodes."""
     tracks: Path
-    """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. The last
-    three may be missing."""
+    """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. What
+    comes after the height may be missing."""
     out: Path
     """Folder to write: <out>/<person>/<camera>/<tracklet>/<frame>.png. Must be missing or empty."""
     chunk_frames: int = 32
