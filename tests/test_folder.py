@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.data.folder import read_folder, split_people
+from backbone.data.folder import frames_in, read_folder, split_people
 from backbone.data.tracklet import FrameFiles, Tracklet, read_image
 
 
@@ -139,3 +139,16 @@ def test_too_few_people(two, one):
 def test_bad_fraction(fraction):
     with pytest.raises(ValueError, match="test_fraction is"):
         split_people(tracklets_of(9, 0), test_fraction=fraction, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["0.5.png", "0.25.png", "12.png", "12.5.png", "1.jpg"], ["0.25", "0.5", "1", "12", "12.5"]),
+        (["f10.png", "f9.png", "f9.5.png"], ["f9.5", "f9", "f10"]),  # no times: naturally, as before
+    ],
+)
+def test_frames_named_by_times_are_in_the_order_of_time(tmp_path, names, expected):
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.stem for path in frames_in(tmp_path)] == expected

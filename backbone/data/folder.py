@@ -2,21 +2,25 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from backbone.data.tracklet import FrameFiles, Tracklet
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+TIME = re.compile(r"(\d+(?:\.\d+)?)\.(?:jpe?g|png)", re.IGNORECASE)
 LAYOUT = "<root>/<person>/<camera>/<tracklet>/<frame>.jpg, .jpeg or .png"
 
 
 def read_folder(root: Path) -> list[Tracklet]:
     """Read `<root>/<person>/<camera>/<tracklet>/<frame>.jpg`, `.jpeg` or `.png` (in any case).
 
-    Everything is sorted naturally (numbers inside names compare as numbers) and what begins with a
+    Everything is sorted naturally (numbers inside names compare as numbers; frames named by decimal numbers, as by
+    times, in the order of these) and what begins with a
     dot is passed over. People and cameras are numbered from 1 by their sorted folder names, cameras
     over the whole root: one camera name is one number for every person. No image is decoded here.
 
@@ -115,7 +119,16 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise ValueError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    return sorted(visible, key=lambda entry: _natural(entry.name))
+    return sorted(visible, key=_order([entry.name for entry in visible]))
+
+
+def _order(names: list[str]) -> Callable[[os.DirEntry[str]], Any]:
+    """Return what entries are sorted by: images named by times as times (12.25.png, 12.5.png), else naturally."""
+    times = [TIME.fullmatch(name) for name in names]
+    if all(times):
+        numbers = {name: Decimal(time[1]) for name, time in zip(names, times, strict=True) if time}
+        return lambda entry: (numbers[entry.name], entry.name)
+    return lambda entry: _natural(entry.name)
 
 
 def _folders(folder: Path, kind: str) -> list[Path]:
