@@ -29,6 +29,7 @@ from a3d_env.bank_format import (
     read_meta,
 )
 from backbone.glimpse import GlimpseNetwork
+from backbone.tensor_file import load_tensors
 
 
 class BankWriter:
@@ -238,7 +239,7 @@ def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
             glimpse = GlimpseNetwork(meta.num_channels, meta.num_glimpses, meta.num_identities)
         glimpse.load_state_dict(state)

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone.raft import flow_of_batches, network_device, pad
+from backbone.tensor_file import load_tensors
 
 # Six halvings: every side must be a multiple of this.
 STEP = 64
@@ -200,7 +201,7 @@ def load_flownet(path: Path, device: torch.device) -> FlowNetEstimate:
 def _read(path: Path) -> tuple[dict[str, Tensor], float]:
     """Return tensors by name, and `div_flow`, of a state dict or of a checkpoint that holds one."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except Exception as error:  # torch raises many types for damaged files
         raise ValueError(f"it can't be read, or is damaged ({str(error).partition(chr(10))[0]})") from error
     div_flow: object = 20.0

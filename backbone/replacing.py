@@ -1,9 +1,17 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, whatever interrupts their writing."""
 
+import glob
 import os
+import re
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
+
+# Who writes: the machine, as processes of others can't be asked after, and the process.
+_HOST = f"{crc32(socket.gethostname().encode()):08x}"
 
 
 def check_writable(path: Path) -> None:
@@ -14,18 +22,60 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file to write")
-    with replacing(path.with_name(f"{path.name}.check")) as partial:
+    probe = path.with_name(f"{path.name}.{secrets.token_hex(4)}.check")
+    with replacing(probe) as partial:
         partial.touch()
-    path.with_name(f"{path.name}.check").unlink()
+    probe.unlink()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to, which becomes `path` when all went well and vanishes otherwise."""
+    """Give a temporary name to write to, which becomes `path` when all went well and vanishes otherwise.
+
+    No two writers have the same name. What is written is on the disk before it gets its name, so that a power loss
+    leaves the old file or the new one. What processes that were killed left of the same file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    _remove_left_over(path)
+    token = f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    partial = path.with_name(f"{path.stem}.{token}.partial{path.suffix}")
     try:
         yield partial
+        to_disk(partial)
         os.replace(partial, path)
+        to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk.
+
+    Raises:
+        OSError: it can't be written there.
+    """
+    if os.name == "nt" and path.is_dir():
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _remove_left_over(path: Path) -> None:
+    pattern = f"{glob.escape(path.stem)}.{_HOST}-*.partial{glob.escape(path.suffix)}"
+    for old in path.parent.glob(pattern):
+        found = re.search(rf"\.{_HOST}-(\d+)-[0-9a-f]+\.partial", old.name)
+        if found and not _is_alive(int(found[1])):
+            old.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        pass
+    return True

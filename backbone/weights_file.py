@@ -7,6 +7,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from backbone.tensor_file import load_tensors
+
 # Under these, training scripts keep the state dict beside epoch, optimiser and the like.
 WRAPPERS = ("state_dict", "model")
 MOST_WRAPPERS = 3
@@ -49,7 +51,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path, device="cpu")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_tensors(path)
 
 
 def _unwrapped(state: Any, depth: int = 0) -> Any:

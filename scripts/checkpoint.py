@@ -18,6 +18,7 @@ from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet
 from backbone.replacing import replacing
+from backbone.tensor_file import load_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
@@ -85,7 +86,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no checkpoint at {path}: name a run's folder, or its {CHECKPOINT}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
     except Exception as error:  # torch raises many types for damaged files; its advice is to run the code in them
         raise ValueError(
             f"{path} is no checkpoint that can be read: it is damaged, or holds more than tensors and numbers "

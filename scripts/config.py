@@ -106,13 +106,13 @@ def benchmark() -> TrainConfig:
     """
     return TrainConfig(
         preset="benchmark",
-        steps=600,
+        steps=900,
         data_options=DataConfig(synthetic=synthetic.benchmark()),
         load=LoadConfig(
             height=64, width=32, num_people=16, clips_per_person=2, augment=AugmentConfig(erase_probability=0.0)
         ),
         backbone=BackboneConfig(weights="synthetic"),
-        joint=JointConfig(learning_rate=1e-3, halve_every=200, episodes_per_clip=1),
+        joint=JointConfig(learning_rate=1e-3, halve_every=300, episodes_per_clip=1),
     )
 
 

@@ -38,6 +38,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from backbone.replacing import replacing
+from backbone.tensor_file import load_tensors
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
@@ -164,7 +165,7 @@ def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     path = folder / POLICY
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
         return json.loads(state["config"]), state["parameters"]
     except Exception as error:  # torch raises many types for damaged files
         raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error

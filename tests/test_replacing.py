@@ -1,0 +1,87 @@
+"""Files appear whole, are on the disk before they get their name, and damage in them is found."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from backbone import replacing as module
+from backbone.replacing import check_writable, replacing
+from backbone.tensor_file import load_tensors
+
+
+def test_a_file_appears_when_all_went_well(tmp_path):
+    with replacing(tmp_path / "new" / "a.txt") as partial:
+        partial.write_text("all")
+        assert partial.suffix == ".txt"  # libraries choose the kind of file by it
+        assert not (tmp_path / "new" / "a.txt").exists()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+def test_what_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_content_and_name_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
+    with replacing(tmp_path / "a.txt") as partial:
+        partial.write_text("all")
+    assert synced == [str(partial), str(tmp_path)]
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    def write(number):
+        with replacing(tmp_path / "a.txt") as partial:
+            partial.write_text(f"{number}" * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(50)))
+    text = (tmp_path / "a.txt").read_text()
+    assert text in {f"{number}" * 1000 for number in range(50)}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, other = tmp_path / f"a.{module._HOST}-{dead.pid}-00.partial.txt", tmp_path / "a.b.txt"
+    alive = tmp_path / f"a.{module._HOST}-{os.getppid()}-00.partial.txt"
+    for path in (left, other, alive):
+        path.touch()
+    with replacing(tmp_path / "a.txt") as partial:
+        partial.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", other.name, alive.name}
+
+
+def test_that_a_file_can_be_written_is_found_out_without_a_trace(tmp_path):
+    check_writable(tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        check_writable(tmp_path)
+
+
+def test_zeros_inside_a_weight_are_found(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.randn(100, 100)}, path)
+    whole = path.read_bytes()
+    assert load_tensors(path)["weight"].shape == (100, 100)
+    place = len(whole) // 2
+    path.write_bytes(whole[:place] + bytes(4096) + whole[place + 4096 :])
+    assert torch.load(path, weights_only=True)["weight"].shape == (100, 100)  # torch takes it
+    with pytest.raises(zipfile.BadZipFile, match=r"the checksum of .* is wrong"):
+        load_tensors(path)
