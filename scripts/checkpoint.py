@@ -16,7 +16,7 @@ import agents
 from agents.features import SharedFeatureCallback
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
-from backbone.data.tracklet import Tracklet
+from backbone.data.tracklet import Tracklet, place_of
 from backbone.replacing import replacing
 from backbone.tensor_file import load_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
@@ -56,6 +56,7 @@ def save_checkpoint(
         "config": config_to_json(config),
         "people": data.train_people,
         "training_data": fingerprint(data.train),
+        "training_places": [place_of(one.frames) for one in data.train],
         "shared": shared_state,
         "agent": agent.get_parameters(),
         "agent_training": training_state(agent),

@@ -12,6 +12,7 @@ from a3d_env.bins import BinGrid
 from backbone.data import ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.cache import FrameCache
+from backbone.data.tracklet import place_of
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
@@ -32,6 +33,7 @@ class TrainedModel:
         cache: of frames at its size, and of their flow.
         people: the person id behind each of F_c's outputs.
         training_data: the fingerprint of the tracklets that it was trained on.
+        training_places: where their frames lie (`backbone.data.tracklet.place_of`).
     """
 
     config: TrainConfig
@@ -41,6 +43,7 @@ class TrainedModel:
     cache: FrameCache
     people: list[int]
     training_data: str
+    training_places: frozenset[str]
 
     @cached_property
     def digest(self) -> str:
@@ -111,6 +114,7 @@ def load_model(
         build_cache(config),
         state["people"],
         state.get("training_data", ""),
+        frozenset(state.get("training_places", ())),
     )
 
 
@@ -136,7 +140,8 @@ def load_run(
     """
     model = load_model(checkpoint, device=device, cache=cache, on_bad_frame=on_bad_frame)
     trained_on = model.config.data
-    spec, options = parse_data(data or trained_on, model.config.data_options)
+    options = model.config.data_options
+    spec, options = (trained_on, options) if data is None else parse_data(data, options)
     config = dataclasses.replace(model.config, data=spec, data_options=options)
     tracklets = load_data(config.data, config.data_options, model.cache.folder)
     is_asked_for = (spec, options) == (trained_on, model.config.data_options)
@@ -146,5 +151,18 @@ def load_run(
             f"{config.data} holds other tracklets than when {checkpoint} was trained on it, so people "
             "of its training may now be in the test half: use the data as it was, or other people's"
         )
+    if known := people_trained_on(model, tracklets):
+        searched = len({one.person for one in tracklets.query})
+        say(
+            f"{len(known)} of the {searched} people searched for in {spec} were trained on: "
+            "these scores are not those on strangers"
+        )
     parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     return Run(**{**parts, "config": config}, data=tracklets, knows_training_half=is_same)
+
+
+def people_trained_on(model: TrainedModel, data: ReidData) -> set[int]:
+    """Return the people among the queries of whom the model was trained on a tracklet, in whatever data it was."""
+    everybody = [*data.train, *data.query, *data.gallery]
+    known = {one.person for one in everybody if place_of(one.frames) in model.training_places}
+    return known & {one.person for one in data.query}

@@ -1,6 +1,7 @@
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ from backbone.two_stream import BackboneConfig
 from scripts.checkpoint import CHECKPOINT
 from scripts.cli import main
 from scripts.describe import TrackletMeans, clip_bank, clip_batches
+from scripts.run import load_run
 from scripts.scoring import evaluate, table
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
@@ -221,3 +223,27 @@ def test_thresholds_are_printed_and_written(run, tmp_path, capsys):
     scores = written["reinforce"]
     assert 0 <= scores["EER"] <= 100
     assert scores["FAR=0.0_distance"] <= scores["FAR=0.1_distance"]
+
+
+def test_people_who_were_trained_on_are_counted_however_their_folder_is_named(tmp_path, own_cache, capsys):
+    """Of eight people four are trained on; another division searches for some of them."""
+    root, generator = tmp_path / "people@split_seed=1", np.random.default_rng(0)
+    for person in range(8):
+        for camera in "ab":
+            (folder := root / f"p{person}" / camera / "1").mkdir(parents=True)
+            for frame in range(3):
+                cv2.imwrite(str(folder / f"{frame}.png"), generator.integers(0, 256, (64, 32, 3), dtype=np.uint8))
+    flags = ["--preset", "tiny", "--steps", "1", "--data", f"folder:{root}", "--out", str(tmp_path / "run")]
+    assert main(["train", *flags]) == 0
+    evaluate = ["evaluate", "--checkpoint", str(tmp_path / "run")]
+    capsys.readouterr()
+    assert main(evaluate) == 0  # the name is a name, not an option
+    assert "were trained on" not in capsys.readouterr().err
+    run = load_run(tmp_path / "run")
+    trained = {one.source.split("/")[1] for one in run.data.train}
+    for spelling in (root, tmp_path / "run" / ".." / root.name):
+        assert main([*evaluate, "--data", f"folder:{spelling}@split_seed=2"]) == 0
+        others = load_data(f"folder:{root}", DataConfig(split_seed=2), tmp_path)
+        leaked = trained & {one.source.split("/")[1] for one in others.query}
+        assert leaked
+        assert f"{len(leaked)} of the 4 people searched for" in capsys.readouterr().err

@@ -52,6 +52,19 @@ def file_key(frames: Frames) -> str:
     return frames.key_with_missing if are_files(frames) else frames.key
 
 
+def place_of(frames: Frames) -> str:
+    """Return a digest of where frames lie, by whatever name their folder is read: the same for the same files."""
+    if isinstance(frames, VideoSlice):
+        parts = [str(frames.video.resolve()), str(frames.start), frames.boxes[:1].tolist()]
+    elif isinstance(frames, FrameArray):
+        parts = [str(frames.path.resolve()), frames.row]
+    elif are_files(frames):
+        parts = [str(frames.paths[0].resolve())]
+    else:
+        parts = [frames.key]
+    return _digest(parts)
+
+
 @dataclass(frozen=True)
 class Tracklet:
     """A short video of one person by one camera.
