@@ -29,14 +29,15 @@ from a3d_env.bank_format import (
     read_meta,
 )
 from backbone.glimpse import GlimpseNetwork
+from backbone.replacing import remove_left_over, temporary_name, to_disk
 from backbone.tensor_file import load_tensors
 
 
 class BankWriter:
     """Writes a bank's folder, a batch of clips at a time: `with BankWriter(...) as writer: writer.append(bank)`.
 
-    The folder appears, complete, when the block ends; until then it is beside its place, with `.partial` to its
-    name, and it vanishes if the block fails.
+    The folder appears, complete, when the block ends. Until then it is beside its place, under a temporary name,
+    and it vanishes if the block fails.
 
     Args:
         folder: where to write; nothing may be there.
@@ -53,7 +54,7 @@ class BankWriter:
         if num_clips < 1:
             raise ValueError(f"a bank holds 1 clip or more, got num_clips = {num_clips}")
         self.folder = Path(folder)
-        self.partial = self.folder.with_name(f"{self.folder.name}.partial")
+        self.partial = temporary_name(self.folder)
         self.num_clips = num_clips
         self.glimpse = glimpse
         self.new_people = new_people
@@ -63,7 +64,7 @@ class BankWriter:
 
     def __enter__(self) -> "BankWriter":
         check_nothing_there(self.folder)
-        _discard(self.partial)  # of a process that was killed
+        remove_left_over(self.folder)
         self.partial.mkdir(parents=True)
         return self
 
@@ -104,7 +105,7 @@ class BankWriter:
             if error_type is None:
                 self._finish()
         finally:
-            _discard(self.partial)
+            shutil.rmtree(self.partial, ignore_errors=True)
 
     def _begin(self, rows: dict[str, np.ndarray]) -> None:
         needed = sum(array[:1].nbytes for array in rows.values()) * self.num_clips
@@ -123,8 +124,11 @@ class BankWriter:
         weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
         torch.save(weights, self.partial / GLIMPSE)
         (self.partial / META).write_text(json.dumps(dataclasses.asdict(self._meta)) + "\n")
+        for path in self.partial.iterdir():
+            to_disk(path)
         check_nothing_there(self.folder)
         self.partial.rename(self.folder)
+        to_disk(self.folder.parent)
 
 
 def save_bank(folder: Path | str, bank: FeatureBank, glimpse: GlimpseNetwork) -> None:
@@ -249,11 +253,3 @@ def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:
     if broken := [name for name, value in state.items() if not bool(torch.isfinite(value).all())]:
         raise ValueError(f"{path} holds NaN or infinity, in {broken[0]}")
     return glimpse.requires_grad_(False).eval()
-
-
-def _discard(partial: Path) -> None:
-    """Remove what a writer leaves, and nothing else that may be there."""
-    if partial.is_dir():
-        for name in (META, GLIMPSE, *(f"{array}.npy" for array in DTYPES)):
-            (partial / name).unlink(missing_ok=True)
-        partial.rmdir()

@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,9 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
     leaves the old file or the new one. What processes that were killed left of the same file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(path)
-    token = f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
-    partial = path.with_name(f"{path.stem}.{token}.partial{path.suffix}")
+    remove_left_over(path)
+    partial = temporary_name(path)
     try:
         yield partial
         to_disk(partial)
@@ -63,12 +63,22 @@ def to_disk(path: Path) -> None:
         os.close(number)
 
 
-def _remove_left_over(path: Path) -> None:
+def temporary_name(path: Path) -> Path:
+    """Return a name beside a file or folder that nobody else writes to; it tells which process does."""
+    token = f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f"{path.stem}.{token}.partial{path.suffix}")
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove what processes that were killed left of a file or folder under temporary names."""
     pattern = f"{glob.escape(path.stem)}.{_HOST}-*.partial{glob.escape(path.suffix)}"
     for old in path.parent.glob(pattern):
         found = re.search(rf"\.{_HOST}-(\d+)-[0-9a-f]+\.partial", old.name)
         if found and not _is_alive(int(found[1])):
-            old.unlink(missing_ok=True)
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

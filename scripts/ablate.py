@@ -27,10 +27,11 @@ from scripts.ablation_cost import NAME as COST
 from scripts.ablation_cost import TITLE as COST_TITLE
 from scripts.ablation_cost import report_cost
 from scripts.ablation_report import make_report, write_report
-from scripts.ablation_runs import Failure, Plan, make_plan, missing_tasks, only_here, run_all
+from scripts.ablation_runs import Failure, Plan, make_plan, missing_tasks, run_all
 from scripts.ablation_tables import FULL, TABLES
 from scripts.ablation_text import main_table
 from scripts.config import TrainConfig
+from scripts.locking import only_here
 from scripts.progress import say
 from scripts.train_joint import read_arguments
 

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,27 +146,6 @@ def missing_tasks(plans: Iterable[Plan]) -> list[Task]:
         )
     # sorted() keeps the order of rows within a seed
     return [task for task in sorted(tasks.values(), key=lambda task: task.seed) if read_result(task) is None]
-
-
-@contextmanager
-def only_here(folder: Path) -> Iterator[None]:
-    """Keep other ablations out of a folder; a process that dies lets go of it.
-
-    Raises:
-        ValueError: another one is at work there.
-    """
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another command is at work in {folder}: wait for it, or end it") from error
-        yield
 
 
 def run_all(tasks: Sequence[Task], jobs: int) -> list[Failure]:

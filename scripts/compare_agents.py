@@ -33,11 +33,12 @@ from a3d_env.rewards import get_reward
 from agents.control_algorithm import ControlAlgorithm
 from agents.controls import TABLE_CONTROLS
 from agents.locator import Locator
-from scripts.ablation_runs import num_cores, only_here
+from scripts.ablation_runs import num_cores
 from scripts.compare_report import write_report
 from scripts.compare_run import CompareTask, start
 from scripts.compare_text import text_table
 from scripts.config import PolicyConfig
+from scripts.locking import only_here
 from scripts.progress import say
 from scripts.train_policy import PolicyRunConfig, split_clips
 

@@ -15,10 +15,11 @@ from backbone.data.bad_frames import OnBadFrame
 from backbone.data.source import absolute
 from backbone.replacing import replacing
 from scripts.ablation_run import Task, read_result
-from scripts.ablation_runs import Failure, only_here, run_all, with_seed
+from scripts.ablation_runs import Failure, run_all, with_seed
 from scripts.build import build_cache
 from scripts.checkpoint import fingerprint
 from scripts.data_spec import parse_data
+from scripts.locking import only_here
 from scripts.progress import say
 from scripts.run import TrainedModel, load_model
 from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table

@@ -21,7 +21,9 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from agents.health import TrainingHealth
 from backbone.replacing import replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
+from scripts.locking import only_here
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
 from scripts.progress import say
@@ -160,20 +163,27 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     return config, state
 
 
-def choose_folder(config: TrainConfig) -> Path:
-    """Return the folder of a new run; the default one gets a number if it is taken.
+@contextmanager
+def new_folder(config: TrainConfig) -> Iterator[Path]:
+    """Keep the folder of a new run to oneself; the default one gets a number if it is taken, or being written to.
 
     Raises:
-        ValueError: the folder that was asked for already holds a run.
+        ValueError: the folder that was asked for already holds a run, or another command is at work there.
     """
     default = Path("runs") / config.preset
-    folder = config.out or default
-    if not (folder / CHECKPOINT).exists():
-        return folder
-    if config.out is not None:
-        raise ValueError(f"{folder} already holds a run: go on with it (--resume), or take another folder (--out)")
     numbered = (Path(f"{default}-{number}") for number in range(2, 10_000))
-    return next(folder for folder in numbered if not (folder / CHECKPOINT).exists())
+    for folder in [config.out] if config.out else chain([default], numbered):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(only_here(folder))
+            except ValueError:
+                if config.out:
+                    raise
+                continue
+            if not (folder / CHECKPOINT).exists():
+                yield folder
+                return
+    raise ValueError(f"{config.out} already holds a run: go on with it (--resume), or take another folder (--out)")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -193,9 +203,10 @@ def main(argv: list[str] | None = None) -> int:
             say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
             if state["shared"]["step"] == config.steps:
                 say("its training is finished, so that it is only scored again; a larger --steps trains further")
-        else:
-            folder = choose_folder(config)
-        metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
+        with only_here(folder) if folder else new_folder(config) as found:
+            folder = folder or found
+            assert folder is not None
+            metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     except (ValueError, OSError) as error:
         say(f"a3d train: error: {error}")
         return 2

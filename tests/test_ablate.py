@@ -27,6 +27,7 @@ from scripts.build import build_agent, build_environment, build_grid, build_repr
 from scripts.cli import main
 from scripts.config import config_to_json, get_preset
 from scripts.data_spec import parse_data
+from scripts.locking import only_here
 from scripts.logs import read_history
 from scripts.recipes import STRONG_LEVERS, strong
 
@@ -413,7 +414,7 @@ def test_runs_with_other_settings_are_not_mixed(fake_runs, tmp_path, capsys):
 
 def test_two_ablations_do_not_work_in_one_folder(fake_runs, tmp_path, capsys):
     flags = ["ablate", "--preset", "tiny", "--rows", "full", "--seeds", "1", "--out", str(tmp_path)]
-    with ablation_runs.only_here(tmp_path):
+    with only_here(tmp_path):
         assert main(flags) == 2
         assert "another command is at work" in capsys.readouterr().err
     assert fake_runs == []

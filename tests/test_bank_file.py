@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -14,6 +17,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import BankWriter, open_bank, open_playable_bank, save_bank
 from a3d_env.bank_format import check_finite, open_array, read_meta
 from a3d_env.vector import Attention3DVectorEnv
+from backbone.replacing import temporary_name
 
 ARRAYS = ("bins", "global_feature", "identity", "frames", "truth_boxes")
 
@@ -166,8 +170,11 @@ def test_an_interruption_leaves_nothing_and_a_killed_writer_is_no_obstacle(rando
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "bank.partial").mkdir()
-    (tmp_path / "bank.partial" / "bins.npy").write_bytes(b"half")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = temporary_name(tmp_path / "bank").name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "bins.npy").write_bytes(b"half")
     save_bank(tmp_path / "bank", bank, glimpse)
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
 

@@ -19,6 +19,7 @@ from scripts.build import build_agent, build_environment, build_grid, build_repr
 from scripts.checkpoint import fingerprint, read_checkpoint
 from scripts.cli import main
 from scripts.config import get_preset
+from scripts.locking import only_here
 from scripts.logs import read_history
 from scripts.train_joint import train as train_by_config
 
@@ -399,3 +400,16 @@ def test_a_neck_is_not_trained_on_one_clip(tmp_path, capsys):
     flags = ["--preset", "tiny", "--descriptor.neck", "batch_norm", "--load.num-people", "1"]
     assert main(["train", *flags, "--load.clips-per-person", "1", "--out", str(tmp_path / "run")]) == 2
     assert "the neck normalises over a batch's clips, and this batch has one" in capsys.readouterr().err
+
+
+def test_a_folder_in_which_another_command_is_at_work_is_not_trained_into(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--preset", "tiny", "--steps", "1"]
+    with only_here(tmp_path / "runs" / "tiny"):
+        assert main(["train", *flags, "--out", str(tmp_path / "runs" / "tiny")]) == 2
+        assert "another command is at work in" in capsys.readouterr().err
+        assert main(["train", *flags]) == 0  # the default folder gets a number
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny-2"]
+    with only_here(tmp_path / "runs" / "tiny-2"):
+        assert main(["train", "--resume", "--out", "runs/tiny-2", "--steps", "2"]) == 2
+    assert main(["train", "--resume", "--out", "runs/tiny-2", "--steps", "2"]) == 0

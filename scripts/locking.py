@@ -1,0 +1,35 @@
+"""One command at a time in a folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+
+
+@contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a folder, which is made if it is not there; a process that dies lets go of it.
+
+    A folder in which nothing came to be is removed again.
+
+    Raises:
+        ValueError: another command is at work there.
+    """
+    was_there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"another command is at work in {folder}: wait for it, or end it") from error
+    try:
+        yield
+    finally:
+        if not was_there and [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            with suppress(OSError):
+                folder.rmdir()
+        lock.release()
