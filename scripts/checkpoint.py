@@ -32,6 +32,7 @@ def save_checkpoint(
     agent: BaseAlgorithm,
     scores_before: dict[str, Any],
     seconds: float,
+    progress: dict[str, list[float]],
     tested: dict[str, Tensor] | None = None,
 ) -> None:
     """Write model, optimisers, schedulers, random states, step and configuration, all or nothing.
@@ -46,6 +47,7 @@ def save_checkpoint(
         agent: the agent's side.
         scores_before: the scores before training, for the table at the end.
         seconds: trained so far.
+        progress: what the next line of the history averages (`ProgressCallback.state_dict`).
         tested: the representation's weights as they are tested, averaged and with the fitted metric; None before
             the end of the training.
 
@@ -63,6 +65,7 @@ def save_checkpoint(
         "random": _random_state(),
         "scores_before": scores_before,
         "seconds": seconds,
+        "progress": progress,
         "tested": tested,
     }
     if broken := _not_finite(state):

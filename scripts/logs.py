@@ -22,7 +22,7 @@ class ProgressCallback(BaseCallback):
     """Shows step, losses, reward and time left, and keeps their means in `history.jsonl`.
 
     Args:
-        shared: whose metrics are shown; it comes before this in the list of callbacks.
+        shared: whose metrics are shown; it comes after this in the list of callbacks, as does what saves.
         steps: of the whole run.
         folder: the run's.
         every: batches that one line of the history averages.
@@ -62,12 +62,22 @@ class ProgressCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return what the next line averages, so that a resumed run writes the lines of an undisturbed one."""
+        return {name: list(values) for name, values in self._values.items()}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """Go on from `state_dict`."""
+        for name, values in state.items():
+            self._values[name].extend(values)
+
     def _on_training_end(self) -> None:
         self._note()
         if self._bar is not None:
             self._bar.close()
 
     def _note(self) -> None:
+        self.shared.finish_step()
         if self.shared.step == self._noted or self._bar is None:
             return
         self._noted = self.shared.step
@@ -87,7 +97,7 @@ class ProgressCallback(BaseCallback):
 
 
 class CheckpointCallback(BaseCallback):
-    """Saves between two batches, every so many; it comes before the shared callback in the list."""
+    """Saves between two batches, every so many; it comes after the progress and before the shared callback."""
 
     def __init__(self, shared: SharedFeatureCallback, every: int, save: Callable[[], None]):
         super().__init__()

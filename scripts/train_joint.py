@@ -78,21 +78,26 @@ def train(
     scores_before = state["scores_before"] if state else parts.score_untrained()
     if parts.cache.replaced:
         say(f"so far {parts.cache.describe_replaced()}")
+    progress = ProgressCallback(shared, config.steps, folder, config.log_every)
     if state:
         restore(shared, agent, state, folder)
+        progress.load_state_dict(state.get("progress", {}))
 
     def save(shared_state: dict[str, Any] | None = None, tested: dict[str, torch.Tensor] | None = None) -> None:
         seconds = time.monotonic() - started
         now = shared_state or shared.state_dict()
-        save_checkpoint(folder, config, parts.data, now, agent, scores_before, seconds, tested)
+        save_checkpoint(
+            folder, config, parts.data, now, agent, scores_before, seconds, progress.state_dict(), tested
+        )
 
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     agent.learn(
         parts.num_steps,
         callback=[
+            # a line of the history before the checkpoint behind it: nothing is lost wherever a run is killed
+            progress,
             CheckpointCallback(shared, config.checkpoint_every, save),
             shared,
-            ProgressCallback(shared, config.steps, folder, config.log_every),
             # controls do on purpose what it warns of
             *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth()]),
             *callbacks,

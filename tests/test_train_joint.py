@@ -15,6 +15,7 @@ from agents.joint_config import JointConfig
 from backbone.data import DataConfig, load_data, synthetic
 from backbone.data.synthetic import SyntheticConfig
 from backbone.weights import PRETRAINED
+from scripts import train_joint
 from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.checkpoint import fingerprint, read_checkpoint
 from scripts.cli import main
@@ -112,6 +113,28 @@ def test_other_algorithms_resume_exactly_too(agent, tmp_path, interrupt_at):
         assert torch.equal(value, other["agent"]["policy"][name]), name
     variables = [state["agent_training"]["variables"] for state in (own, other)]
     assert variables[0] == variables[1]
+
+
+def test_a_kill_after_any_checkpoint_loses_no_line_of_the_history(tmp_path, monkeypatch):
+    """Lines average two batches, checkpoints come every three: a line can begin before one and end after it."""
+    flags = ("--steps", "7", "--log-every", "2", "--checkpoint-every", "3")
+    assert train(tmp_path / "whole", *flags) == 0
+    expected = read_history(tmp_path / "whole" / "history.jsonl")
+    assert [line["step"] for line in expected] == [2, 4, 6, 7]
+    for kill_at in (3, 6, 7):
+        save = train_joint.save_checkpoint
+
+        def kill(folder, config, data, shared, *rest, at=kill_at, save=save):
+            save(folder, config, data, shared, *rest)
+            if shared["step"] == at:
+                monkeypatch.setattr(train_joint, "save_checkpoint", save)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(train_joint, "save_checkpoint", kill)
+        out = tmp_path / f"killed {kill_at}"
+        assert train(out, *flags) == 130
+        assert main(["train", "--resume", "--out", str(out)]) == 0
+        assert read_history(out / "history.jsonl") == expected
 
 
 @pytest.mark.parametrize("agent", ["untrained", "random", "centre", "truth"])
