@@ -8,6 +8,9 @@ import gymnasium
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
+from a3d_env.rooms import check_packages
+
+check_packages()
 
 __all__ = ["AttentionProcess", "BinGrid", "FeatureBank"]
 

@@ -95,6 +95,15 @@ class Attention3DEnv(gymnasium.Env):
         return self.process.glimpse
 
     @property
+    def reward(self) -> str:
+        """The reward's name; another one can be set, and is paid from then on."""
+        return self.process.reward_name
+
+    @reward.setter
+    def reward(self, name: str) -> None:
+        self.process.set_reward(name)
+
+    @property
     def num_decisions(self) -> int:
         """The steps of an episode: T - 1, but at least 1."""
         return self.process.num_decisions

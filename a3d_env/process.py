@@ -102,10 +102,18 @@ class AttentionProcess:
             )
         self.bank = bank
         self.glimpse = glimpse
-        self.reward_name = reward
-        self.reward = get_reward(reward, glimpse.num_glimpses)
+        self.set_reward(reward)
         self.locations = bank.grid.locations.to(bank.device)
         self.overview = bank.grid.overview.to(bank.device)
+
+    def set_reward(self, name: str) -> None:
+        """Pay another reward from now on, a name of `a3d_env.rewards.REWARDS`.
+
+        Raises:
+            ValueError: as on building.
+        """
+        self.reward = get_reward(name, self.glimpse.num_glimpses)
+        self.reward_name = name
 
     @property
     def num_decisions(self) -> int:

@@ -73,7 +73,6 @@ class Attention3DVectorEnv(VectorEnv):
                 f"episodes_per_clip must be 1 or more and divide num_envs = {num_envs}, got {episodes_per_clip}"
             )
         self.num_envs = num_envs
-        self.reward = reward
         self.episodes_per_clip = episodes_per_clip
         self.process = make_process(bank, glimpse, reward, overview)
         self.render_mode = check_render_mode(render_mode)
@@ -92,6 +91,15 @@ class Attention3DVectorEnv(VectorEnv):
     def glimpse(self) -> GlimpseNetwork:
         """F_o, F_h and F_c."""
         return self.process.glimpse
+
+    @property
+    def reward(self) -> str:
+        """The reward's name; another one can be set, and is paid from then on."""
+        return self.process.reward_name
+
+    @reward.setter
+    def reward(self, name: str) -> None:
+        self.process.set_reward(name)
 
     @property
     def num_decisions(self) -> int:

@@ -1,4 +1,6 @@
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,15 @@ def test_imports_point_one_way(room):
                 modules = [node.module or ""]
             wrong = {module.split(".")[0] for module in modules} & forbidden
             assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_a_folder_of_the_users_that_hides_a_package_is_named(tmp_path):
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").touch()
+    command = [sys.executable, "-c", "import a3d_env"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert (
+        f"ImportError: Python finds the folder {tmp_path}/agents in the place of the package agents"
+        in found.stderr
+    )

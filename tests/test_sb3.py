@@ -94,6 +94,24 @@ def test_attributes_methods_and_pictures(env, random_case):
     env.close()
 
 
+def test_another_reward_that_is_set_is_paid(env, played):
+    paid = []
+    for name in ("identity", "log_prob"):
+        env.set_attr("reward", name)
+        assert env.get_attr("reward") == [name] * 3
+        env.seed(3)
+        env.reset()
+        for _ in range(3):
+            rewards = env.step(np.zeros((3, 3), np.float32))[1]
+        paid.append(rewards)
+    assert set(paid[0].tolist()) <= {0.0, 1.0}
+    assert (paid[1] <= 0).all()
+    assert (paid[1] < 0).any()
+    with pytest.raises(ValueError, match="unknown reward 'luck'"):
+        env.set_attr("reward", "luck")
+    assert env.get_attr("reward")[0] == "log_prob"
+
+
 def test_without_render_mode_there_are_no_pictures(played):
     env = Attention3DVecEnv(Attention3DVectorEnv(2, *played))
     env.reset()
