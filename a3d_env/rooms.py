@@ -18,6 +18,6 @@ def check_packages() -> None:
         places = list(spec.submodule_search_locations or []) if spec else []
         if places and home / name not in [Path(place).resolve() for place in places]:
             raise ImportError(
-                f"Python finds the folder {places[0]} in the place of the package {name} of this library ({home}): "
+                f"Python finds {places[0]} in the place of the package {name} of this library ({home}): "
                 "start it in another folder, or rename yours"
             )

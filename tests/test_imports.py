@@ -29,7 +29,4 @@ def test_a_folder_of_the_users_that_hides_a_package_is_named(tmp_path):
     command = [sys.executable, "-c", "import a3d_env"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 1
-    assert (
-        f"ImportError: Python finds the folder {tmp_path}/agents in the place of the package agents"
-        in found.stderr
-    )
+    assert f"ImportError: Python finds {tmp_path}/agents in the place of the package agents" in found.stderr
