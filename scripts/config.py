@@ -51,12 +51,13 @@ class TrainConfig:
     preset: str = "benchmark"
     """Where the other settings start from. benchmark: built-in data, minutes on a CPU; tiny: seconds, learns
     nothing; street: your own tracklets of real people, with a MobileNetV2 from ImageNet, on a CPU; small: the same
-    with the benchmark's small network; prid, ilids, mars: the paper's; walkers: for a3d pretrain."""
+    with the benchmark's small network; prid, ilids, mars: the paper's, with --recipe paper; walkers: for a3d
+    pretrain."""
     recipe: str = "paper"
-    """The method's settings, after the preset and before the flags. paper: those of the preset; strong: what makes
-    the agent find the identifying thing on other people, and what the field trains with (scripts/recipes.py says
-    what that is); plain: frames averaged, no attention, to compare with. Where none is named it is paper, but
-    strong for the preset street."""
+    """The method's settings, after the preset and before the flags. strong, the one of a3d train: what makes the
+    agent find the identifying thing on other people, and what the field trains with (scripts/recipes.py says what
+    that is); paper: the preset as it is, and what tiny and walkers take unless told otherwise; plain: frames
+    averaged, no attention, to compare with."""
     data: str = "synthetic"
     """NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
     agent: str = "reinforce"

@@ -3,11 +3,11 @@
 Leaves in the run's folder checkpoint.pt, config.json (resolved), metrics.json (the printed table), tensorboard/,
 history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose).
 
-The paper's method on built-in data: `a3d train`
+On built-in data (`make train`), by an agent that sees the whole clip and takes the most promising bin: `a3d train`
+
+The method as the paper has it: `a3d train --recipe paper --out runs/paper`
 
 Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 --out runs/ppo`
-
-The agent that sees the whole clip and takes the most promising bin (`make train`): `a3d train --recipe strong`
 
 Your own tracklets: `a3d train --preset street --data folder:my_tracklets`
 
@@ -41,7 +41,7 @@ from scripts.locking import only_here
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import draw_bins, draw_curves
 from scripts.progress import say
-from scripts.recipes import OF_PRESET, get_recipe
+from scripts.recipes import DEFAULT, OF_PRESET, get_recipe
 from scripts.scoring import Scores, table
 from scripts.train_checks import check_resumed
 from scripts.training import build_training
@@ -149,7 +149,7 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(argv)
-    recipe = known.recipe or OF_PRESET.get(known.preset, "paper")
+    recipe = known.recipe or OF_PRESET.get(known.preset, DEFAULT)
     default, state = get_recipe(recipe)(get_preset(known.preset)), None
     if known.resume:
         out = known.out or Path("runs") / known.preset

@@ -246,8 +246,9 @@ def test_plain_is_the_same_whatever_was_chosen_before(preset):
     assert alone.joint.halve_every == preset.joint.halve_every
 
 
-def test_the_street_preset_takes_the_strong_recipe_unless_told_otherwise():
-    assert read_arguments(["--preset", "street"])[0].recipe == "strong"
+def test_the_recipe_is_the_one_that_works_unless_told_otherwise():
+    found = {preset: read_arguments(["--preset", preset])[0].recipe for preset in PRESETS}
+    assert {preset for preset, recipe in found.items() if recipe != "strong"} == {"tiny", "walkers"}
     assert read_arguments(["--preset", "street", "--recipe", "paper"])[0] == get_preset("street")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, VideoSlice, crop, read_image, read_video
 
@@ -112,3 +113,18 @@ def test_a_text_file_is_no_video(tmp_path):
     path.write_text("1,9,312.00,98.56,19.39,46.98,1\n" * 100)
     with pytest.raises(ValueError, match=f"{path} is a text file, no video"):
         next(read_video(path))
+
+
+@pytest.mark.parametrize("size", [(28_000, 28_000), (8_000, 7_000)])
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, size):
+    path = tmp_path / "bomb.png"
+    Image.new("1", size).save(path)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match=r"bomb\.png announces [\d,]+ pixels, and at most 50,000,000 are decoded"):
+        read_image(path)
+
+
+def test_a_pipe_is_no_frame(tmp_path):
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png is no regular file"):
+        read_image(tmp_path / "1.png")

@@ -1,5 +1,6 @@
 """Tracks are read row by row: what is wrong with a row is counted with its line, an unusable file is an error."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -154,3 +155,10 @@ def test_tracks_from_0_and_from_1_are_the_same_people(tmp_path):
         assert one.name == other.name
         assert one.read_bytes() == other.read_bytes()
         assert cv2.imread(str(one)).mean() > 250
+
+
+def test_a_pipe_or_a_device_is_no_file_of_tracks(tmp_path):
+    os.mkfifo(tmp_path / "gt.txt")
+    for path in (tmp_path / "gt.txt", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="no regular file"):
+            read_tracks(path)

@@ -167,6 +167,8 @@ def read_tracks(path: Path, how: TrackFormat | None = None) -> tuple[Tracks, Omi
 
 def _read_text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"the tracks {path} are no regular file")
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the tracks {path}: {error.strerror or error}") from error
