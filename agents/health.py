@@ -19,6 +19,8 @@ LOG = logging.getLogger("a3d")
 SATURATED = 0.99
 # A share of the entropy of looking at all bins alike; one bin alone has 0.
 COLLAPSED = 0.02
+# Times that the agent looks alike at all clips of a batch, before a warning says so.
+LOOKS = 3
 
 WARNINGS = {
     "no_gradient": (
@@ -29,6 +31,10 @@ WARNINGS = {
         "the agent has looked at one and the same bin for {count} batches, whatever the clip. Try a larger "
         "--policy.variance, a smaller --policy.learning-rate, or a reward that tells bins apart "
         "(--attention.reward glimpses)."
+    ),
+    "same_for_all_clips": (
+        "without exploring, the agent's second glimpse has been one and the same bin in all clips, {count} times in a "
+        "row: what it sees does not matter to it. That may still come; the recipe strong makes it read the clip."
     ),
     "equal_rewards": (
         "all episodes of a batch have earned the same for {count} batches: nothing tells a good look from a bad "
@@ -51,6 +57,7 @@ class TrainingHealth(BaseCallback):
     | `equal_rewards` | share of episodes with the most common reward: 1 is no signal |
     | `bin_entropy` | entropy of the bins chosen, as a share of that of all bins alike: 0 is one bin |
     | `at_centre` | share of chosen bins that are the centre |
+    | `different_bins` | second glimpses that differ, without exploring, as a share of the clips |
     | `at_truth` | share that cover the thing, where it is known and seen |
 
     F_o's and F_h's gradient norms are `SharedFeatureCallback`'s. Each warning is given once, when what it says has
@@ -75,6 +82,7 @@ class TrainingHealth(BaseCallback):
         self._bad = dict.fromkeys(WARNINGS, 0)
         self._clipped: list[float] = []
         self._updates = 0
+        self._batches = 0
 
     @property
     def env(self) -> Attention3DVecEnv:
@@ -85,7 +93,10 @@ class TrainingHealth(BaseCallback):
         return env
 
     def _on_rollout_start(self) -> None:
-        """Read the gradients that the last update left."""
+        """Read the gradients that the last update left, and now and then where the agent would look."""
+        self._batches += 1
+        if self._batches % self.patience == 0:
+            self._look_without_exploring()
         policy, updates = self.model.policy, int(getattr(self.model, "_n_updates", 0))
         if updates == self._updates or not isinstance(policy, AttentionPolicy):
             return
@@ -107,6 +118,21 @@ class TrainingHealth(BaseCallback):
             assert finished is not None
             self._look_at(finished, np.asarray(self.locals["rewards"]))
         return True
+
+    def _look_without_exploring(self) -> None:
+        """Compare the second glimpse that the agent would take in the clips that come next."""
+        vector_env = self.env.vector_env
+        episodes = vector_env.episodes
+        if vector_env.glimpse.num_glimpses < 2 or episodes is None or self.model._last_obs is None:
+            return
+        num_clips = len(torch.unique(episodes.clip))
+        if num_clips < 2:
+            return
+        actions, _ = self.model.predict(self.model._last_obs, deterministic=True)
+        bins = vector_env.process.bank.grid.chosen(torch.as_tensor(actions))
+        different = len(torch.unique(bins))
+        self._log(different_bins=(different - 1) / (num_clips - 1))
+        self._note("same_for_all_clips", different == 1, patience=LOOKS)
 
     def _look_at(self, episodes: Episodes, rewards: np.ndarray) -> None:
         process = self.env.vector_env.process
@@ -139,9 +165,10 @@ class TrainingHealth(BaseCallback):
             self.values[name] = value
             self.logger.record(f"health/{name}", value)
 
-    def _note(self, name: str, is_bad: object) -> None:
+    def _note(self, name: str, is_bad: object, patience: int | None = None) -> None:
         """Count how long something has been wrong, and warn once."""
         self._bad[name] = self._bad[name] + 1 if is_bad else 0
-        if self._bad[name] == self.patience and name not in self.warned:
+        patience = patience or self.patience
+        if self._bad[name] == patience and name not in self.warned:
             self.warned.append(name)
-            LOG.warning(WARNINGS[name].format(count=self.patience))
+            LOG.warning(WARNINGS[name].format(count=patience))

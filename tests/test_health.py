@@ -97,6 +97,21 @@ def test_an_agent_that_always_looks_at_one_bin_is_said(caplog):
     assert "one and the same bin for 3 batches" in caplog.text
 
 
+def test_a_policy_that_does_not_depend_on_the_clip_is_said(caplog):
+    env = make_env(8, reward="log_prob")
+    for blind in (True, False):
+        agent = agents.make("reinforce", env, seed=0, learning_rate=1e-9)
+        if blind:
+            torch.nn.init.zeros_(next(agent.policy.action_net.parameters()))
+        else:
+            torch.nn.init.normal_(next(agent.policy.action_net.parameters()))
+        health = TrainingHealth(patience=2)
+        agent.learn(8 * 3 * 8, callback=health)
+        assert ("same_for_all_clips" in health.warned) == blind
+        assert (health.values["different_bins"] == 0) == blind
+    assert caplog.text.count("one and the same bin in all clips, 3 times in a row") == 1
+
+
 def test_rewards_that_are_all_the_same_are_said(caplog, monkeypatch):
     monkeypatch.setattr(AttentionProcess, "judge", always_wrong(AttentionProcess.judge))
     _, health = watched("reinforce", num_batches=5, patience=3)
