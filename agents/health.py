@@ -33,8 +33,8 @@ WARNINGS = {
         "(--attention.reward glimpses)."
     ),
     "same_for_all_clips": (
-        "without exploring, the agent's second glimpse has been one and the same bin in all clips, {count} times in a "
-        "row: what it sees does not matter to it. That may still come; the recipe strong makes it read the clip."
+        "without exploring, the agent's second glimpse has been the same bin in all clips, {count} times in "
+        "a row: what it sees does not matter to it. That may still come; the recipe strong makes it read the clip."
     ),
     "equal_rewards": (
         "all episodes of a batch have earned the same for {count} batches: nothing tells a good look from a bad "
