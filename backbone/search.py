@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import faiss
 import numpy as np
@@ -61,12 +61,20 @@ def nearest(
     if not count or not len(query):
         return Found(rows, np.full(rows.shape, np.inf))
     mean = gallery.mean(axis=0, dtype=np.float64)
-    centred, built = (query - mean).astype(np.float32), build_index((gallery - mean).astype(np.float32), index)
+    centred, others = (query - mean).astype(np.float32), (gallery - mean).astype(np.float32)
+    whole = build_index(others, index) if allowed is None or index == "exact" else None
     groups = np.zeros(len(query), dtype=np.int64) if groups is None or allowed is None else groups
     for group in np.unique(groups):
         of_group = np.flatnonzero(groups == group)
-        settings = _settings(index, None if allowed is None else allowed(int(group)))
-        _, rows[of_group] = built.search(np.ascontiguousarray(centred[of_group]), count, params=settings)
+        asked = np.ascontiguousarray(centred[of_group])
+        members = None if allowed is None else np.flatnonzero(allowed(int(group)))
+        if whole is not None:
+            _, rows[of_group] = whole.search(asked, count, params=_settings(index, members))
+        elif members is not None and len(members):
+            # A graph of its own: in that of all, the way to who is allowed leads through others, and ends there.
+            built, some = build_index(others[members], index), min(count, len(members))
+            reached: Any = built.search(asked, some, params=_settings(index, None))
+            rows[of_group, :some] = np.where(reached[1] < 0, -1, members[reached[1]])
     distances = np.full(rows.shape, np.inf)
     for place, found in enumerate(rows):
         some = found[found >= 0]
@@ -95,7 +103,7 @@ def build_index(gallery: np.ndarray, index: IndexName) -> faiss.Index:
 
 
 def _settings(index: IndexName, allowed: np.ndarray | None) -> faiss.SearchParameters:
-    selector = {} if allowed is None else {"sel": faiss.IDSelectorBatch(np.flatnonzero(allowed))}
+    selector = {} if allowed is None else {"sel": faiss.IDSelectorBatch(allowed)}
     if index == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=TRIED_SEARCHING, **selector)
     return faiss.SearchParameters(**selector)

@@ -51,6 +51,18 @@ def test_exact_is_the_slow_search(vectors):
     assert (cameras[graph.rows] != of_query[:, None]).all()
 
 
+def test_a_graph_finds_other_cameras_where_cameras_differ_by_a_constant():
+    generator = np.random.default_rng(0)
+    cameras, of_query = np.arange(1200) % 3, np.arange(40) % 3
+    offset = 20 * generator.normal(size=(3, 16))  # far more than people differ by
+    gallery = (offset[cameras] + generator.normal(size=(1200, 16))).astype(np.float32)
+    query = (offset[of_query] + generator.normal(size=(40, 16))).astype(np.float32)
+    rows, _ = slow_nearest(query, gallery, 5, cameras[None] != of_query[:, None])
+    found = nearest(query, gallery, 5, allowed=lambda camera: cameras != camera, groups=of_query, index="hnsw")
+    assert (found.rows[:, 0] == rows[:, 0]).mean() > 0.95
+    assert (found.rows >= 0).all()
+
+
 def test_distances_far_from_the_origin_keep_their_digits():
     gallery = np.full((3, 8), 1000, np.float32)
     gallery[:, 0] += [0.25, 0.125, 0.5]

@@ -8,7 +8,9 @@ import pytest
 
 from backbone.data import DataConfig
 from backbone.data.cache import FrameCache
+from backbone.data.cut import cut_video
 from backbone.data.fill import fill_from_videos
+from backbone.data.folder import read_folder
 from backbone.data.source import absolute, person_name, read_source
 from backbone.data.synthetic import SyntheticConfig
 from backbone.data.tracklet import Tracklet
@@ -78,6 +80,11 @@ def test_a_video_with_tracks(tmp_path):
     ]
     assert len({one.source for one in found}) == 3
     assert person_name(found[2], spec) == "v.avi 9"
+
+    cut_video(tmp_path / "v.avi", tmp_path / "gt.txt", tmp_path / "cut", min_frames=3)
+    cut = read_folder(tmp_path / "cut")
+    # ids of a tracker, of which other videos have the same
+    assert {person_name(one, f"folder:{tmp_path}/cut") for one in cut} == {"v.avi 7", "v.avi 9"}
 
     together, apart = FrameCache(tmp_path / "a", 32, 16, None), FrameCache(tmp_path / "b", 32, 16, None)
     fill_from_videos(together, found)

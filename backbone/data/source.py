@@ -1,12 +1,15 @@
 """Tracklets to be described or searched, from wherever they are: a data set, folders, a video with its tracks."""
 
 import dataclasses
+import functools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
 from backbone.data import DATASETS, DataConfig, load_data
+from backbone.data.cut import REPORT_NAME
 from backbone.data.folder import frames_in, read_folder
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.data.tracks import read_tracks
@@ -76,14 +79,29 @@ def _absolute(path: Path) -> str:
 
 
 def person_name(tracklet: Tracklet, spec: str) -> str:
-    """Return a tracklet's person for people: of `folder:` the folder's name, otherwise where from, and the id."""
+    """Return a tracklet's person for people: of `folder:` the folder's name, otherwise where from, and the id.
+
+    The folders of a video that was cut are ids of its tracker, which another video's gives to other people: the
+    name begins with the video's.
+    """
     if tracklet.person == UNKNOWN:
         return ""
     name, _, place = spec.partition(":")
     if name == "folder":
-        return tracklet.source.split("/")[-3]
+        person, video = tracklet.source.split("/")[-3], _video_of_cut(place)
+        return f"{video} {int(person)}" if video and person.isdecimal() else person
     where = Path(_video_and_tracks(place)[0]).name if name == "video" else name
     return f"{where} {'junk' if tracklet.person == JUNK else tracklet.person}"
+
+
+@functools.cache
+def _video_of_cut(folder: str) -> str:
+    """Return the name of the video that a folder was cut from, empty if it was not."""
+    try:
+        report = json.loads((Path(folder).expanduser() / REPORT_NAME).read_text())
+        return Path(report["video"]).name
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def _of_data_set(spec: str, part: Part, config: DataConfig, cache: Path) -> list[Tracklet]:
