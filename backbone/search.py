@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import faiss
 import numpy as np
@@ -72,9 +72,9 @@ def nearest(
             _, rows[of_group] = whole.search(asked, count, params=_settings(index, members))
         elif members is not None and len(members):
             # A graph of its own: in that of all, the way to who is allowed leads through others, and ends there.
-            built, some = build_index(others[members], index), min(count, len(members))
-            reached: Any = built.search(asked, some, params=_settings(index, None))
-            rows[of_group, :some] = np.where(reached[1] < 0, -1, members[reached[1]])
+            built, most = build_index(others[members], index), min(count, len(members))
+            _, found = built.search(asked, most, params=_settings(index, None))
+            rows[of_group, :most] = np.where(found < 0, -1, members[found])
     distances = np.full(rows.shape, np.inf)
     for place, found in enumerate(rows):
         some = found[found >= 0]
