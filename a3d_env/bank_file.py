@@ -123,7 +123,7 @@ class BankWriter:
             raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got {count}")
         weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
         torch.save(weights, self.partial / GLIMPSE)
-        (self.partial / META).write_text(json.dumps(dataclasses.asdict(self._meta)) + "\n")
+        (self.partial / META).write_text(json.dumps(dataclasses.asdict(self._meta)) + "\n", encoding="utf-8")
         for path in self.partial.iterdir():
             to_disk(path)
         check_nothing_there(self.folder)

@@ -81,7 +81,7 @@ def read_meta(folder: Path | str) -> BankMeta:
     if not path.is_file():
         raise ValueError(f"there is no bank at {folder}: it has no {META}")
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         version = data["version"]
         # the fields of another version may be others
         meta = _meta_from(data) if version == VERSION else None

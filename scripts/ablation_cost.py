@@ -264,7 +264,7 @@ def report_cost(config: TrainConfig, folder: Path, *, report_only: bool = False)
         The table, or None if there is nothing to report.
     """
     path = folder / f"{NAME}.json"
-    report = json.loads(path.read_text()) if path.is_file() else None
+    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     if not report_only and (report is None or report["settings_digest"] != settings_digest(config)):
         report = measure_cost(config)
         write_text(path, json.dumps(report, indent=2) + "\n")

@@ -86,10 +86,10 @@ def read_result(task: Task) -> dict[str, Any] | None:
     path = task.folder / RESULT
     if not path.is_file():
         if (task.folder / "config.json").is_file():
-            check_same_settings(task, (task.folder / "config.json").read_text())
+            check_same_settings(task, (task.folder / "config.json").read_text(encoding="utf-8"))
         return None
     try:
-        result = json.loads(path.read_text())
+        result = json.loads(path.read_text(encoding="utf-8"))
         check_same_settings(task, json.dumps(result["settings"]))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no result of a run ({error!r}): remove it to run again") from error
@@ -127,7 +127,7 @@ def write_task(task: Task) -> None:
 
 def read_task(folder: Path) -> Task:
     """Read a task."""
-    values = json.loads((folder / TASK).read_text())
+    values = json.loads((folder / TASK).read_text(encoding="utf-8"))
     config = config_from_json(json.dumps(values.pop("config")), folder / TASK)
     return Task(config=config, folder=folder, **values)
 

@@ -185,7 +185,7 @@ def start(task: Task, threads: int) -> subprocess.Popen:
     """Start a task's process; what it prints goes to its log."""
     write_task(task)
     (task.folder / ERROR).unlink(missing_ok=True)
-    with (task.folder / LOG).open("a") as log:
+    with (task.folder / LOG).open("a", encoding="utf-8") as log:
         return subprocess.Popen(
             command(task),
             stdin=subprocess.DEVNULL,
@@ -204,7 +204,7 @@ def failure(task: Task, status: int) -> Failure:
     """Say why a run failed: the last line of its traceback, or the signal that ended it."""
     error = task.folder / ERROR
     if error.is_file():
-        return Failure(task, error.read_text().strip().splitlines()[-1], error)
+        return Failure(task, error.read_text(encoding="utf-8").strip().splitlines()[-1], error)
     reason = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return Failure(task, reason, task.folder / LOG)
 

@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
         comparisons = [{**asdict(row), "ratio": row.ratio} for row in rows]
         figures = {"comparisons": comparisons, "scoring": [asdict(cost) for cost in costs]}
         with replacing(config.json) as partial:
-            partial.write_text(json.dumps(figures, indent=2) + "\n")
+            partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

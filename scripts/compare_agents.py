@@ -250,7 +250,7 @@ class Progress:
     @staticmethod
     def _steps(task: CompareTask) -> int | None:
         try:
-            return min(int(task.progress.read_text()), task.config.timesteps)
+            return min(int(task.progress.read_text(encoding="utf-8")), task.config.timesteps)
         except (OSError, ValueError):  # not begun, or just being written
             return None
 

@@ -86,7 +86,7 @@ class CompareTask:
         if not self.path.is_file():
             return None
         try:
-            result = json.loads(self.path.read_text())
+            result = json.loads(self.path.read_text(encoding="utf-8"))
             digest = result["digest"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path} is damaged ({error}): delete it, and it is run again") from error
@@ -128,7 +128,7 @@ def start(task: CompareTask) -> str | None:
     if not task.error.is_file():  # killed, or gone before it could say why
         reason = f"ended with status {done.returncode}"
         write_text(task.error, f"{done.stderr}\n{reason}\n")
-    return task.error.read_text().strip().splitlines()[-1]
+    return task.error.read_text(encoding="utf-8").strip().splitlines()[-1]
 
 
 def run(task: CompareTask) -> bool:
@@ -219,7 +219,7 @@ class Curve(BaseCallback):
     def _on_step(self) -> bool:
         if time.monotonic() - self._said > 1:
             self._said = time.monotonic()
-            self.task.progress.write_text(str(self.num_timesteps))
+            self.task.progress.write_text(str(self.num_timesteps), encoding="utf-8")
         return True
 
     def _look(self) -> None:

@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
             report = {**scores, "protocol": protocol}
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
-                partial.write_text(json.dumps(report, indent=2) + "\n")
+                partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
         say(f"a3d evaluate: error: {error}")
         return 2

@@ -85,7 +85,7 @@ def evaluate_splits(
             raise ValueError(f"not one split was trained: {failures[0].reason}; see {failures[0].file}")
         report = make_report(scored) | {"train": config.data, "test": test or config.data}
         with replacing(out / REPORT) as partial:
-            partial.write_text(json.dumps(report, indent=2) + "\n")
+            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report, failures
 
 
@@ -131,12 +131,14 @@ def score_split(model: TrainedModel, task: Task, test: str | None, scoring: Scor
     name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
     path = task.folder / f"scores-{name}.json"
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there are none yet, or they are damaged
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         return {part: found[part] for part in ("scores", "protocol")}
     say(f"scoring {task.title}")
     scores, protocol = score_model(model, data, scoring)
     with replacing(path) as partial:
-        partial.write_text(json.dumps({"scores": scores, "protocol": protocol, "how": how}, indent=2) + "\n")
+        partial.write_text(
+            json.dumps({"scores": scores, "protocol": protocol, "how": how}, indent=2) + "\n", encoding="utf-8"
+        )
     return {"scores": scores, "protocol": protocol}
 
 

@@ -44,7 +44,7 @@ class ProgressCallback(BaseCallback):
         # What an interrupted run wrote after its last checkpoint is computed again.
         lines = [entry for entry in read_history(self.path) if entry["step"] <= self._noted]
         with replacing(self.path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=self.steps,
@@ -92,7 +92,7 @@ class ProgressCallback(BaseCallback):
         self._bar.update(self._noted - self._bar.n)
         if self._noted % self.every == 0 or self._noted == self.steps:
             means = {name: float(np.mean(list(values)[-self.every :])) for name, values in self._values.items()}
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": self._noted, **means}) + "\n")
 
 
@@ -128,4 +128,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     # The last line may be half-written where a run was killed.
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line)
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if line.endswith("\n")
+    ]

@@ -118,7 +118,7 @@ class Check:
         print(check_summary(report, self.data))
         if self.json is not None:
             with replacing(self.json) as partial:
-                partial.write_text(json.dumps(asdict(report), indent=2, default=str) + "\n")
+                partial.write_text(json.dumps(asdict(report), indent=2, default=str) + "\n", encoding="utf-8")
         return 1 if report.problems else 0
 
 

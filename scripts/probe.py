@@ -129,7 +129,7 @@ def probe(config: ProbeConfig) -> Probed:
         },
     }
     with replacing(config.folder / JSON) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draw(config.folder / PICTURE, table, who)
     return probed
 

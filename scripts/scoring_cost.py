@@ -168,7 +168,9 @@ def _peak_bytes() -> int:
     On Linux `ru_maxrss` of a new process begins at what its parent had, and would hide what it takes itself.
     """
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)):
+    if status.exists() and (
+        found := re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
+    ):
         return 1024 * int(found[1])
     import resource  # not on every system
 

@@ -279,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
         print(summary(query, gallery, results, other_cameras=arguments.other_cameras))
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
-                partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n")
+                partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
         if arguments.page is not None:
             strips = (Strips(query, arguments.cache), Strips(gallery, arguments.cache))
             shown = as_json(query, gallery, results)[: arguments.shown]

@@ -194,7 +194,7 @@ def new_folder(config: TrainConfig) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, all or nothing."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:

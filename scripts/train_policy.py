@@ -104,7 +104,9 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
         torch.save({"config": settings, "parameters": agent.get_parameters()}, partial)
     scores = score(process, agent, held_out)
     with replacing(config.out / SCORES) as partial:
-        partial.write_text(json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n")
+        partial.write_text(
+            json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n", encoding="utf-8"
+        )
     return scores, steps_per_second
 
 

@@ -101,7 +101,7 @@ def cut_video(
     try:
         partial.mkdir(parents=True)
         _write_frames(video, tracklets, partial, progress)
-        (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n")
+        (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         if out.exists():
             out.rename(old)
         partial.rename(out)

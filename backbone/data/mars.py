@@ -108,7 +108,7 @@ def _names(root: Path, half: str, expected: int) -> list[str]:
     """Return the names of a half's frames in order."""
     path, folder = root / "info" / f"{half}_name.txt", root / f"bbox_{half}"
     if path.is_file():
-        names, found = path.read_text(errors="replace").split(), str(path)
+        names, found = path.read_text(errors="replace", encoding="utf-8").split(), str(path)
     else:
         people = sorted(person for person in folder.iterdir() if person.is_dir())
         # by ASCII, so that 00-1 comes before 0000

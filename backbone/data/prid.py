@@ -81,12 +81,12 @@ def _train_people(folders: Sequence[Path], split: int, people: set[int]) -> list
 @cache
 def built_in_splits() -> list[list[int]]:
     """Return the training people of the 10 splits."""
-    return json.loads(files("backbone.data").joinpath("splits", "prid.json").read_text())
+    return json.loads(files("backbone.data").joinpath("splits", "prid.json").read_text(encoding="utf-8"))
 
 
 def _own_splits(path: Path, people: set[int]) -> list[list[int]]:
     try:
-        own = json.loads(path.read_text())
+        own = json.loads(path.read_text(encoding="utf-8"))
         halves = [
             [{int(name.rpartition("_")[2]) for name in one[half]} for half in ("train", "test")] for one in own
         ]

@@ -98,7 +98,7 @@ def person_name(tracklet: Tracklet, spec: str) -> str:
 def _video_of_cut(folder: str) -> str:
     """Return the name of the video that a folder was cut from, empty if it was not."""
     try:
-        report = json.loads((Path(folder).expanduser() / REPORT_NAME).read_text())
+        report = json.loads((Path(folder).expanduser() / REPORT_NAME).read_text(encoding="utf-8"))
         return Path(report["video"]).name
     except (OSError, ValueError, TypeError, KeyError):
         return ""
