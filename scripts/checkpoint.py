@@ -145,7 +145,7 @@ def fingerprint(tracklets: Sequence[Tracklet]) -> str:
         f"{tracklet.person} {tracklet.camera} {len(tracklet)} {tracklet.source.partition('/')[2]}"
         for tracklet in tracklets
     ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _not_finite(state: dict[str, Any]) -> str | None:

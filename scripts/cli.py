@@ -1,6 +1,7 @@
 """The console command `a3d`: its subcommands are the scripts of this folder."""
 
 import importlib
+import io
 import os
 import sys
 
@@ -37,6 +38,10 @@ A checkpoint that names an agent of somebody's own, MODULE:CLASS, runs that code
 
 def main(argv: list[str] | None = None) -> int:
     """Run the subcommand that the first argument names, and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # names that are no text, or that a narrow console can't show, are shown escaped: no work is lost over them
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     trusted = []
     while arguments[:1] == ["--trust"] and len(arguments) > 1:

@@ -1,5 +1,9 @@
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -247,3 +251,34 @@ def test_people_who_were_trained_on_are_counted_however_their_folder_is_named(tm
         leaked = trained & {one.source.split("/")[1] for one in others.query}
         assert leaked
         assert f"{len(leaked)} of the 4 people searched for" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_are_trained_on_and_described(tmp_path, own_cache):
+    """Of an old disk, as in Latin-1; a console that shows ASCII alone is no reason to stop."""
+    generator = np.random.default_rng(0)
+    for person in range(4):
+        for camera in "ab":
+            folder = tmp_path / "mine" / os.fsdecode(b"J\xfcrgen %d" % person) / camera / "1"
+            folder.mkdir(parents=True)
+            for frame in range(3):
+                picture = generator.integers(0, 256, (64, 32, 3), dtype=np.uint8)
+                (folder / f"{frame}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    a3d = [sys.executable, "-m", "scripts.cli"]
+    run, data = str(tmp_path / "run"), f"folder:{tmp_path}/mine"
+    file, found = str(tmp_path / "e.safetensors"), str(tmp_path / "found.json")
+    commands = (
+        ["data", "check", "--data", data],
+        ["train", "--preset", "tiny", "--steps", "1", "--data", data, "--out", run],
+        ["embed", "--checkpoint", run, "--data", data, "--out", file],
+        ["search", "--query", file, "--gallery", file, "--json", found, "--page", f"{found}.html"],
+    )
+    for command in commands:
+        done = subprocess.run(
+            [*a3d, *command],
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr[-2000:])
+    assert len(json.loads(Path(found).read_text(encoding="utf-8"))) == 8
