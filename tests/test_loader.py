@@ -1,5 +1,8 @@
 """Batches: reproducible, complete, the same from workers as without them, and their errors name the file."""
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import cv2
@@ -186,3 +189,30 @@ def test_what_is_kept_in_memory_is_opened_once(tracklets, cache, monkeypatch, ro
             for row, (index, frame_indices) in enumerate(batches.clips(number)):
                 np.testing.assert_array_equal(batch.clip[row], frames(tracklets[index])[frame_indices])
     assert len(opened) == (len(tracklets) if room else 2 * len(batches.all_clips))
+
+
+class Dying(TestBatches):
+    """Batches whose worker is killed, or never gets on."""
+
+    def __getitem__(self, number):
+        if self.end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.end == "waiting":
+            time.sleep(60)
+        raise RuntimeError("a mistake of the program")
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "message"),
+    [
+        ("killed", OSError, r"was killed, or gives nothing .*df -h /dev/shm.*--load\.workers 0"),
+        ("waiting", OSError, r"was killed, or gives nothing \(DataLoader timed out after 1 seconds\)"),
+        ("mistaken", RuntimeError, "a mistake of the program"),
+    ],
+)
+def test_what_became_of_the_workers_is_said(tracklets, cache, monkeypatch, end, error, message):
+    monkeypatch.setattr("backbone.data.loader.LONGEST_WAIT", 1)
+    batches = Dying(tracklets, cache, 4, 3)
+    batches.end = end
+    with pytest.raises(error, match=message):
+        next(load_ahead(batches, range(2), 1))

@@ -1,5 +1,6 @@
 """Batches of clips, loaded by workers ahead of the network."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,9 @@ from backbone.flow import flow_indices
 # Of a long one a clip is a small part.
 KEPT_BYTES = 2**29
 SHORT_BYTES = 2**21
+
+LONGEST_WAIT = 600  # seconds for a batch
+GONE = re.compile("timed out|killed by signal|exited unexpectedly")  # what torch says of workers that are no more
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,9 @@ def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[Clip
 
     A worker's `ValueError`, such as that of a damaged image, is raised here as it was there. Frames that it
     replaced are noted in this process's cache, too.
+
+    Raises:
+        OSError: a worker was killed, or has given nothing for ten minutes.
     """
     loader = DataLoader(
         _OrError(batches),
@@ -222,8 +229,23 @@ def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[Clip
         # For the workers' base seed, which nothing here uses: drawn from PyTorch's own generator, it would
         # part a resumed run from an uninterrupted one.
         generator=torch.Generator(),
+        timeout=LONGEST_WAIT if workers and len(numbers) else 0,
     )
-    for batch in loader:
+    loaded = iter(loader)
+    while True:
+        try:
+            batch = next(loaded)
+        except StopIteration:
+            return
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, RuntimeError) and not GONE.search(reason):
+                raise
+            raise OSError(
+                f"a process that loads data ahead was killed, or gives nothing ({reason[:150]}). Is the memory "
+                "full, or the shared memory (df -h /dev/shm; containers often have 64 MB)? --load.workers 0 needs "
+                "neither"
+            ) from error
         if isinstance(batch, ValueError):
             raise batch
         for name, paths in batch.replaced.items():
