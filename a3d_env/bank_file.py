@@ -25,6 +25,7 @@ from a3d_env.bank_format import (
     BankMeta,
     check_finite,
     check_identities,
+    checksum,
     open_array,
     read_meta,
 )
@@ -121,9 +122,11 @@ class BankWriter:
         count = len(self._meta.tracklet) if self._meta else 0
         if self._meta is None or count != self.num_clips:
             raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got {count}")
+        sums = {name: checksum(self.partial / f"{name}.npy") for name in self._files}
+        meta = dataclasses.replace(self._meta, checksums=sums)
         weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
         torch.save(weights, self.partial / GLIMPSE)
-        (self.partial / META).write_text(json.dumps(dataclasses.asdict(self._meta)) + "\n", encoding="utf-8")
+        (self.partial / META).write_text(json.dumps(dataclasses.asdict(meta)) + "\n", encoding="utf-8")
         for path in self.partial.iterdir():
             to_disk(path)
         check_nothing_there(self.folder)
@@ -145,7 +148,8 @@ def open_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
     """Open a bank's folder, on the CPU.
 
     Features and frames are mapped into memory: what is looked at is read, and the rest stays on the disk. Writing
-    to them changes no file. NaN is looked for in all features, or in clips spread over a bank beyond 1 GiB.
+    to them changes no file. Files of up to 1 GiB are compared with their checksums; NaN is looked for in all
+    features, or in clips spread over a bank beyond that.
 
     Returns:
         The bank and its glimpse network, frozen (no parameter asks for a gradient).
@@ -155,8 +159,10 @@ def open_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
     """
     folder = Path(folder)
     meta = read_meta(folder)
-    shapes = meta.shapes.items()
-    arrays = {name: open_array(folder / f"{name}.npy", DTYPES[name], shape) for name, shape in shapes}
+    arrays = {
+        name: open_array(folder / f"{name}.npy", DTYPES[name], shape, meta.checksums.get(name))
+        for name, shape in meta.shapes.items()
+    }
     for name in ("bins", "global_feature"):
         check_finite(arrays[name], str(folder / f"{name}.npy"))
     check_identities(arrays["identity"], meta, str(folder / "identity.npy"))

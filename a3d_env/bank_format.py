@@ -3,7 +3,8 @@
 import json
 import mmap
 import sys
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from a3d_env.bins import BinGrid
 
-VERSION = 1
+VERSION = 2
 META, GLIMPSE = "meta.json", "glimpse.pt"
 DTYPES: dict[str, type[np.generic]] = {
     "bins": np.float32,
@@ -41,6 +42,7 @@ class BankMeta:
         has_truth_boxes: whether the truth is known.
         person: each clip's person id in the data set (N), if given.
         camera: each clip's camera id in the data set (N), if given.
+        checksums: the CRC-32 of each array's file (`checksum`), by the array's name.
     """
 
     version: int
@@ -54,6 +56,7 @@ class BankMeta:
     has_truth_boxes: bool
     person: list[int] | None = None
     camera: list[int] | None = None
+    checksums: dict[str, int] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -101,20 +104,42 @@ def _meta_from(data: dict[str, Any]) -> BankMeta:
     return dacite.from_dict(BankMeta, data, dacite.Config(cast=[tuple], strict=True))
 
 
-def open_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+def checksum(path: Path) -> int:
+    """Return a file's CRC-32."""
+    found = 0
+    with path.open("rb") as file:
+        while part := file.read(2**22):
+            found = zlib.crc32(part, found)
+    return found
+
+
+def open_array(
+    path: Path, dtype: type[np.generic], shape: tuple[int, ...], expected: int | None = None
+) -> np.ndarray:
     """Map an array file into memory: reading reads the file, writing stays in memory.
 
+    Args:
+        path: the file.
+        dtype: that it has to have.
+        shape: that it has to have.
+        expected: its checksum, where it is known; of larger files than `MAX_CHECKED_BYTES` it is not looked at.
+
     Raises:
-        ValueError: the file is missing, truncated, or of another shape or dtype.
+        ValueError: the file is missing, damaged, truncated, or of another shape or dtype.
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing")
+    size = path.stat().st_size
     try:
         found = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # of many types, as the header is a Python expression
         raise ValueError(f"{path} can't be read, is it truncated? {error}") from error
     if found.shape != shape or found.dtype != dtype or not found.flags.c_contiguous:
         raise ValueError(f"{path} holds {found.dtype} {found.shape}, expected {np.dtype(dtype)} {shape}")
+    if size != found.offset + found.nbytes:
+        raise ValueError(f"{path} has {size:,} bytes, expected {found.offset + found.nbytes:,}: it is damaged")
+    if expected is not None and size <= MAX_CHECKED_BYTES and checksum(path) != expected:
+        raise ValueError(f"{path} is damaged: its checksum is not that of what was written")
     if sys.platform != "linux":
         return np.load(path, mmap_mode="c")
     # A copy-on-write map counts as memory that may be needed, so that Linux refuses one that is larger than all
