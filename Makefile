@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: train test clean
 
 train: $(INSTALLED)
-	$(VENV)/bin/a3d train --preset benchmark --recipe strong
+	$(VENV)/bin/a3d train --preset benchmark
 
 test: $(INSTALLED)
 	$(VENV)/bin/ruff format --check $(CODE)
