@@ -11,6 +11,7 @@ import safetensors
 import safetensors.numpy
 
 from backbone.replacing import replacing
+from backbone.tensor_file import check_archive
 
 UNKNOWN = -2
 """The person id of a tracklet of which nobody says whose it is."""
@@ -138,6 +139,7 @@ def load_embeddings(path: Path) -> Embeddings:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
+    check_archive(path)
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         values: dict[str, Any] = dict(file)
     return {**values, **{key: values[key].tolist() for key in TEXTS}, "origin": str(values["origin"])}

@@ -6,12 +6,14 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from backbone import replacing as module
+from backbone.embeddings import load_embeddings
 from backbone.replacing import check_writable, replacing
-from backbone.tensor_file import load_tensors
+from backbone.tensor_file import check_archive, load_tensors
 
 
 def test_a_file_appears_when_all_went_well(tmp_path):
@@ -85,3 +87,12 @@ def test_zeros_inside_a_weight_are_found(tmp_path):
     assert torch.load(path, weights_only=True)["weight"].shape == (100, 100)  # torch takes it
     with pytest.raises(zipfile.BadZipFile, match=r"the checksum of .* is wrong"):
         load_tensors(path)
+
+
+def test_an_archive_that_grows_beyond_measure_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", descriptors=np.zeros((20_000, 1_000), np.float32))
+    assert (tmp_path / "bomb.npz").stat().st_size < 200_000
+    with pytest.raises(ValueError, match=r"descriptors\.npy would grow from [\d,]+ to 80,000,128 bytes"):
+        load_embeddings(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "zeros.npz", descriptors=np.zeros((20_000, 1_000), np.float32))  # as long as it says
+    check_archive(tmp_path / "zeros.npz")
