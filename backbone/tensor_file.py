@@ -8,7 +8,7 @@ import torch
 
 # No array of numbers that somebody measured shrinks to less; what NumPy and torch write is not compressed at all.
 MOST_SHRUNK = 100
-SMALL = 2**20  # bytes, of which nobody runs out
+SMALL = 2**26  # bytes, of which nobody runs out
 
 
 def check_archive(path: Path) -> None:

@@ -20,6 +20,7 @@ from agents.episodes.episode import Episode, RewardMap
 from agents.rollout import Agent, at_test
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 from backbone.replacing import replacing
+from backbone.tensor_file import check_archive
 
 VERSION = 1
 META = "meta"
@@ -67,6 +68,7 @@ def load_episode(path: Path, agent: Agent | None = None) -> Episode:
         ValueError: the file is missing, damaged, or something else.
     """
     try:
+        check_archive(path)
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
