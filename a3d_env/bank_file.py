@@ -129,6 +129,7 @@ class BankWriter:
         (self.partial / META).write_text(json.dumps(dataclasses.asdict(meta)) + "\n", encoding="utf-8")
         for path in self.partial.iterdir():
             to_disk(path)
+        to_disk(self.partial)
         check_nothing_there(self.folder)
         self.partial.rename(self.folder)
         to_disk(self.folder.parent)

@@ -7,7 +7,7 @@ PACKAGES = ("a3d_env", "agents", "backbone", "scripts")
 
 
 def check_packages() -> None:
-    """Say at once if another folder is imported in the place of one of this library's packages.
+    """Say at once if another folder or file is imported in the place of one of this library's packages.
 
     Raises:
         ImportError: the message names both folders, and what to do.
@@ -15,7 +15,7 @@ def check_packages() -> None:
     home = Path(__file__).resolve().parents[1]
     for name in PACKAGES:
         spec = find_spec(name)
-        places = list(spec.submodule_search_locations or []) if spec else []
+        places = list(spec.submodule_search_locations or [str(spec.origin)]) if spec else []
         if places and home / name not in [Path(place).resolve() for place in places]:
             raise ImportError(
                 f"Python finds {places[0]} in the place of the package {name} of this library ({home}): "

@@ -61,7 +61,7 @@ class TrainingHealth(BaseCallback):
     | `at_truth` | share that cover the thing, where it is known and seen |
 
     F_o's and F_h's gradient norms are `SharedFeatureCallback`'s. Each warning is given once, when what it says has
-    been so for `patience` batches in a row.
+    been so for `patience` batches in a row, `same_for_all_clips` at three looks, `patience` batches apart.
 
     Args:
         patience: batches.
@@ -105,9 +105,12 @@ class TrainingHealth(BaseCallback):
         self._log(gradient_norm_F_a=norm)
         value = (gradient_norm(part) for part in (policy.value_net, policy.mlp_extractor.value_net))
         self._log(gradient_norm_V=math.hypot(*value))
-        # With one glimpse or none nothing is chosen, and nothing is to be learned.
-        chooses = self.env.vector_env.glimpse.num_glimpses > 1 and getattr(self.model, "policy_weight", 1) != 0
-        self._note("no_gradient", chooses and norm == 0)
+        self._note("no_gradient", self._chooses and norm == 0)
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether there is something to learn: with one glimpse or none nothing is chosen."""
+        return self.env.vector_env.glimpse.num_glimpses > 1 and getattr(self.model, "policy_weight", 1) != 0
 
     def _on_step(self) -> bool:
         actions = np.asarray(self.locals["actions"])
@@ -123,7 +126,7 @@ class TrainingHealth(BaseCallback):
         """Compare the second glimpse that the agent would take in the clips that come next."""
         vector_env = self.env.vector_env
         episodes = vector_env.episodes
-        if vector_env.glimpse.num_glimpses < 2 or episodes is None or self.model._last_obs is None:
+        if not self._chooses or episodes is None or self.model._last_obs is None:
             return
         num_clips = len(torch.unique(episodes.clip))
         if num_clips < 2:

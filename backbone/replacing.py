@@ -7,7 +7,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
@@ -49,14 +49,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk.
+    """Wait until a file's content, or a folder's list of names where that can be asked for, is on the disk.
 
     Raises:
-        OSError: it can't be written there.
+        OSError: a file's content can't be written there.
     """
-    if os.name == "nt" and path.is_dir():
-        return
-    number = os.open(path, os.O_RDONLY)
+    if path.is_dir():
+        with suppress(OSError):  # not on Windows, nor on some network drives
+            _sync(path, os.O_RDONLY)
+    else:
+        _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    number = os.open(path, flags)
     try:
         os.fsync(number)
     finally:
@@ -82,6 +88,8 @@ def remove_left_over(path: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -117,9 +117,9 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
         names = [name for name in arguments.names if name in rows[table.name]]
         if arguments.names and not names:  # of all tables, one without any of these rows
             continue
-        recipe = table.recipe or arguments.recipe
+        recipe = config.recipe
         # Beside tables of another recipe, the base of this one goes into a folder of its own.
-        shares_base = arguments.table != "all" or recipe == arguments.recipe
+        shares_base = arguments.table != "all" or recipe == base_settings(arguments.recipe, flags).recipe
         plans.append(
             make_plan(
                 table,

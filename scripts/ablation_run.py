@@ -25,7 +25,7 @@ from scripts.config import TrainConfig, config_from_json, config_to_json
 from scripts.data_spec import parse_data
 from scripts.describe import fit_comparison
 from scripts.progress import say
-from scripts.run import load_run
+from scripts.run import load_run, tell_of_people_trained_on
 from scripts.scoring import COLUMNS, controls, evaluate
 from scripts.train_joint import train, write_text
 
@@ -207,6 +207,7 @@ def score_elsewhere(task: Task) -> dict[str, Any]:
     run = load_run(task.folder, device=task.config.device, cache=task.config.cache)
     spec, options = parse_data(task.test_data, run.config.data_options, task.seed)
     data = load_data(spec, options, run.cache.folder)
+    tell_of_people_trained_on(run, data, spec)
     candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
     scores = evaluate(run.representation, candidates, data, run.cache, run.config.load, run.grid)
     if text := run.cache.describe_replaced():

@@ -191,10 +191,15 @@ def levers(config: TrainConfig) -> list[Row]:
     """The strong recipe, and it with each of its levers switched back, where that changes anything."""
     rows = [dataclasses.replace(FULL, label="strong (all levers)", paper={})]
     return rows + [
-        Row(f"no_{name}", f"w/o {name.replace('_', ' ')}", STRONG_LEVERS[name])
+        Row(lever_row(name), lever_row(name).replace("no_", "w/o ", 1).replace("_", " "), STRONG_LEVERS[name])
         for name in STRONG_LEVERS
         if _counts(config, STRONG_LEVERS[name])
     ]
+
+
+def lever_row(lever: str) -> str:
+    """Return the name of the row in which a lever is switched back."""
+    return f"with_{lever.removeprefix('without_')}" if lever.startswith("without_") else f"no_{lever}"
 
 
 def ladder(config: TrainConfig) -> list[Row]:

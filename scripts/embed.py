@@ -60,18 +60,21 @@ class EmbedConfig:
             raise ValueError(f"--out {self.out} has to end in {' or '.join(ENDINGS)}")
 
 
-def embed(model: TrainedModel, spec: str, part: Part) -> Embeddings:
-    """Describe the tracklets that a spec names.
+def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
+    """Describe the tracklets of some data.
 
     Args:
         model: the networks.
-        spec: as in `backbone.data.source.read_source`, or with other settings of a data set (`scripts.data_spec`).
+        data: as in `backbone.data.source.read_source`, or with other settings of a data set (`scripts.data_spec`);
+            None: what the model was trained on.
         part: of a data set.
 
     Raises:
         ValueError: they can't be read.
     """
-    spec, options = parse_data(spec, model.config.data_options)
+    spec, options = model.config.data, model.config.data_options
+    if data is not None:
+        spec, options = parse_data(data, options)
     with progress_bars() as progress:
         tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=say)
         fill_from_videos(model.cache, tracklets, progress)
@@ -112,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
             cache=arguments.cache,
             on_bad_frame=arguments.on_bad_frame,
         )
-        embeddings = embed(model, arguments.data or model.config.data, arguments.part)
+        embeddings = embed(model, arguments.data, arguments.part)
         save_embeddings(arguments.out, embeddings)
     except (ValueError, OSError) as error:
         print(f"a3d embed: error: {error}", file=sys.stderr)

@@ -21,7 +21,7 @@ from scripts.checkpoint import fingerprint
 from scripts.data_spec import parse_data
 from scripts.locking import only_here
 from scripts.progress import say
-from scripts.run import TrainedModel, load_model
+from scripts.run import TrainedModel, load_model, tell_of_people_trained_on
 from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 from scripts.train_joint import read_arguments
 
@@ -109,11 +109,12 @@ def read_numbers(splits: str, count: int | None = None) -> list[int]:
     return sorted(map(int, words))
 
 
-def read_test_data(test: str | None, task: Task) -> ReidData:
-    """Return the data that a split is tested on: its own, or other data."""
-    config = task.config
-    spec, options = parse_data(test or config.data, config.data_options, task.seed if test else 0)
-    return load_data(spec, options, build_cache(config).folder)
+def read_test_data(test: str | None, task: Task) -> tuple[str, ReidData]:
+    """Return what a split is tested on, its own data or others: NAME[:DIRECTORY], and the tracklets."""
+    spec, options = task.config.data, task.config.data_options
+    if test is not None:
+        spec, options = parse_data(test, options, task.seed)
+    return spec, load_data(spec, options, build_cache(task.config).folder)
 
 
 def score_split(model: TrainedModel, task: Task, test: str | None, scoring: ScoringConfig) -> dict[str, Any]:
@@ -122,18 +123,19 @@ def score_split(model: TrainedModel, task: Task, test: str | None, scoring: Scor
     Raises:
         ValueError: the data can't be read, or is not what was trained on.
     """
-    data = read_test_data(test, task)
+    spec, data = read_test_data(test, task)
     if test is None and model.training_data != fingerprint(data.train):
         raise ValueError(f"{task.config.data} holds other tracklets than when {task.folder} was trained on it")
     settings = {field.name: getattr(scoring, field.name) for field in dataclasses.fields(ScoringConfig)}
-    where = absolute((test or task.config.data).partition("@")[0])
-    how = {"model": model.digest, "where": where, "data": fingerprint([*data.query, *data.gallery]), **settings}
+    tested = fingerprint([*data.query, *data.gallery])
+    how = {"model": model.digest, "where": absolute(spec), "data": tested, **settings}
     name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
     path = task.folder / f"scores-{name}.json"
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there are none yet, or they are damaged
         found = json.loads(path.read_text(encoding="utf-8"))
         return {part: found[part] for part in ("scores", "protocol")}
     say(f"scoring {task.title}")
+    tell_of_people_trained_on(model, data, spec)
     scores, protocol = score_model(model, data, scoring)
     with replacing(path) as partial:
         partial.write_text(

@@ -28,8 +28,8 @@ def only_here(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not was_there and [path.name for path in folder.iterdir()] == [LOCK]:
-            (folder / LOCK).unlink()
-            with suppress(OSError):
+        with suppress(OSError):
+            if not was_there and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
                 folder.rmdir()
         lock.release()

@@ -23,6 +23,7 @@ import tyro
 from backbone.replacing import replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
+from scripts.locking import only_here
 from scripts.scoring import table
 from scripts.train_checks import check_resumed
 from scripts.train_joint import COLUMNS, train
@@ -71,7 +72,8 @@ def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
     state = read_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
     if state:
         check_resumed(config, state["config"], state["shared"]["step"])
-    metrics = train(config, folder, state)
+    with only_here(folder):
+        metrics = train(config, folder, state)
     weights = {
         name.removeprefix("backbone."): value
         for name, value in read_checkpoint(folder)["shared"]["representation"].items()

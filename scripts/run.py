@@ -151,12 +151,7 @@ def load_run(
             f"{config.data} holds other tracklets than when {checkpoint} was trained on it, so people "
             "of its training may now be in the test half: use the data as it was, or other people's"
         )
-    if known := people_trained_on(model, tracklets):
-        searched = len({one.person for one in tracklets.query})
-        say(
-            f"{len(known)} of the {searched} people searched for in {spec} were trained on: "
-            "these scores are not those on strangers"
-        )
+    tell_of_people_trained_on(model, tracklets, spec)
     parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     return Run(**{**parts, "config": config}, data=tracklets, knows_training_half=is_same)
 
@@ -166,3 +161,13 @@ def people_trained_on(model: TrainedModel, data: ReidData) -> set[int]:
     everybody = [*data.train, *data.query, *data.gallery]
     known = {one.person for one in everybody if place_of(one.frames) in model.training_places}
     return known & {one.person for one in data.query}
+
+
+def tell_of_people_trained_on(model: TrainedModel, data: ReidData, spec: str) -> None:
+    """Say how many of the people searched for the model was trained on, if there are any."""
+    if known := people_trained_on(model, data):
+        searched = len({one.person for one in data.query})
+        say(
+            f"{len(known)} of the {searched} people searched for in {spec} were trained on: "
+            "these scores are not those on strangers"
+        )

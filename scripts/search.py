@@ -151,18 +151,23 @@ def search(
     found = nearest(
         query.descriptors,
         gallery.descriptors[kept],
-        top + own,
+        top + own + is_same,
         allowed=(lambda camera: cameras != camera) if other_cameras else None,
         groups=query.camera,
         index=index,
     )
+
+    def is_itself(number: int, row: int) -> bool:
+        """Tell it by its files, and by its name in data that are drawn, or copied, anew."""
+        return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
+
     people, others = (known_people(one, query, gallery) for one in (query, gallery))
     results = []
     for number, (rows, distances) in enumerate(zip(found.rows, found.distances, strict=True)):
         near = [
             (int(kept[row]), float(distance))
             for row, distance in zip(rows, distances, strict=True)
-            if row >= 0 and (below is None or distance < below) and gallery.key[kept[row]] != query.key[number]
+            if row >= 0 and (below is None or distance < below) and not is_itself(number, int(kept[row]))
         ]
         person = people[number]
         results.append(
@@ -233,6 +238,11 @@ def summary(
     query: Embeddings, gallery: Embeddings, results: list[list[Hit]], *, other_cameras: bool = False
 ) -> str:
     """Say in a line how many were searched for and, of those who are there, how often the first is right."""
+
+    def is_itself(number: int, row: int) -> bool:
+        """Tell it by its files, and by its name in data that are drawn, or copied, anew."""
+        return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
+
     people, others = (known_people(one, query, gallery) for one in (query, gallery))
     tracklets: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for person, source, camera in zip(others, gallery.source, gallery.camera.tolist(), strict=True):

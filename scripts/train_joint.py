@@ -19,7 +19,6 @@ import copy
 import dataclasses
 import json
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -47,7 +46,6 @@ from scripts.train_checks import check_resumed
 from scripts.training import build_training
 
 COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
-ENDLESS = sys.maxsize
 
 
 def train(
@@ -153,7 +151,8 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     default, state = get_recipe(recipe)(get_preset(known.preset)), None
     if known.resume:
         out = known.out or Path("runs") / known.preset
-        state = read_checkpoint(out / CHECKPOINT)
+        read_at = (out / CHECKPOINT).stat().st_mtime_ns if (out / CHECKPOINT).exists() else 0
+        state = {**read_checkpoint(out / CHECKPOINT), "read_at": read_at}
         default = dataclasses.replace(state["config"], out=out)
     config = tyro.cli(
         TrainConfig,
@@ -194,12 +193,13 @@ def new_folder(config: TrainConfig) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, all or nothing."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     folder = None
+    config = TrainConfig()
     try:
         config, state = read_arguments(argv)
         if state:
@@ -211,6 +211,8 @@ def main(argv: list[str] | None = None) -> int:
         with only_here(folder) if folder else new_folder(config) as found:
             folder = folder or found
             assert folder is not None
+            if state and (folder / CHECKPOINT).stat().st_mtime_ns != state["read_at"]:
+                raise ValueError(f"another command has gone on with {folder} in the meantime: say it once more")
             metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     except (ValueError, OSError) as error:
         say(f"a3d train: error: {error}")
@@ -219,7 +221,8 @@ def main(argv: list[str] | None = None) -> int:
         if folder is None or not (folder / CHECKPOINT).exists():
             say("\ninterrupted before the first checkpoint: there is nothing to go on from")
         else:
-            command = f"a3d train --resume --out {shlex.quote(str(folder))}"
+            trust = f"--trust {config.agent} " if ":" in config.agent else ""
+            command = f"a3d {trust}train --resume --out {shlex.quote(str(folder))}"
             say(f"\ninterrupted; to go on from the last checkpoint: {command}")
         return 130
     rows = {"before training": metrics["before"], "after training": metrics["after"]}

@@ -21,7 +21,7 @@ from scripts.ablation_run import (
     write_task,
 )
 from scripts.ablation_runs import make_plan, missing_tasks, run_all, with_seed
-from scripts.ablation_tables import TABLES, WITHOUT_ATTENTION, with_settings
+from scripts.ablation_tables import TABLES, WITHOUT_ATTENTION, lever_row, with_settings
 from scripts.ablation_text import markdown, table_csv
 from scripts.build import build_agent, build_environment, build_grid, build_representation
 from scripts.cli import main
@@ -135,9 +135,10 @@ def test_the_strong_recipe_is_taken_apart_lever_by_lever(tmp_path):
         "global_triplet"
     }
     assert same < set(STRONG_LEVERS)
-    assert list(plan.tasks) == ["full", *(f"no_{name}" for name in STRONG_LEVERS if name not in same)]
+    assert list(plan.tasks) == ["full", *(lever_row(name) for name in STRONG_LEVERS if name not in same)]
     for name, tasks in plan.tasks.items():
-        expected = config if name == "full" else STRONG_LEVERS[name.removeprefix("no_")](config)
+        levers = {lever_row(lever): change for lever, change in STRONG_LEVERS.items()}
+        expected = config if name == "full" else levers[name](config)
         assert settings_digest(tasks[0].config) == settings_digest(expected)
     for row in TABLES["7"].rows(config):  # nor does the recipe keep any row from being built
         changed = row.change(config)

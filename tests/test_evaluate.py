@@ -259,7 +259,10 @@ def test_names_that_are_no_text_are_trained_on_and_described(tmp_path, own_cache
     for person in range(4):
         for camera in "ab":
             folder = tmp_path / "mine" / os.fsdecode(b"J\xfcrgen %d" % person) / camera / "1"
-            folder.mkdir(parents=True)
+            try:
+                folder.mkdir(parents=True)
+            except OSError:
+                pytest.skip("this disk takes no such names")
             for frame in range(3):
                 picture = generator.integers(0, 256, (64, 32, 3), dtype=np.uint8)
                 (folder / f"{frame}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())

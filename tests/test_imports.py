@@ -23,10 +23,12 @@ def test_imports_point_one_way(room):
             assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-def test_a_folder_of_the_users_that_hides_a_package_is_named(tmp_path):
-    (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "__init__.py").touch()
+@pytest.mark.parametrize("name", ["agents/__init__.py", "agents.py"])
+def test_what_of_the_users_hides_a_package_is_named(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
     command = [sys.executable, "-c", "import a3d_env"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 1
-    assert f"ImportError: Python finds {tmp_path}/agents in the place of the package agents" in found.stderr
+    hiding = tmp_path / name.removesuffix("/__init__.py")
+    assert f"ImportError: Python finds {hiding} in the place of the package agents" in found.stderr

@@ -39,8 +39,14 @@ def test_what_fails_leaves_the_old_file(tmp_path):
 
 
 def test_content_and_name_are_on_the_disk(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
+    opened, synced, really_open = {}, [], os.open
+
+    def note(path, *rest):
+        opened[number := really_open(path, *rest)] = str(path)
+        return number
+
+    monkeypatch.setattr(os, "open", note)
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(opened[number]))
     with replacing(tmp_path / "a.txt") as partial:
         partial.write_text("all")
     assert synced == [str(partial), str(tmp_path)]

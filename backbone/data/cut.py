@@ -23,6 +23,7 @@ class CutReport:
 
     video: str
     tracks: str
+    how: TrackFormat
     chunk_frames: int
     gap_frames: int
     min_frames: int
@@ -83,8 +84,9 @@ def cut_video(
     for tracklet in tracklets:
         cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
     report = CutReport(
-        video=str(video),
-        tracks=str(tracks),
+        video=str(video.resolve()),
+        tracks=str(tracks.resolve()),
+        how=how or TrackFormat(),
         chunk_frames=chunk_frames,
         gap_frames=gap_frames,
         min_frames=min_frames,

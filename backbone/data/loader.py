@@ -244,7 +244,7 @@ def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[Clip
             raise OSError(
                 f"a process that loads data ahead was killed, or gives nothing ({reason[:150]}). Is the memory "
                 "full, or the shared memory (df -h /dev/shm; containers often have 64 MB)? --load.workers 0 needs "
-                "neither"
+                "neither. If it still computes flow, a3d data cache does that beforehand"
             ) from error
         if isinstance(batch, ValueError):
             raise batch

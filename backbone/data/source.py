@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -90,8 +91,14 @@ def person_name(tracklet: Tracklet, spec: str) -> str:
     if name == "folder":
         person, video = tracklet.source.split("/")[-3], _video_of_cut(place)
         return f"{video} {int(person)}" if video and person.isdecimal() else person
-    where = Path(_video_and_tracks(place)[0]).name if name == "video" else name
+    where = _named(*_video_and_tracks(place)) if name == "video" else name
     return f"{where} {'junk' if tracklet.person == JUNK else tracklet.person}"
+
+
+def _named(video: Path, tracks: Path) -> str:
+    """Return a name of a video's people by a tracker: others have the same video's or file's name."""
+    both = hashlib.sha256(f"{video.resolve()}\n{tracks.resolve()}".encode(errors="surrogateescape"))
+    return f"{video.name} {both.hexdigest()[:4]}"
 
 
 @functools.cache
@@ -99,7 +106,7 @@ def _video_of_cut(folder: str) -> str:
     """Return the name of the video that a folder was cut from, empty if it was not."""
     try:
         report = json.loads((Path(folder).expanduser() / REPORT_NAME).read_text(encoding="utf-8"))
-        return Path(report["video"]).name
+        return _named(Path(report["video"]), Path(report["tracks"]))
     except (OSError, ValueError, TypeError, KeyError):
         return ""
 

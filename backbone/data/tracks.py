@@ -22,7 +22,7 @@ class Omission:
         reason: what was wrong, beginning with the thing counted: row, box, chunk, gap, person.
         count: how many.
         boxes: how many of the file's boxes were lost by it; 0 where they were only altered.
-        first: the first few places, as `line 12` or `person 3, frame 40`.
+        first: the first few places, as `line 12` or `person 3, frame 40` (of the video's, from 1).
     """
 
     reason: str
@@ -187,7 +187,18 @@ def _separator(lines: list[str]) -> str | None:
     """Return what separates the columns: the first of comma, semicolon, tab and spaces that does so best."""
     some = [line for line in lines if line.strip()][:LOOKED_AT]
     separators = (",", ";", "\t", None)
-    return max(separators, key=lambda one: sum(len(_columns(line, one)) >= 6 for line in some))
+    return max(separators, key=lambda one: sum(_has_numbers(_columns(line, one)) for line in some))
+
+
+def _has_numbers(columns: list[str]) -> bool:
+    return len(columns) >= 6 and all(_number(column) is not None for column in columns[:6])
+
+
+def _number(column: str) -> float | None:
+    try:
+        return float(column)
+    except ValueError:
+        return None
 
 
 def _columns(line: str, separator: str | None) -> list[str]:
@@ -197,19 +208,17 @@ def _columns(line: str, separator: str | None) -> list[str]:
 
 def _parse_row(columns: list[str], how: TrackFormat) -> _Row:
     """Return frame, id, box and class; the ValueError's text is the reason to omit the row."""
-    columns = columns[:9]
     if len(columns) < 6:
         raise ValueError("row with fewer than 6 columns")
-    while len(columns) > 6 and not columns[-1]:  # a comma at the end, or an empty confidence
-        del columns[-1]
-    try:
-        numbers = [float(column) for column in columns]
-    except ValueError:
-        raise ValueError("row with a column that is no number") from None
+    numbers = [number for column in columns[:6] if (number := _number(column)) is not None]
+    if len(numbers) < 6:
+        raise ValueError("row with a column that is no number")
     if not all(map(math.isfinite, numbers)):
         raise ValueError("row with NaN or infinity")
-    frame, person, *box = numbers[:6]
-    _, kind, visibility = [*numbers[6:], *[-1.0] * 3][:3]
+    frame, person, *box = numbers
+    # Who writes other things there, or nothing, does not know them.
+    known = [_number(column) for column in [*columns[6:9], "", "", ""][:3]]
+    confidence, kind, visibility = [-1.0 if one is None or not math.isfinite(one) else one for one in known]
     if not (frame.is_integer() and 0 <= frame <= LARGEST_INTEGER):
         raise ValueError("row whose frame is no whole number of 0 or more")
     if not (person.is_integer() and 0 <= person <= LARGEST_ID):
@@ -218,7 +227,7 @@ def _parse_row(columns: list[str], how: TrackFormat) -> _Row:
         box[2:] = [box[2] - box[0], box[3] - box[1]]
     if box[2] <= 0 or box[3] <= 0:
         raise ValueError("row whose width or height is not positive")
-    if numbers[6:7] == [0]:
+    if confidence == 0:
         raise ValueError("row with confidence 0 (MOT's mark for boxes to ignore)")
     if how.classes and kind not in how.classes:
         raise ValueError(f"row of another class than {', '.join(map(str, how.classes))}")
