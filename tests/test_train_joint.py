@@ -41,7 +41,8 @@ def finished_run(tmp_path_factory, own_cache):
 def test_a_run_leaves_what_it_promises(finished_run):
     names = {path.name for path in finished_run.iterdir()}
     assert names == {
-        "checkpoint.pt", "config.json", "metrics.json", "history.jsonl", "curves.png", "bins.png", "tensorboard"
+        "checkpoint.pt", "config.json", "metrics.json", "history.jsonl", "curves.png", "bins.png", "tensorboard",
+        ".lock",
     }  # fmt: skip
     metrics = json.loads((finished_run / "metrics.json").read_text())
     assert list(metrics["before"]) == list(metrics["after"]) == COLUMNS
