@@ -12,6 +12,7 @@ from a3d_env.bank_file import open_playable_bank
 from a3d_env.bins import Size3
 from a3d_env.interface import (
     ActionMode,
+    ShowsProcess,
     action_space,
     as_actions,
     as_numpy,
@@ -24,7 +25,7 @@ from a3d_env.render import draw_glimpses
 from backbone.glimpse import GlimpseNetwork
 
 
-class Attention3DEnv(gymnasium.Env):
+class Attention3DEnv(ShowsProcess, gymnasium.Env):
     """Look at four 3D bins of a clip, one after another, to identify the person (section III-B).
 
     ## Observation
@@ -88,30 +89,6 @@ class Attention3DEnv(gymnasium.Env):
         self.action_mode = action_mode
         self.action_space = action_space(self.process.bank.grid, action_mode)
         self.episodes: Episodes | None = None
-
-    @property
-    def glimpse(self) -> GlimpseNetwork:
-        """F_o, F_h and F_c."""
-        return self.process.glimpse
-
-    @property
-    def reward(self) -> str:
-        """The reward's name; another one can be set, and is paid from then on."""
-        return self.process.reward_name
-
-    @reward.setter
-    def reward(self, name: str) -> None:
-        self.process.set_reward(name)
-
-    @property
-    def num_decisions(self) -> int:
-        """The steps of an episode: T - 1, but at least 1."""
-        return self.process.num_decisions
-
-    @property
-    def overview_locations(self) -> torch.Tensor:
-        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
-        return self.process.overview_locations
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess, Episodes, Judgement
-from backbone.glimpse import HIDDEN_SIZE
+from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 
 # How an action says where to look next: a location, of which the nearest bin is taken; a bin's number; or a bin's
 # positions along time, height and width.
@@ -109,3 +109,33 @@ def glimpse_info(
         info["true_identity"] = bank.identity[episodes.clip].cpu().numpy()
         info["is_success"] = judgement.is_right.cpu().numpy()
     return info
+
+
+class ShowsProcess:
+    """What an environment, single or batched, says of its process."""
+
+    process: AttentionProcess
+
+    @property
+    def glimpse(self) -> GlimpseNetwork:
+        """F_o, F_h and F_c."""
+        return self.process.glimpse
+
+    @property
+    def reward(self) -> str:
+        """The reward's name; another one can be set, and is paid from then on."""
+        return self.process.reward_name
+
+    @reward.setter
+    def reward(self, name: str) -> None:
+        self.process.set_reward(name)
+
+    @property
+    def num_decisions(self) -> int:
+        """The steps of an episode: T - 1, but at least 1."""
+        return self.process.num_decisions
+
+    @property
+    def overview_locations(self) -> Tensor:
+        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
+        return self.process.overview_locations

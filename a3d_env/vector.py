@@ -14,6 +14,7 @@ from a3d_env.bins import Size3
 from a3d_env.env import check_clips, check_render_mode, make_process
 from a3d_env.interface import (
     ActionMode,
+    ShowsProcess,
     action_space,
     as_actions,
     as_numpy,
@@ -25,7 +26,7 @@ from a3d_env.render import draw_glimpses
 from backbone.glimpse import GlimpseNetwork
 
 
-class Attention3DVectorEnv(VectorEnv):
+class Attention3DVectorEnv(ShowsProcess, VectorEnv):
     """`Attention3DEnv` for `num_envs` episodes, which all take their glimpses together.
 
     Observations, actions, rewards and infos are those of `Attention3DEnv`, with a leading axis; on the CPU
@@ -86,30 +87,6 @@ class Attention3DVectorEnv(VectorEnv):
         self.episodes: Episodes | None = None
         self.finished: Episodes | None = None
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
-
-    @property
-    def glimpse(self) -> GlimpseNetwork:
-        """F_o, F_h and F_c."""
-        return self.process.glimpse
-
-    @property
-    def reward(self) -> str:
-        """The reward's name; another one can be set, and is paid from then on."""
-        return self.process.reward_name
-
-    @reward.setter
-    def reward(self, name: str) -> None:
-        self.process.set_reward(name)
-
-    @property
-    def num_decisions(self) -> int:
-        """The steps of an episode: T - 1, but at least 1."""
-        return self.process.num_decisions
-
-    @property
-    def overview_locations(self) -> torch.Tensor:
-        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
-        return self.process.overview_locations
 
     def set_bank(self, bank: FeatureBank) -> None:
         """Look at other clips, all of them, from the next `reset` on, which must follow; the overview stays.

@@ -82,8 +82,9 @@ def evaluate(
         process = AttentionProcess(bank, representation.glimpse)
         for name, agent in agents.items():
             episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
+            read = process.descriptor(episodes)
             for ending in comparisons:
-                descriptors[name + ending].add(batch, process.descriptor(episodes))
+                descriptors[name + ending].add(batch, read)
             hits[name].append(hit_shares(bank, episodes))
 
     scores: dict[str, Scores] = {}
