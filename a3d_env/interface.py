@@ -76,7 +76,7 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
 
 def as_numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Copy an observation to NumPy, so that it shares memory with nothing."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in observation.items()}
+    return {name: value.detach().to("cpu", copy=True).numpy() for name, value in observation.items()}
 
 
 def glimpse_info(

@@ -76,8 +76,14 @@ def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
     if torch.compiler.is_compiling():
         rows = torch.arange(overview.shape[0], device=overview.device)
         return rows, rows
-    _, clip, counts = overview.detach().unique_consecutive(dim=0, return_inverse=True, return_counts=True)
-    return counts.cumsum(0) - counts, clip
+    overview = overview.detach()
+    if overview.device.type == "cpu":
+        _, clip, counts = overview.unique_consecutive(dim=0, return_inverse=True, return_counts=True)
+        return counts.cumsum(0) - counts, clip
+    # The same; there unique_consecutive sorts whole rows, which takes longer than the step.
+    begins = torch.ones(overview.shape[0], dtype=torch.bool, device=overview.device)
+    begins[1:] = (overview[1:] != overview[:-1]).any(dim=1)
+    return begins.nonzero().squeeze(1), begins.cumsum(0) - 1
 
 
 def build_locator(
