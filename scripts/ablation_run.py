@@ -33,7 +33,7 @@ TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
 # What is not part of a run's outcome; load.workers, too.
 FREE = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
-    "log_every",
+    "log_every", "evaluate_every",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save_checkpoint(
-    folder: Path,
+    path: Path,
     config: TrainConfig,
     data: ReidData,
     shared_state: dict[str, Any],
@@ -40,7 +40,7 @@ def save_checkpoint(
     Call it between two batches (after `shared.finish_step()`).
 
     Args:
-        folder: the run's.
+        path: the file.
         config: the resolved configuration.
         data: what is trained on, to be told apart from other data.
         shared_state: the representation's side of the training (`SharedFeatureCallback.state_dict`).
@@ -62,7 +62,7 @@ def save_checkpoint(
         "shared": shared_state,
         "agent": agent.get_parameters(),
         "agent_training": training_state(agent),
-        "random": _random_state(),
+        "random": random_state(),
         "scores_before": scores_before,
         "seconds": seconds,
         "progress": progress,
@@ -73,7 +73,7 @@ def save_checkpoint(
             f"the training has diverged: {broken} holds NaN or infinity after {shared_state['step']} batches. "
             "Nothing was saved of it; is a learning rate too high?"
         )
-    with replacing(folder / CHECKPOINT) as partial:
+    with replacing(path) as partial:
         torch.save(state, partial)
 
 
@@ -126,7 +126,7 @@ def restore(shared: SharedFeatureCallback, agent: BaseAlgorithm, state: dict[str
         shared.load_state_dict(state["shared"])
         agent.set_parameters(state["agent"])
         load_training_state(agent, state["agent_training"])
-        _set_random_state(state["random"])
+        set_random_state(state["random"])
 
 
 @contextmanager
@@ -162,7 +162,8 @@ def _not_finite(state: dict[str, Any]) -> str | None:
     )
 
 
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """Return the state of all global generators of random numbers."""
     # The global generator, legacy or not: stable-baselines3 and user code may draw from it.
     name, keys, *position = np.random.get_state()  # noqa: NPY002
     state = {
@@ -175,7 +176,8 @@ def _random_state() -> dict[str, Any]:
     return state
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on from `random_state`."""
     torch.set_rng_state(state["torch"])
     name, keys, *position = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002

@@ -84,6 +84,10 @@ class TrainConfig:
     neighbour takes its place in the tracklet, and in the end it is said how many there were, and which."""
     checkpoint_every: int = 100
     """Batches between two checkpoints."""
+    evaluate_every: int = 0
+    """Batches between two scorings of the test people, which go to scores.jsonl, curves.png and TensorBoard; 0:
+    only before and after the training. The checkpoint of the highest mAP is kept as best.pt; since the test people
+    chose it, its scores on them flatter."""
     log_every: int = 10
     """Batches that a point of the learning curves averages."""
     data_options: DataConfig = field(default_factory=DataConfig)
@@ -98,6 +102,8 @@ class TrainConfig:
         for name in ("steps", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every must be 0 or more, got {self.evaluate_every}")
 
 
 def benchmark() -> TrainConfig:

@@ -21,15 +21,22 @@ from scripts.config import TrainConfig
 from scripts.describe import clip_bank
 from scripts.logs import HISTORY, read_history
 
+TEST_CURVES = ("R1", "mAP", "hit_rate")
+
 
 def draw_curves(folder: Path) -> None:
-    """Draw a run's history as `curves.png`: the losses that were trained by, reward, accuracy and hit rate."""
+    """Draw a run's history as `curves.png`: losses, reward, accuracy, hit rate and test scores."""
     history = read_history(folder / HISTORY)
+    history += [
+        {"step": line["step"]} | {f"test {name}": line[name] for name in TEST_CURVES if line[name] is not None}
+        for line in read_history(folder / "scores.jsonl")
+    ]
     panels = {
         "cross entropy": ("identity_loss", "glimpse_loss"),
         "losses of distances": ("triplet_loss", "center_loss"),
         "mean reward of an episode": ("reward",),
         "share of episodes, of bins": ("accuracy", "hit_rate", "chance_of_hits"),
+        "test people (%)": tuple(f"test {name}" for name in TEST_CURVES),
     }
     known = {name for entry in history for name in entry}
     panels = {title: names for title, names in panels.items() if known.intersection(names)} or panels
@@ -51,8 +58,7 @@ def draw_curves(folder: Path) -> None:
 
 
 @torch.no_grad()
-def draw_bins(
-    path: Path,
+def bins_picture(
     representation: Representation,
     agent: BaseAlgorithm,
     data: ReidData,
@@ -60,8 +66,12 @@ def draw_bins(
     config: TrainConfig,
     grid: BinGrid,
     num_clips: int = 6,
-) -> None:
-    """Draw the first clips of the first query tracklets with the bins that the agent chose."""
+) -> np.ndarray:
+    """Draw the first clips of the first query tracklets with the bins that the agent chose.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
     representation.eval()
     tested = at_test(agent)
     pictures = []
@@ -71,5 +81,10 @@ def draw_bins(
         process = AttentionProcess(bank, representation.glimpse)
         episodes = follow(tested, process, torch.zeros(1, dtype=torch.long, device=bank.device))
         pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
+    return np.concatenate(pictures)
+
+
+def draw_bins(path: Path, picture: np.ndarray) -> None:
+    """Write a picture of `bins_picture`."""
     with replacing(path) as partial:
-        cv2.imwrite(str(partial), np.concatenate(pictures)[:, :, ::-1])
+        cv2.imwrite(str(partial), picture[:, :, ::-1])

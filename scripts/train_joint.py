@@ -1,7 +1,8 @@
 """Train the representation and an agent jointly: `a3d train`.
 
 Leaves in the run's folder checkpoint.pt, config.json (resolved), metrics.json (the printed table), tensorboard/,
-history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose).
+history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose); with --evaluate-every
+scores.jsonl (of the test people, while training) and best.pt (the checkpoint of the highest mAP among them), too.
 
 On built-in data (`make train`), by an agent that sees the whole clip and takes the most promising bin: `a3d train`
 
@@ -36,9 +37,10 @@ from agents.health import TrainingHealth
 from backbone.replacing import replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
+from scripts.evaluations import BEST, EvaluationCallback
 from scripts.locking import only_here
 from scripts.logs import CheckpointCallback, ProgressCallback
-from scripts.pictures import draw_bins, draw_curves
+from scripts.pictures import bins_picture, draw_bins, draw_curves
 from scripts.progress import say
 from scripts.recipes import DEFAULT, OF_PRESET, get_recipe
 from scripts.scoring import Scores, table
@@ -81,19 +83,27 @@ def train(
         restore(shared, agent, state, folder)
         progress.load_state_dict(state.get("progress", {}))
 
-    def save(shared_state: dict[str, Any] | None = None, tested: dict[str, torch.Tensor] | None = None) -> None:
+    def save(
+        shared_state: dict[str, Any] | None = None,
+        tested: dict[str, torch.Tensor] | None = None,
+        name: str = CHECKPOINT,
+    ) -> None:
         seconds = time.monotonic() - started
         now = shared_state or shared.state_dict()
         save_checkpoint(
-            folder, config, parts.data, now, agent, scores_before, seconds, progress.state_dict(), tested
+            folder / name, config, parts.data, now, agent, scores_before, seconds, progress.state_dict(), tested
         )
 
+    evaluations = EvaluationCallback(
+        parts, config.evaluate_every, folder, lambda tested: save(tested=tested.state_dict(), name=BEST)
+    )
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     agent.learn(
         parts.num_steps,
         callback=[
             # a line of the history before the checkpoint behind it: nothing is lost wherever a run is killed
             progress,
+            *([evaluations] if config.evaluate_every else []),
             CheckpointCallback(shared, config.checkpoint_every, save),
             shared,
             # controls do on purpose what it warns of
@@ -110,6 +120,9 @@ def train(
         say(text)
     save(training_state, parts.representation.state_dict())
     scores = parts.score(with_controls=True)
+    if config.evaluate_every:
+        evaluations.note(parts.representation, scores["agent"])
+        agent.logger.dump(agent.num_timesteps)
     metrics = {
         "before": pick(scores_before["agent"]),
         "after": pick(scores["agent"]),
@@ -119,7 +132,10 @@ def train(
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     draw_curves(folder)
-    draw_bins(folder / "bins.png", parts.representation, agent, parts.data, parts.cache, config, parts.grid)
+    draw_bins(
+        folder / "bins.png",
+        bins_picture(parts.representation, agent, parts.data, parts.cache, config, parts.grid),
+    )
     if text := parts.cache.describe_replaced():
         say(("since the run went on, " if state else "") + text)
     return metrics

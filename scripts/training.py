@@ -1,5 +1,6 @@
 """The parts of a joint training, built from its configuration."""
 
+import copy
 import dataclasses
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from backbone.data.clips import IdentitySampler
 from backbone.data.loader import TrainingBatches, load_ahead
 from backbone.representation import Representation
 from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
+from scripts.checkpoint import random_state, set_random_state, weights_at_test
 from scripts.config import TrainConfig
 from scripts.describe import fit_comparison
 from scripts.progress import say
@@ -68,6 +70,19 @@ class Training:
         """Score the agent, and agents without learning on the same representation if asked for."""
         candidates: dict[str, Agent] = {"agent": self.agent, **(controls() if with_controls else {})}
         return evaluate(self.representation, candidates, self.data, self.cache, self.config.load, self.grid)
+
+    def score_so_far(self) -> tuple[Representation, Scores]:
+        """Score the agent on a copy of the representation, as it would be tested after this batch.
+
+        Call it between two batches; what is trained, and what it draws, stays as it is.
+        """
+        drawn = random_state()
+        tested = copy.deepcopy(self.representation)
+        tested.load_state_dict(weights_at_test({"shared": self.shared.state_dict()}))
+        fit_comparison(tested, self.agent, self.data.train, self.cache, self.config.load, self.grid)
+        scores = evaluate(tested, {"agent": self.agent}, self.data, self.cache, self.config.load, self.grid)
+        set_random_state(drawn)
+        return tested, scores["agent"]
 
     def score_untrained(self) -> dict[str, Scores]:
         """Score the agent before training, by a metric fitted as the one after training is."""

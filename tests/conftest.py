@@ -4,6 +4,7 @@ import torch
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.playground import playground
+from agents.features import SharedFeatureCallback
 from backbone.glimpse import GlimpseNetwork
 
 
@@ -40,3 +41,21 @@ def random_case():
         return FeatureBank.from_feature_map(maps, grid, torch.arange(num_clips) % num_identities, names), glimpse
 
     return make
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch):
+    """Press Ctrl-C in a batch, once."""
+
+    def at(step: int) -> None:
+        learn = SharedFeatureCallback._learn_from
+
+        def interrupt(self, finished):
+            if self.step == step:
+                monkeypatch.setattr(SharedFeatureCallback, "_learn_from", learn)
+                raise KeyboardInterrupt
+            learn(self, finished)
+
+        monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
+
+    return at

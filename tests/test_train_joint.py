@@ -65,24 +65,6 @@ def test_the_printed_table_is_the_one_in_metrics_json(tmp_path, capsys):
         assert values == [f"{row[column]:.1f}" for column in COLUMNS]
 
 
-@pytest.fixture
-def interrupt_at(monkeypatch):
-    """Press Ctrl-C in a batch, once."""
-
-    def at(step: int) -> None:
-        learn = SharedFeatureCallback._learn_from
-
-        def interrupt(self, finished):
-            if self.step == step:
-                monkeypatch.setattr(SharedFeatureCallback, "_learn_from", learn)
-                raise KeyboardInterrupt
-            learn(self, finished)
-
-        monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
-
-    return at
-
-
 @pytest.mark.parametrize("interrupted_at", [4, 5])
 def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, interrupt_at, capsys, interrupted_at):
     interrupt_at(interrupted_at)

@@ -1,0 +1,65 @@
+import json
+
+import cv2
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from scripts.checkpoint import read_checkpoint
+from scripts.cli import main
+from scripts.logs import read_history
+from scripts.run import load_run
+from scripts.scoring import evaluate
+
+
+@pytest.fixture(scope="module")
+def scored_run(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "scored"
+    assert main(["train", "--preset", "tiny", "--evaluate-every", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_scores_in_the_course_of_a_training_do_not_disturb_it(scored_run, tmp_path):
+    assert main(["train", "--preset", "tiny", "--out", str(tmp_path / "plain")]) == 0
+    own, other = (read_checkpoint(folder) for folder in (scored_run, tmp_path / "plain"))
+    for name, value in own["tested"].items():
+        assert torch.equal(value, other["tested"][name]), name
+    assert torch.equal(own["random"]["torch"], other["random"]["torch"])
+    histories = [read_history(folder / "history.jsonl") for folder in (scored_run, tmp_path / "plain")]
+    assert histories[0] == histories[1]
+    assert not (tmp_path / "plain" / "scores.jsonl").exists()
+
+
+def test_scores_are_those_of_the_checkpoints(scored_run):
+    scores = read_history(scored_run / "scores.jsonl")
+    assert [line["step"] for line in scores] == [2, 4, 6]
+    metrics = json.loads((scored_run / "metrics.json").read_text())
+    assert round(scores[-1]["mAP"], 2) == metrics["after"]["mAP"]
+    best = max(scores, key=lambda line: line["mAP"])
+    run = load_run(scored_run / "best.pt")
+    assert read_checkpoint(scored_run / "best.pt")["shared"]["step"] == best["step"]
+    again = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)[
+        "agent"
+    ]
+    assert again == {name: value for name, value in best.items() if name != "step"}
+
+
+def test_scores_and_bins_are_in_the_log_for_tensorboard(scored_run):
+    log = EventAccumulator(str(scored_run / "tensorboard")).Reload()
+    scores = read_history(scored_run / "scores.jsonl")
+    assert [event.value for event in log.Scalars("test/mAP")] == pytest.approx([line["mAP"] for line in scores])
+    assert len(log.Images("test/bins")) == 2
+    assert cv2.imread(str(scored_run / "curves.png")) is not None
+
+
+def test_a_resumed_run_has_the_same_scores_and_the_same_best_checkpoint(scored_run, tmp_path, interrupt_at):
+    interrupt_at(5)
+    flags = ("--preset", "tiny", "--evaluate-every", "2", "--checkpoint-every", "3")
+    assert main(["train", *flags, "--out", str(tmp_path / "run")]) == 130
+    assert [line["step"] for line in read_history(tmp_path / "run" / "scores.jsonl")] == [2, 4]
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    assert read_history(tmp_path / "run" / "scores.jsonl") == read_history(scored_run / "scores.jsonl")
+    own, other = (read_checkpoint(folder / "best.pt") for folder in (tmp_path / "run", scored_run))
+    assert own["shared"]["step"] == other["shared"]["step"]
+    for name, value in own["tested"].items():
+        assert torch.equal(value, other["tested"][name]), name
