@@ -75,7 +75,7 @@ def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Seq
     weight, shrinkage = max(judged, key=lambda key: judged[key]) if judged else (0.0, SHRINKAGES[0])
     scale = part_scales(lengths, part_sizes, weight)
     scaled = clips[:, : len(scale)].double() * scale
-    (projection,) = whitenings(scaled, person, (shrinkage,))
+    projection = spread_within(scaled, person).whiten(torch.eye(len(scale), dtype=torch.float64), shrinkage)
     report = f"metric: whitened within persons, shrinkage {shrinkage}, hidden states weighted {weight}"
     if scores:
         without = max((score for (own, _), score in scores.items() if own == 0), default=float("nan"))
@@ -98,32 +98,45 @@ def part_scales(lengths: Tensor, part_sizes: Sequence[int], hidden_weight: float
     return scales.repeat_interleave(torch.tensor(list(part_sizes)))
 
 
-def whitenings(clips: Tensor, person: Tensor, shrinkages: Sequence[float]) -> Iterator[Tensor]:
-    """Yield S^(-1/2) for each shrinkage, float64 (D, D), of clips (N, D); one decomposition serves all.
+@dataclass(frozen=True)
+class Spread:
+    """How clips of one person differ: W's directions, and how much they vary along each.
 
-    Directions in which nothing varies get what the shrinkage alone gives them.
+    Attributes:
+        directions: orthonormal, float64 (R, D); along all others nothing varies.
+        variance: float64 (R,).
+        level: tr(W) / D, or 1 where nothing varies.
     """
+
+    directions: Tensor
+    variance: Tensor
+    level: Tensor
+
+    def whiten(self, vectors: Tensor, shrinkage: float) -> Tensor:
+        """Return vectors times S^(-1/2), float64 (N, D), up to a scale, which does not matter to cosine.
+
+        What lies in directions along which nothing varies stays as it is, by that scale.
+        """
+        rest = (shrinkage * self.level).rsqrt()
+        own = ((1 - shrinkage) * self.variance + shrinkage * self.level).rsqrt()
+        return vectors + (vectors @ self.directions.T * (own / rest - 1)) @ self.directions
+
+
+def spread_within(clips: Tensor, person: Tensor) -> Spread:
+    """Return the spread of clips, float64 (N, D), around their person's mean."""
     _, number = person.unique(return_inverse=True)
     counts = number.bincount()
     means = torch.zeros(len(counts), clips.shape[1], dtype=clips.dtype).index_add_(0, number, clips)
     within = clips - (means / counts[:, None])[number]
     within = within / max(len(clips) - len(counts), 1) ** 0.5  # W = within^T within
-    size = clips.shape[1]
-    if len(clips) < size:
+    if len(clips) < clips.shape[1]:
         _, singular, directions = torch.linalg.svd(within, full_matrices=False)
         variance = singular.square()
     else:
         variance, columns = torch.linalg.eigh(within.T @ within)
-        directions = columns.T
-    level = variance.clamp(min=0).sum() / size
-    if level == 0:
-        level = torch.ones((), dtype=clips.dtype)
-    for shrinkage in shrinkages:
-        rest = (shrinkage * level).rsqrt()
-        own = ((1 - shrinkage) * variance.clamp(min=0) + shrinkage * level).rsqrt()
-        # The overall scale does not matter to cosine: the directions that do not vary keep length 1.
-        change = (own / rest - 1)[:, None] * directions
-        yield torch.eye(size, dtype=clips.dtype) + directions.T @ change
+        variance, directions = variance.clamp(min=0), columns.T
+    level = variance.sum() / clips.shape[1]
+    return Spread(directions, variance, level if level > 0 else torch.ones_like(level))
 
 
 def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[float, float]]:
@@ -139,11 +152,9 @@ def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[flo
         if len(person[asked].unique()) < 2 or not has_match(person[asked], camera[asked]):
             continue
         others, own = clips[~held_out], clips[asked]
-        for shrinkage, projection in zip(
-            SHRINKAGES, whitenings(others, person[~held_out], SHRINKAGES), strict=True
-        ):
-            vectors = functional.normalize((own - others.mean(0)) @ projection, dim=1).float()
-            ids = person[asked].numpy(), camera[asked].numpy()
+        spread, ids = spread_within(others, person[~held_out]), (person[asked].numpy(), camera[asked].numpy())
+        for shrinkage in SHRINKAGES:
+            vectors = functional.normalize(spread.whiten(own - others.mean(0), shrinkage), dim=1).float()
             scores = evaluate_retrieval(vectors, vectors, ids[0], ids[0], ids[1], ids[1])
             found[shrinkage].append(float(np.mean(scores.average_precisions)))
     for shrinkage, values in found.items():

@@ -11,7 +11,7 @@ from backbone.descriptor import Comparison, DescriptorConfig, as_linear
 from backbone.metrics import evaluate_retrieval
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
-from backbone.whitening import fit_whitening, part_scales, whitenings
+from backbone.whitening import fit_whitening, part_scales, spread_within
 
 
 def people(num_people: int, clips_each: int, size: int, seed: int = 0):
@@ -43,7 +43,9 @@ def slow_whitening(clips, person, shrinkage):
 @pytest.mark.parametrize(("num_people", "clips_each"), [(20, 4), (3, 2)])  # more clips than numbers, and fewer
 def test_whitening_is_the_inverse_root_of_the_shrunk_covariance(num_people, clips_each):
     clips, person, _ = people(num_people, clips_each, 8)
-    for shrinkage, found in zip((0.1, 0.5), whitenings(clips.double(), person, (0.1, 0.5)), strict=True):
+    spread = spread_within(clips.double(), person)
+    for shrinkage in (0.1, 0.5):
+        found = spread.whiten(torch.eye(8, dtype=torch.float64), shrinkage)
         expected = slow_whitening(clips, person, shrinkage)
         factor = found[0, 0].item() / expected[0, 0]
         np.testing.assert_allclose(found.numpy(), factor * expected, rtol=1e-6, atol=1e-8)
