@@ -12,6 +12,9 @@ A folder of one's own: `a3d embed --checkpoint runs/small --data folder:street -
 
 The people in a video, by their tracks (MOT format):
 `a3d embed --checkpoint runs/small --data video:street.avi,gt.txt --out street.npz`
+
+A MOT sequence, whose tracks miss a frame now and then:
+`a3d embed --checkpoint runs/small --data video:MOT17-02,MOT17-02/det.txt@bridge_gaps=3 --out street.npz`
 """
 
 import dataclasses
@@ -45,7 +48,8 @@ class EmbedConfig:
     """The file to write; its ending says which kind: .npz or .safetensors."""
     data: str | None = None
     """NAME:DIRECTORY of a data set (mars, prid, ilids, synthetic), folder:DIRECTORY, a folder of frames (one
-    tracklet) or of such folders, or video:VIDEO,TRACKS; by default the data of the training."""
+    tracklet) or of such folders, or video:VIDEO,TRACKS (the video may be a folder of its frames);
+    by default the data of the training."""
     part: Part = "test"
     """Of a data set: its queries, its gallery, both (test), its training half, or all."""
     device: str = "auto"

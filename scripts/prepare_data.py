@@ -41,10 +41,13 @@ class Cut:
     `a3d data cut --video street.avi --tracks gt.txt --out street`
 
     `a3d data cut --video street.avi --tracks gt.txt --out street --chunk-frames 16 --overwrite`
+
+    A MOT sequence: `a3d data cut --video MOT17-02 --tracks MOT17-02/gt/gt.txt --classes 1 --out street`
     """
 
     video: Path
-    """The video file, in any format that OpenCV decodes."""
+    """The video file, in any format that OpenCV decodes; or a folder: a MOT sequence, or images numbered from 0 or
+    1."""
     tracks: Path
     """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. What
     comes after the height may be missing."""
@@ -64,6 +67,9 @@ class Cut:
     """Classes (column 8) that are people, as in 1 for MOT17's pedestrians; by default all."""
     min_visibility: float = 0.0
     """Leave out boxes of which less than this share is visible (column 9)."""
+    bridge_gaps: int = 0
+    """Where a track misses as many frames or fewer, put boxes in between, on a line from the last to the next. A
+    tracker that misses one frame in five leaves tracklets too short to keep."""
     overwrite: bool = False
     """Replace what an earlier cut wrote to the same folder, once the new one is complete."""
     json: bool = False
@@ -80,7 +86,9 @@ class Cut:
                 gap_frames=self.gap_frames,
                 min_frames=self.min_frames,
                 overwrite=self.overwrite,
-                how=TrackFormat(self.first_frame, self.corners, self.classes, self.min_visibility),
+                how=TrackFormat(
+                    self.first_frame, self.corners, self.classes, self.min_visibility, self.bridge_gaps
+                ),
                 progress=progress,
             )
         print(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
@@ -214,7 +222,7 @@ def _summary(report: CutReport, out: Path) -> str:
     """Return the report for a person to read, and what to type next."""
     omissions = [
         f"  {item.count:>7,} x {item.reason}"
-        + (f" [{item.boxes:,} boxes]" if item.boxes != item.count and item.boxes else "")
+        + (f" [{item.boxes:,} boxes]" if item.boxes != item.count and item.boxes > 0 else "")
         + f": {', '.join(item.first)}{', ...' if item.count > len(item.first) else ''}"
         for item in report.omissions
     ]

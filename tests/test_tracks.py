@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from backbone.data.cut import cut_video
@@ -162,3 +163,33 @@ def test_a_pipe_or_a_device_is_no_file_of_tracks(tmp_path):
     for path in (tmp_path / "gt.txt", Path("/dev/zero")):
         with pytest.raises(ValueError, match="no regular file"):
             read_tracks(path)
+
+
+def test_short_gaps_are_bridged_on_a_straight_line(tmp_path):
+    path = tmp_path / "gt.txt"
+    path.write_text("1,7,10,20,30,40\n4,7,16,17,33,34\n9,7,1,1,9,9\n5,2,50,50,9,9\n6,7,16,17,33,34")
+    tracks, omissions = read_tracks(path, TrackFormat(bridge_gaps=2))
+    assert tracks.people.tolist() == [2, 7, 7, 7, 7, 7, 7, 7, 7, 7]
+    assert tracks.frame_index.tolist() == [4, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert tracks.boxes[1:7] == pytest.approx(
+        np.array(
+            [
+                (10, 20, 30, 40),
+                (12, 19, 31, 38),
+                (14, 18, 32, 36),
+                (16, 17, 33, 34),
+                (16, 17, 33, 34),
+                (16, 17, 33, 34),
+            ]
+        )
+    )
+    (omission,) = omissions.by_reason.values()
+    assert (omission.reason, omission.count) == ("box put into a gap of at most 2 frames", 5)
+    assert (omission.boxes, omission.first) == (
+        -5,
+        ("person 7, frame 2", "person 7, frame 5", "person 7, frame 7"),
+    )
+    shorter, _ = read_tracks(path, TrackFormat(bridge_gaps=1))
+    assert shorter.frame_index.tolist() == [4, 0, 3, 4, 5, 8]
+    with pytest.raises(ValueError, match="bridge_gaps must be 0 frames or more, got -1"):
+        TrackFormat(bridge_gaps=-1)

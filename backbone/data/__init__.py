@@ -25,6 +25,8 @@ class DataConfig:
     """Which of the ten published splits of prid and ilids, 0 to 9."""
     swap_halves: bool = False
     """Train on the half of an ilids split that is the test half in the common reading."""
+    bridge_gaps: int = 0
+    """Of video:VIDEO,TRACKS: boxes are put in where a track misses as many frames or fewer."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """What the built-in data draws."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from backbone.data import TEN_SPLITS, DataConfig, ReidData, load_data
-from backbone.data.folder import IMAGE_ENDINGS
+from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.tracklet import read_image
 from backbone.data.video import Progress
 from backbone.metrics import JUNK

@@ -55,7 +55,7 @@ def cut_video(
     report is kept in `<out>/.cut_report.json`, which `read_folder` passes over.
 
     Args:
-        video: the video file.
+        video: the video file, or a folder of its frames.
         tracks: the MOT-format file, as `read_tracks` takes it.
         out: the folder to write; missing, or empty.
         chunk_frames: as in `video_tracklets`.

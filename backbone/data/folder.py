@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.tracklet import FrameFiles, Tracklet
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 TIME = re.compile(r"(\d+(?:\.\d+)?)\.(?:jpe?g|png)", re.IGNORECASE)
 LAYOUT = "<root>/<person>/<camera>/<tracklet>/<frame>.jpg, .jpeg or .png"
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from backbone.data.layout import Halves, find_root, images_in, numbered_folders
+from backbone.data.images import images_in
+from backbone.data.layout import Halves, find_root, numbered_folders
 from backbone.data.mat import read_table
 from backbone.data.tracklet import FrameFiles, Tracklet
 
@@ -52,7 +53,7 @@ def read_ilids(directory: Path, split: int = 0, *, swap_halves: bool = False) ->
 
 
 def _tracklet(folder: Path, person: int, camera: int) -> Tracklet:
-    paths = images_in(folder, LAYOUT)
+    paths = tuple(images_in(folder, LAYOUT).values())
     low, high = FRAMES
     if not low <= len(paths) <= high:
         raise ValueError(f"{folder} has {len(paths)} frames, expected {low} to {high}: are files missing?")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbone.data.folder import IMAGE_ENDINGS
 from backbone.data.tracklet import Tracklet
 
 
@@ -58,24 +57,3 @@ def numbered_folders(folder: Path, prefix: str, layout: str) -> dict[int, Path]:
                 raise ValueError(f"{path} and {found[int(number)]} have one number; the layout is {layout}")
             found[int(number)] = path
     return dict(sorted(found.items()))
-
-
-def images_in(folder: Path, layout: str) -> tuple[Path, ...]:
-    """Return a folder's images in the order of the numbers that their names end with.
-
-    Raises:
-        ValueError: there is none, a name has no number, or two have the same.
-    """
-    numbers: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_ENDINGS or path.name.startswith(".") or path.is_dir():
-            continue
-        number = path.stem.rpartition("_")[2]
-        if not number.isdecimal():
-            raise ValueError(f"the frame {path} is not numbered; the layout is {layout}")
-        if int(number) in numbers:
-            raise ValueError(f"{path} and {numbers[int(number)]} have one number; the layout is {layout}")
-        numbers[int(number)] = path
-    if not numbers:
-        raise ValueError(f"{folder} holds no images; the layout is {layout}")
-    return tuple(path for _, path in sorted(numbers.items()))

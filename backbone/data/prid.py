@@ -6,7 +6,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from backbone.data.layout import Halves, find_root, images_in, numbered_folders
+from backbone.data.images import images_in
+from backbone.data.layout import Halves, find_root, numbered_folders
 from backbone.data.tracklet import FrameFiles, Tracklet
 
 LAYOUT = "<dir>/multi_shot/cam_{a,b}/person_XXXX/NNNN.png, <dir> or <dir>/prid_2011"
@@ -41,7 +42,7 @@ def read_prid(directory: Path, split: int = 0) -> Halves:
                 raise ValueError(
                     f"there is no {root / CAMERAS[camera]}/person_{person:04d}; the layout is {LAYOUT}"
                 )
-        frames = [images_in(by_number[person], LAYOUT) for by_number in folders]
+        frames = [tuple(images_in(by_number[person], LAYOUT).values()) for by_number in folders]
         if min(map(len, frames)) >= MIN_FRAMES:
             tracklets[person] = [
                 Tracklet(person, camera, FrameFiles(paths), f"prid/{CAMERAS[camera]}/person_{person:04d}")

@@ -13,7 +13,7 @@ from backbone.data import DATASETS, DataConfig, load_data
 from backbone.data.cut import REPORT_NAME
 from backbone.data.folder import frames_in, read_folder
 from backbone.data.tracklet import FrameFiles, Tracklet
-from backbone.data.tracks import read_tracks
+from backbone.data.tracks import TrackFormat, read_tracks
 from backbone.data.video import Progress, video_tracklets
 from backbone.embeddings import UNKNOWN
 from backbone.metrics import JUNK
@@ -22,7 +22,7 @@ Part = Literal["test", "query", "gallery", "train", "all"]
 
 FORMS = (
     "NAME:DIRECTORY of a data set, folder:DIRECTORY (<person>/<camera>/<tracklet>/<frame>), a folder of frames "
-    "(one tracklet) or of such folders, or video:VIDEO,TRACKS (MOT format)"
+    "(one tracklet) or of such folders, or video:VIDEO,TRACKS (a video file or a folder of its frames; MOT format)"
 )
 # Longer than any track: a track stays whole where no frame of it is missing.
 WHOLE = 2**31
@@ -43,7 +43,7 @@ def read_source(
         spec: one of `FORMS`.
         part: of a data set: its queries, its gallery, both (test), its training half, or all; of folders and
             videos all tracklets are taken, those of people trained on, too.
-        config: settings of the data set.
+        config: settings of the data set, or of the video.
         cache: where drawn data is kept.
         progress: told of a video's frames.
         say: told what of a video or its tracks could not be used.
@@ -55,7 +55,7 @@ def read_source(
         raise ValueError(f"unknown part {part!r}; known: {', '.join(get_args(Part))}")
     name, _, place = spec.partition(":")
     if name == "video":
-        return _of_video(place, progress, say)
+        return _of_video(place, config.bridge_gaps, progress, say)
     if name == "folder":
         return read_folder(Path(place).expanduser())
     if name in DATASETS:
@@ -127,9 +127,11 @@ def _of_folder(folder: Path) -> list[Tracklet]:
     return [Tracklet(UNKNOWN, 0, FrameFiles(frames_in(one)), one.absolute().name) for one in inside or [folder]]
 
 
-def _of_video(place: str, progress: Progress | None, say: Callable[[str], None]) -> list[Tracklet]:
+def _of_video(
+    place: str, bridge_gaps: int, progress: Progress | None, say: Callable[[str], None]
+) -> list[Tracklet]:
     video, tracks = _video_and_tracks(place)
-    boxes, omitted = read_tracks(tracks)
+    boxes, omitted = read_tracks(tracks, TrackFormat(bridge_gaps=bridge_gaps))
     tracklets, lost = video_tracklets(
         video, boxes, chunk_frames=WHOLE, gap_frames=0, min_frames=1, progress=progress
     )

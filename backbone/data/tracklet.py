@@ -4,7 +4,7 @@ import hashlib
 import io
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Protocol, TypeGuard
 import cv2
 import numpy as np
 from PIL import Image
+
+from backbone.data.images import read_sequence
 
 MOST_PIXELS = 50_000_000  # of a frame: more than 8K has
 SMALL_JPEG = 100_000  # bytes: at most about 100 pixels a byte
@@ -132,7 +134,7 @@ class VideoSlice:
     """Consecutive frames of a video, each cropped to a box.
 
     Attributes:
-        video: the video file.
+        video: the video file, or the folder of its images (`read_video`).
         start: the first frame, 0-based.
         boxes: int (num_frames, 4) as x0, y0, x1, y1 in pixels, half-open, inside the frame.
     """
@@ -162,10 +164,13 @@ class VideoSlice:
             "is the file truncated?"
         )
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """A digest of the video file and the boxes."""
-        return _digest([_stamp(self.video), str(self.start), self.boxes.tolist()])
+        """A digest of the boxes and the video file, or those of its images that are in the slice."""
+        files = [self.video]
+        if self.video.is_dir():
+            files = list(read_sequence(self.video).paths[self.start : self.start + len(self)])
+        return _digest([*map(_stamp, files), str(self.start), self.boxes.tolist()])
 
 
 @dataclass(frozen=True)
@@ -259,9 +264,16 @@ def is_truncated(data: np.ndarray) -> bool:
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """Yield each frame of a video, RGB uint8 (height, width, 3), until no more can be decoded.
 
+    Args:
+        path: a file, or a folder of images (`backbone.data.images.read_sequence`).
+
     Raises:
-        ValueError: the file is missing or no video that OpenCV can open.
+        ValueError: the file is missing or no video that OpenCV can open; or an image of the folder can't be read,
+            or is of another size than the one before it.
     """
+    if path.is_dir():
+        yield from _read_images(read_sequence(path).paths)
+        return
     if not path.is_file():
         raise ValueError(f"there is no video at {path}")
     # FFmpeg draws a text file as a film of its letters; people swap --video and --tracks.
@@ -280,6 +292,16 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
             yield np.ascontiguousarray(frame[:, :, ::-1])
     finally:
         capture.release()
+
+
+def _read_images(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    size = None
+    for path in paths:
+        frame = read_image(path)
+        if size not in (None, frame.shape):
+            raise ValueError(f"{path} is of another size than the images before it, which no video is")
+        size = frame.shape
+        yield frame
 
 
 def crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:

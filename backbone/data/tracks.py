@@ -21,7 +21,8 @@ class Omission:
     Attributes:
         reason: what was wrong, beginning with the thing counted: row, box, chunk, gap, person.
         count: how many.
-        boxes: how many of the file's boxes were lost by it; 0 where they were only altered.
+        boxes: how many of the file's boxes were lost by it; 0 where they were only altered, below 0 where boxes
+            were added.
         first: the first few places, as `line 12` or `person 3, frame 40` (of the video's, from 1).
     """
 
@@ -79,14 +80,18 @@ class TrackFormat:
         corners: whether boxes are left, top, right, bottom.
         classes: of column 8, the kinds of things that are people; empty: all that is in the file.
         min_visibility: of column 9, from 0 to 1: boxes of which less is to be seen are left out.
+        bridge_gaps: where a person is missing for as many frames or fewer, boxes are put in (`bridge_gaps`).
     """
 
     first_frame: int | None = None
     corners: bool = False
     classes: tuple[int, ...] = ()
     min_visibility: float = 0.0
+    bridge_gaps: int = 0
 
     def __post_init__(self) -> None:
+        if self.bridge_gaps < 0:
+            raise ValueError(f"bridge_gaps must be 0 frames or more, got {self.bridge_gaps}")
         if self.first_frame not in (None, 0, 1):
             raise ValueError(f"the first frame's number is 0 or 1, got {self.first_frame}")
 
@@ -112,7 +117,7 @@ def read_tracks(path: Path, how: TrackFormat | None = None) -> tuple[Tracks, Omi
         how: what in it differs from MOT's format.
 
     Returns:
-        The boxes of all valid rows, and the rows left out, by reason, with their line numbers.
+        The boxes of all valid rows and of bridged gaps, and the rows left out, by reason, with their line numbers.
 
     Raises:
         ValueError: the file is missing, empty, no text, or has no valid row; or its boxes are shares of the frame.
@@ -162,7 +167,35 @@ def read_tracks(path: Path, how: TrackFormat | None = None) -> tuple[Tracks, Omi
         reason = f"file with several classes, all taken for people (--classes chooses): {counts}"
         omissions.add(reason, "column 8", boxes=0)
     people, frames = np.array(keys, dtype=np.int64).T
-    return Tracks(people, frames - first_frame, boxes), omissions
+    tracks = Tracks(people, frames - first_frame, boxes)
+    return bridge_gaps(tracks, how.bridge_gaps, omissions), omissions
+
+
+def bridge_gaps(tracks: Tracks, most_frames: int, omissions: Omissions) -> Tracks:
+    """Put boxes into short gaps of tracks, on straight lines in time from the box before to the box after.
+
+    Args:
+        tracks: the boxes.
+        most_frames: longer gaps stay.
+        omissions: the boxes put in are counted there, as lost boxes below 0.
+
+    Returns:
+        Tracks with the old boxes and the new ones.
+    """
+    steps = np.diff(tracks.frame_index)
+    gaps = np.flatnonzero((np.diff(tracks.people) == 0) & (steps > 1) & (steps <= most_frames + 1))
+    people, frames, boxes = [tracks.people], [tracks.frame_index], [tracks.boxes]
+    for row in gaps:
+        inside = np.arange(1, steps[row])
+        share = (inside / steps[row])[:, None]
+        people.append(np.full(len(inside), tracks.people[row]))
+        frames.append(tracks.frame_index[row] + inside)
+        boxes.append((1 - share) * tracks.boxes[row] + share * tracks.boxes[row + 1])
+        place = f"person {tracks.people[row]}, frame {tracks.frame_index[row] + 2}"
+        reason = f"box put into a gap of at most {most_frames} frames"
+        omissions.add(reason, place, boxes=-len(inside), count=len(inside))
+    order = np.lexsort((np.concatenate(frames), np.concatenate(people)))
+    return Tracks(np.concatenate(people)[order], np.concatenate(frames)[order], np.concatenate(boxes)[order])
 
 
 def _read_text(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from backbone.data.images import read_sequence
 from backbone.data.tracklet import Tracklet, VideoSlice, read_video
 from backbone.data.tracks import LARGEST_INTEGER, Omissions, Tracks
 
@@ -33,7 +34,7 @@ def video_tracklets(
     camera serves as two views. The video is decoded once, since its header's frame count can lie.
 
     Args:
-        video: the video file.
+        video: the video file, or a folder of its frames (`backbone.data.images.read_sequence`).
         tracks: the boxes.
         chunk_frames: frames of a tracklet.
         gap_frames: frames left out between tracklets of a person.
@@ -81,6 +82,8 @@ def _count_frames(video: Path, omissions: Omissions, progress: Progress | None) 
     promised = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture else 0.0
     if capture:
         capture.release()
+    if video.is_dir():
+        promised = read_sequence(video).length
     promised_frames = int(promised) if 0 < promised < LARGEST_INTEGER else 0
     num_frames = height = width = 0
     for num_frames, frame in enumerate(read_video(video), start=1):
@@ -89,7 +92,7 @@ def _count_frames(video: Path, omissions: Omissions, progress: Progress | None) 
             progress("counting frames", num_frames, max(promised_frames, num_frames))
     if not num_frames:
         raise ValueError(f"not one frame of {video} can be decoded: is it truncated?")
-    if promised_frames > num_frames + 2:
+    if promised_frames > num_frames + (0 if video.is_dir() else 2):  # headers of files are about right
         reason = "video frame that the header promises and that can't be decoded (a truncated file?)"
         place = f"{num_frames} of {promised_frames} decoded"
         omissions.add(reason, place, boxes=0, count=promised_frames - num_frames)
