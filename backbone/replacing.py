@@ -15,18 +15,41 @@ from zlib import crc32
 _HOST = f"{crc32(socket.gethostname().encode()):08x}"
 
 
-def check_writable(path: Path) -> None:
-    """Find out before long work whether its result can be written.
+def check_writable(path: Path, *, is_folder: bool = False) -> None:
+    """Find out before long work whether its result can be written, by writing; nothing of it stays.
+
+    Args:
+        path: a file, or a folder that files will be written into.
+        is_folder: whether it is a folder.
 
     Raises:
-        OSError: it can't.
+        OSError: it can't; the message says what to do.
     """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file to write")
-    probe = path.with_name(f"{path.name}.{secrets.token_hex(4)}.check")
-    with replacing(probe) as partial:
-        partial.touch()
-    probe.unlink()
+    folder = path if is_folder else path.parent
+    made: list[Path] = []
+    try:
+        if path.exists() and not is_folder and not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise IsADirectoryError(f"{path} is {what}: name a file to write")
+        made = [one for one in (folder, *folder.parents) if not one.exists()]
+        if (above := made[-1].parent if made else folder).exists() and not above.is_dir():
+            raise NotADirectoryError(
+                f"{above} is a file, where a folder has to be: name another place to write to"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = temporary_name(folder / "check")
+        try:
+            probe.write_bytes(b"0")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None:  # one of the above
+            raise
+        raise OSError(f"nothing can be written to {folder} ({error.strerror}): name another place") from error
+    finally:
+        for one in made:
+            with suppress(OSError):
+                one.rmdir()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import Literal
 
 import tyro
 
+from backbone.replacing import check_writable
 from scripts.ablation_cost import NAME as COST
 from scripts.ablation_cost import TITLE as COST_TITLE
 from scripts.ablation_cost import report_cost
@@ -145,6 +146,7 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     Raises:
         ValueError: settings that can't be used, or a folder with runs of other settings.
     """
+    check_writable(arguments.folder, is_folder=True)
     plans = make_plans(arguments, flags)
     failures: list[Failure] = []
     if not arguments.report_only:

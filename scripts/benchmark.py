@@ -9,6 +9,7 @@ With the re-ranking of a gallery as large as that of MARS, a quarter of a minute
 
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from backbone.data.cache import FrameCache
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
 from backbone.metrics import evaluate_retrieval
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.build import pick_device
@@ -235,6 +236,12 @@ def _median_seconds(run: Callable[[], object], seconds: float, device: torch.dev
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     config = tyro.cli(BenchmarkConfig, args=argv, prog="a3d benchmark", description=__doc__)
+    try:
+        if config.json is not None:
+            check_writable(config.json)
+    except OSError as error:
+        print(f"a3d benchmark: error: {error}", file=sys.stderr)
+        return 2
     print(f"{'ms, plain':>10} {'ms, fast':>10} {'ratio':>7}")
     rows = []
     for row in measure(config):

@@ -33,6 +33,7 @@ from a3d_env.rewards import get_reward
 from agents.control_algorithm import ControlAlgorithm
 from agents.controls import TABLE_CONTROLS
 from agents.locator import Locator
+from backbone.replacing import check_writable
 from scripts.ablation_runs import num_cores
 from scripts.compare_report import write_report
 from scripts.compare_run import CompareTask, start
@@ -162,6 +163,7 @@ def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
     Raises:
         ValueError: settings that can't be used, a folder with other runs, or nothing to report.
     """
+    check_writable(config.out, is_folder=True)
     tasks = make_tasks(config)
     failed: list[tuple[CompareTask, str]] = []
     if not config.report_only:

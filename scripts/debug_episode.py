@@ -40,7 +40,7 @@ from agents.episodes.episode import Episode
 from agents.episodes.export import write_gif, write_minari, write_rerun
 from agents.episodes.gallery import Gallery
 from agents.episodes.story import tell, tell_change
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from scripts.debug_picks import Pick, Source, choose
 from scripts.debug_policy import PolicyEpisodes
 from scripts.debug_run import RunEpisodes
@@ -113,6 +113,7 @@ def debug(config: DebugConfig) -> list[Path]:
         ValueError: the checkpoint or the data can't be used, nothing is asked for, or there is no such episode.
     """
     changes = dict(read_change(text) for text in config.set_glimpse)
+    check_writable(config.out, is_folder=True)
     if config.minari:
         check_nothing_there(config.out / DATASET)
     source = open_source(config)

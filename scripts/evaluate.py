@@ -27,7 +27,7 @@ from typing import Any
 import tyro
 
 from backbone.data.bad_frames import OnBadFrame
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from scripts.evaluate_splits import evaluate_splits, splits_table
 from scripts.progress import say
 from scripts.run import load_run
@@ -130,8 +130,11 @@ def main(argv: list[str] | None = None) -> int:
     status = 0
     try:
         arguments, flags = read_arguments(argv)
+        if arguments.json is not None:
+            check_writable(arguments.json)
         if arguments.splits:
             assert arguments.out is not None
+            check_writable(arguments.out, is_folder=True)
             report, failures = evaluate_splits(
                 arguments.splits,
                 arguments.out,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from backbone.replacing import check_writable
+
 LOCK = ".lock"
 
 
@@ -17,8 +19,10 @@ def only_here(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another command is at work there.
+        OSError: nothing can be written there.
     """
     was_there = folder.is_dir()
+    check_writable(folder, is_folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from a3d_env.bank_file import BankWriter, check_nothing_there
 from backbone.data.loader import TestBatches, load_ahead
+from backbone.replacing import check_writable
 from scripts.describe import clip_bank
 from scripts.run import Run, load_run
 from scripts.scoring import searched_tracklets
@@ -90,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = tyro.cli(BankConfig, args=argv, prog="a3d bank", description=__doc__)
         check_nothing_there(config.out)
+        check_writable(config.out)
         run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
         count = make_bank(run, config)
     except (ValueError, OSError) as error:

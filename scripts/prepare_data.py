@@ -15,7 +15,7 @@ from backbone.data.check import CheckReport, check_data
 from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
 from backbone.data.tracks import TrackFormat
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from scripts.config import PRESETS, get_preset
 from scripts.progress import progress_bars, say
 
@@ -119,6 +119,8 @@ class Check:
 
     def run(self) -> int:
         """Check, print, and return the exit status."""
+        if self.json is not None:
+            check_writable(self.json)
         with progress_bars() as progress:
             report = check_data(
                 self.data, sample=self.sample, seed=self.seed, workers=self.workers, progress=progress
@@ -168,6 +170,7 @@ class Cache:
         load = get_preset(name if name in PRESETS else "small").load
         size = (self.height or load.height, self.width or load.width)
         cache = FrameCache(self.cache or default_cache(), *size, self.flow, self.on_bad_frame)
+        check_writable(cache.folder, is_folder=True)
         data = load_data(self.data, DataConfig(), cache.folder)
         tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
         with progress_bars() as progress:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
 from scripts.locking import only_here
@@ -60,6 +60,7 @@ def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
     folder = arguments.out.with_suffix("")
     if folder == arguments.out:
         raise ValueError(f"{folder} is the run's folder: give the weights file an ending, as in {folder}.pt")
+    check_writable(arguments.out)
     config = dataclasses.replace(
         config,
         steps=config.steps if arguments.steps is None else arguments.steps,

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import tyro
 
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from scripts.probe_measures import Measured, measure
 from scripts.probe_report import Table, draw, over_runs, summarise, text_table, verdict
 from scripts.run import Run, load_run
@@ -95,6 +95,7 @@ def probe(config: ProbeConfig) -> Probed:
     Raises:
         ValueError: as `load_run` and `measure`.
     """
+    check_writable(config.folder, is_folder=True)
     tables, lines, notes, kinds = [], [], [], []
     for number, checkpoint in enumerate(config.checkpoint, 1):
         if len(config.checkpoint) > 1:

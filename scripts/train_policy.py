@@ -37,7 +37,7 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
-from backbone.replacing import replacing
+from backbone.replacing import check_writable, replacing
 from backbone.tensor_file import load_tensors
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits
@@ -93,6 +93,7 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
     """
     if (config.out / POLICY).exists():
         raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
+    check_writable(config.out, is_folder=True)
     agent, process, held_out = build_policy_run(config)
     started = time.monotonic()
     if not isinstance(agent, ControlAlgorithm):

@@ -39,3 +39,38 @@ def test_scripts_run_as_files():
     for module, _ in COMMANDS.values():  # each of them takes seconds to start
         text = Path(f"{module.replace('.', '/')}.py").read_text()
         assert text.endswith('\n\nif __name__ == "__main__":\n    raise SystemExit(main())\n')
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --preset tiny --data folder:nowhere --out",
+        "pretrain --out",
+        "evaluate --splits all --train folder:nowhere --preset tiny --out",
+        "evaluate --checkpoint nowhere --json",
+        "embed --checkpoint nowhere --out",
+        "search --query nowhere.npz --gallery nowhere.npz --json",
+        "search --query nowhere.npz --gallery nowhere.npz --page",
+        "export --checkpoint nowhere --out",
+        "probe --checkpoint nowhere --out",
+        "ablate --preset tiny --out",
+        "bank --checkpoint nowhere --out",
+        "policy --bank nowhere --out",
+        "compare --bank nowhere --out",
+        "debug --checkpoint nowhere --query 1 --out",
+        "data cut --video nowhere --tracks nowhere --out",
+        "data check --data folder:nowhere --json",
+        "data cache --data folder:nowhere --cache",
+        "benchmark --json",
+    ],
+)
+def test_that_nothing_can_be_written_is_found_before_anything_is_read(command, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / ("out.npz" if "embed" in command else "out.onnx")
+    assert main([*command.split(), str(target)]) == 2
+    error = next(line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert error == (
+        f"a3d {command.split()[0]}: error: {tmp_path}/file is a file, where a folder has to be: name another "
+        "place to write to"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,10 +1,12 @@
 """Files appear whole, are on the disk before they get their name, and damage in them is found."""
 
+import errno
 import os
 import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,8 +81,26 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(tmp_path)
 def test_that_a_file_can_be_written_is_found_out_without_a_trace(tmp_path):
     check_writable(tmp_path / "a.json")
     assert not list(tmp_path.iterdir())
+    check_writable(tmp_path / "new" / "deep" / "a.json")
+    check_writable(tmp_path / "new" / "run", is_folder=True)
+    check_writable(tmp_path, is_folder=True)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(IsADirectoryError, match="is a folder"):
         check_writable(tmp_path)
+    with pytest.raises(IsADirectoryError, match="is no regular file"):
+        check_writable(Path(os.devnull))
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_folder_that_may_not_be_written_to(is_folder, tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    place = tmp_path / "new" if is_folder else tmp_path
+    with pytest.raises(OSError, match=rf"nothing can be written to {place} \(Permission denied\): name another"):
+        check_writable(tmp_path / "new", is_folder=is_folder)
+    assert not list(tmp_path.iterdir())
 
 
 def test_zeros_inside_a_weight_are_found(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import Omission, TrackFormat, read_tracks
 from backbone.data.video import Progress, video_tracklets
+from backbone.replacing import check_writable
 
 REPORT_NAME = ".cut_report.json"
 
@@ -71,6 +72,7 @@ def cut_video(
     """
     out = out.resolve()
     _check_out(out, overwrite, (video, tracks))
+    check_writable(out.parent, is_folder=True)
     rows, omitted = read_tracks(tracks, how)
     tracklets, lost = video_tracklets(
         video,
