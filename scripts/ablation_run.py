@@ -24,6 +24,7 @@ from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import TrainConfig, config_from_json, config_to_json
 from scripts.data_spec import parse_data
 from scripts.describe import fit_comparison
+from scripts.memory import out_of_memory
 from scripts.progress import say
 from scripts.run import load_run, tell_of_people_trained_on
 from scripts.scoring import COLUMNS, controls, evaluate
@@ -225,8 +226,8 @@ def main(argv: list[str] | None = None) -> int:
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     except KeyboardInterrupt:
         return 130
-    except Exception:
-        write_text(folder / ERROR, traceback.format_exc())
+    except Exception as error:
+        write_text(folder / ERROR, traceback.format_exc() + out_of_memory(error, "ablate"))
         traceback.print_exc()
         return 1
     (folder / ERROR).unlink(missing_ok=True)

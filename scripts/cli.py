@@ -5,6 +5,8 @@ import io
 import os
 import sys
 
+from scripts.memory import out_of_memory
+
 COMMANDS = {
     "train": ("scripts.train_joint", "train the representation and an agent jointly"),
     "pretrain": ("scripts.pretrain", "make the small backbone's starting weights"),
@@ -66,6 +68,11 @@ def main(argv: list[str] | None = None) -> int:
         return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not (text := out_of_memory(error, arguments[0])):
+            raise
+        print(f"a3d {arguments[0]}: error: {text}", file=sys.stderr)
+        return 2
 
 
 def own_agents(arguments: list[str]) -> list[str]:

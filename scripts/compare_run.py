@@ -29,6 +29,7 @@ from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.control_algorithm import ControlAlgorithm
 from agents.rollout import at_test, follow, hit_shares
+from scripts.memory import out_of_memory
 from scripts.train_joint import write_text
 from scripts.train_policy import PolicyRunConfig, build_policy_run
 
@@ -137,8 +138,8 @@ def run(task: CompareTask) -> bool:
     try:
         write_text(task.path, json.dumps(train_and_score(task), allow_nan=False) + "\n")
         return True
-    except Exception:
-        write_text(task.error, traceback.format_exc())
+    except Exception as error:
+        write_text(task.error, traceback.format_exc() + out_of_memory(error, "compare"))
         return False
     finally:
         task.progress.unlink(missing_ok=True)
