@@ -33,7 +33,7 @@ from scripts.ablation_tables import FULL, TABLES
 from scripts.ablation_text import main_table
 from scripts.config import TrainConfig
 from scripts.locking import only_here
-from scripts.progress import say
+from scripts.progress import say, show
 from scripts.train_joint import read_arguments
 
 
@@ -155,11 +155,11 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     for plan in plans:
         report = make_report(plan)
         path = write_report(report, arguments.folder)
-        print(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}", flush=True)
+        show(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
     if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
         config = base_settings(arguments.recipe, flags)
         if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
-            print(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
+            show(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
     return failures
 
 

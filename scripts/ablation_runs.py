@@ -19,6 +19,7 @@ from scripts.ablation_tables import FULL, Row, Table
 from scripts.build import build_cache
 from scripts.config import TrainConfig
 from scripts.logs import HISTORY, read_history
+from scripts.progress import visible
 
 LOG, LOCK = "log.txt", ".lock"
 POLL_SECONDS = 0.5
@@ -253,7 +254,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.write(text, file=sys.stderr)
+        self._bar.write(visible(text), file=sys.stderr)
 
 
 def steps_taken(task: Task) -> int:

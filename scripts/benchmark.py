@@ -9,7 +9,6 @@ With the re-ranking of a gallery as large as that of MARS, a quarter of a minute
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from backbone.replacing import check_writable, replacing
 from backbone.representation import Representation
 from backbone.two_stream import BackboneConfig
 from scripts.build import pick_device
+from scripts.progress import say, show
 from scripts.scoring_cost import MARS_SIZE, Size, Work, draw_case, score_plainly, scoring_cost
 
 NUM_EPISODES = 64
@@ -240,22 +240,19 @@ def main(argv: list[str] | None = None) -> int:
         if config.json is not None:
             check_writable(config.json)
     except OSError as error:
-        print(f"a3d benchmark: error: {error}", file=sys.stderr)
+        say(f"a3d benchmark: error: {error}")
         return 2
-    print(f"{'ms, plain':>10} {'ms, fast':>10} {'ratio':>7}")
+    show(f"{'ms, plain':>10} {'ms, fast':>10} {'ratio':>7}")
     rows = []
     for row in measure(config):
         rows.append(row)
-        print(
-            f"{1e3 * row.plain_seconds:>10.1f} {1e3 * row.fast_seconds:>10.1f} {row.ratio:>6.1f}x  {row.what}",
-            flush=True,
-        )
-    print()
+        show(f"{1e3 * row.plain_seconds:>10.1f} {1e3 * row.fast_seconds:>10.1f} {row.ratio:>6.1f}x  {row.what}")
+    show("")
     costs = []
     works: list[tuple[Work, Size]] = [("ranking", RANKED), ("scoring", MARS_SIZE), ("re-ranking", MARS_SIZE)]
     for work, size in works if config.rerank else works[:2]:
         costs.append(scoring_cost(work, size))
-        print(costs[-1], flush=True)
+        show(str(costs[-1]))
     if config.json is not None:
         comparisons = [{**asdict(row), "ratio": row.ratio} for row in rows]
         figures = {"comparisons": comparisons, "scoring": [asdict(cost) for cost in costs]}

@@ -6,6 +6,7 @@ import os
 import sys
 
 from scripts.memory import out_of_memory
+from scripts.progress import say, show
 
 COMMANDS = {
     "train": ("scripts.train_joint", "train the representation and an agent jointly"),
@@ -51,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         arguments = arguments[2:]
     usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage)
+        show(usage)
         return 0 if arguments else 2
     if arguments[0] not in COMMANDS:
-        print(f"a3d: unknown command {arguments[0]!r}\n\n{usage}", file=sys.stderr)
+        say(f"a3d: unknown command {arguments[0]!r}\n\n{usage}")
         return 2
     # A module of the user's own can be an agent's; last, so that nothing here can take a library's place.
     sys.path.append(os.getcwd())
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if not (text := out_of_memory(error, arguments[0])):
             raise
-        print(f"a3d {arguments[0]}: error: {text}", file=sys.stderr)
+        say(f"a3d {arguments[0]}: error: {text}")
         return 2
 
 

@@ -40,7 +40,7 @@ from scripts.compare_run import CompareTask, start
 from scripts.compare_text import text_table
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
-from scripts.progress import say
+from scripts.progress import say, show
 from scripts.train_policy import PolicyRunConfig, split_clips
 
 # What every comparison has: the ends of the scale.
@@ -177,7 +177,7 @@ def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
         return failed
     missing = [task.title for task in tasks if task.result() is None]
     report = write_report(results, config.out, reference=config.reference, missing=missing)
-    print(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
+    show(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
     return failed
 
 

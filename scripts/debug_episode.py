@@ -44,6 +44,7 @@ from backbone.replacing import check_writable, replacing
 from scripts.debug_picks import Pick, Source, choose
 from scripts.debug_policy import PolicyEpisodes
 from scripts.debug_run import RunEpisodes
+from scripts.progress import say, show
 from scripts.run import load_run
 from scripts.train_policy import POLICY
 
@@ -135,17 +136,17 @@ def debug(config: DebugConfig) -> list[Path]:
         pages.append(page)
         episodes.append(episode)
         with tqdm.external_write_mode(file=sys.stderr):
-            print(report(pick, episode, gallery))
-            print(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n", flush=True)
+            show(report(pick, episode, gallery))
+            show(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n")
     if len(pages) > 1:
         write_index(config.out / INDEX, pages, episodes)
-        print(f"all of them: {config.out / INDEX}")
+        show(f"all of them: {config.out / INDEX}")
     if config.rerun:
         write_rerun(config.out / RECORDING, episodes)
-        print(f"rerun {config.out / RECORDING}")
+        show(f"rerun {config.out / RECORDING}")
     if config.minari:
         write_minari(config.out / DATASET, episodes)
-        print(f"MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0")
+        show(f"MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0")
     return pages
 
 
@@ -185,7 +186,7 @@ def pick_episodes(config: DebugConfig, source: Source) -> list[Pick]:
             raise ValueError("episodes are chosen by how they end without exploring: --sample goes with --query")
         outcomes = source.outcomes()
         right = sum(outcome.is_right for outcome in outcomes)
-        print(f"{len(outcomes)} episodes, {right} of them right\n")
+        show(f"{len(outcomes)} episodes, {right} of them right\n")
         picks += choose(outcomes, **by_outcome, seed=config.seed)
     if not picks:
         raise ValueError(
@@ -253,10 +254,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         debug(config)
     except (ValueError, OSError) as error:
-        print(f"a3d debug: error: {error}", file=sys.stderr)
+        say(f"a3d debug: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d debug: stopped; finished pages are kept", file=sys.stderr)
+        say("\na3d debug: stopped; finished pages are kept")
         return 130
     return 0
 

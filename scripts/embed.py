@@ -19,7 +19,6 @@ A MOT sequence, whose tracks miss a frame now and then:
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from backbone.embeddings import ENDINGS, Embeddings, Origin, save_embeddings
 from backbone.replacing import check_writable
 from scripts.data_spec import parse_data
 from scripts.describe import describe_tracklets
-from scripts.progress import progress_bars, say
+from scripts.progress import progress_bars, say, show
 from scripts.run import TrainedModel, load_model
 
 
@@ -122,13 +121,13 @@ def main(argv: list[str] | None = None) -> int:
         embeddings = embed(model, arguments.data, arguments.part)
         save_embeddings(arguments.out, embeddings)
     except (ValueError, OSError) as error:
-        print(f"a3d embed: error: {error}", file=sys.stderr)
+        say(f"a3d embed: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d embed: stopped; nothing was written", file=sys.stderr)
+        say("\na3d embed: stopped; nothing was written")
         return 130
     people = len(set(embeddings.name) - {""})
-    print(
+    show(
         f"{arguments.out}: {len(embeddings):,} tracklets of {people:,} known people, "
         f"{embeddings.descriptors.shape[1]:,} numbers each"
     )

@@ -29,7 +29,7 @@ import tyro
 from backbone.data.bad_frames import OnBadFrame
 from backbone.replacing import check_writable, replacing
 from scripts.evaluate_splits import evaluate_splits, splits_table
-from scripts.progress import say
+from scripts.progress import say, show
 from scripts.run import load_run
 from scripts.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 
@@ -147,16 +147,16 @@ def main(argv: list[str] | None = None) -> int:
                 cache=arguments.cache,
                 on_bad_frame=arguments.on_bad_frame,
             )
-            print(splits_table(report))
+            show(splits_table(report))
             for failure in failures:
                 say(f"a3d evaluate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
             status = 1 if failures else 0
         else:
             scores, protocol = score_checkpoint(arguments)
-            print(protocol)
-            print(table(scores, COLUMNS))
+            show(protocol)
+            show(table(scores, COLUMNS))
             if arguments.false_accept_rates:
-                print("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
+                show("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
             report = {**scores, "protocol": protocol}
         if arguments.json is not None:
             with replacing(arguments.json) as partial:

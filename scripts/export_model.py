@@ -23,7 +23,6 @@ For PyTorch (torch.export.load): `a3d export --checkpoint runs/benchmark --out a
 import contextlib
 import io
 import json
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import at_test, follow
 from backbone.replacing import check_writable, replacing
 from backbone.representation import has_bfloat16
+from scripts.progress import say, show
 from scripts.run import TrainedModel, load_model
 
 OUTPUTS = ("descriptor", "bins", "identity_logits")
@@ -226,14 +226,14 @@ def main(argv: list[str] | None = None) -> int:
         model = load_model(arguments.checkpoint, device="cpu")
         parity = export_model(model, arguments.out)
     except (ValueError, OSError) as error:
-        print(f"a3d export: error: {error}", file=sys.stderr)
+        say(f"a3d export: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d export: stopped; nothing was written", file=sys.stderr)
+        say("\na3d export: stopped; nothing was written")
         return 130
     size = arguments.out.stat().st_size / 2**20
     length, height, width = model.grid.clip_size
-    print(
+    show(
         f"{arguments.out}: {size:.1f} MiB, clips of {length} x {height} x {width}, "
         f"flow {model.cache.flow_method}\n"
         f"on {parity.clips} clips it looks at the same bins as the model in {parity.same_bins}, and describes "
@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     precision = model.representation.precision
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(model.representation.device)):
         rounded = compare(model, load_runner(arguments.out), precision)
-        print(
+        show(
             f"it computes in float32; a3d embed, which takes bfloat16 on this machine, comes within "
             f"{rounded.difference:.2g} of it, with the same bins in {rounded.same_bins} of {rounded.clips}"
         )

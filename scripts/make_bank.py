@@ -21,6 +21,7 @@ from a3d_env.bank_file import BankWriter, check_nothing_there
 from backbone.data.loader import TestBatches, load_ahead
 from backbone.replacing import check_writable
 from scripts.describe import clip_bank
+from scripts.progress import say, show
 from scripts.run import Run, load_run
 from scripts.scoring import searched_tracklets
 
@@ -95,13 +96,13 @@ def main(argv: list[str] | None = None) -> int:
         run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
         count = make_bank(run, config)
     except (ValueError, OSError) as error:
-        print(f"a3d bank: error: {error}", file=sys.stderr)
+        say(f"a3d bank: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d bank: stopped; nothing was written", file=sys.stderr)
+        say("\na3d bank: stopped; nothing was written")
         return 130
     gibibytes = sum(path.stat().st_size for path in config.out.iterdir()) / 2**30
-    print(f"{config.out}: {count} clips of the {config.split} half of {run.data.name}, {gibibytes:.2f} GiB")
+    show(f"{config.out}: {count} clips of the {config.split} half of {run.data.name}, {gibibytes:.2f} GiB")
     return 0
 
 

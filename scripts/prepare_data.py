@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from backbone.data.fill import fill_cache
 from backbone.data.tracks import TrackFormat
 from backbone.replacing import check_writable, replacing
 from scripts.config import PRESETS, get_preset
-from scripts.progress import progress_bars, say
+from scripts.progress import progress_bars, say, show
 
 SHOWN = 20  # problems of each kind
 
@@ -91,7 +90,7 @@ class Cut:
                 ),
                 progress=progress,
             )
-        print(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
+        show(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
         return 0
 
 
@@ -125,7 +124,7 @@ class Check:
             report = check_data(
                 self.data, sample=self.sample, seed=self.seed, workers=self.workers, progress=progress
             )
-        print(check_summary(report, self.data))
+        show(check_summary(report, self.data))
         if self.json is not None:
             with replacing(self.json) as partial:
                 partial.write_text(json.dumps(asdict(report), indent=2, default=str) + "\n", encoding="utf-8")
@@ -177,13 +176,13 @@ class Cache:
             report = fill_cache(
                 cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, say=say
             )
-        print(
+        show(
             f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
             f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
             + (f"; {report.damaged:,} files were damaged, and made anew" if self.verify else "")
         )
         if text := cache.describe_replaced():
-            print(text)
+            show(text)
         return 0
 
 
@@ -214,10 +213,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return command.run()
     except (ValueError, OSError) as error:
-        print(f"a3d data: error: {error}", file=sys.stderr)
+        say(f"a3d data: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("a3d data: stopped; nothing half-written was left", file=sys.stderr)
+        say("a3d data: stopped; nothing half-written was left")
         return 130
 
 

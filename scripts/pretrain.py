@@ -13,7 +13,6 @@ Weights of your own, then a run that starts from them:
 """
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from backbone.replacing import check_writable, replacing
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
 from scripts.locking import only_here
+from scripts.progress import say, show
 from scripts.scoring import table
 from scripts.train_checks import check_resumed
 from scripts.train_joint import COLUMNS, train
@@ -91,13 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         scores = pretrain(arguments)
     except (ValueError, OSError) as error:
-        print(f"a3d pretrain: error: {error}", file=sys.stderr)
+        say(f"a3d pretrain: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d pretrain: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        say("\na3d pretrain: stopped; the same command goes on from the last checkpoint")
         return 130
-    print(table(scores, COLUMNS))
-    print(f"\nwrote {arguments.out}")
+    show(table(scores, COLUMNS))
+    show(f"\nwrote {arguments.out}")
     return 0
 
 

@@ -20,7 +20,6 @@ Other data, two clips of each tracklet:
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ import tyro
 from backbone.replacing import check_writable, replacing
 from scripts.probe_measures import Measured, measure
 from scripts.probe_report import Table, draw, over_runs, summarise, text_table, verdict
+from scripts.progress import say, show
 from scripts.run import Run, load_run
 
 JSON, PICTURE = "probe.json", "probe.png"
@@ -99,7 +99,7 @@ def probe(config: ProbeConfig) -> Probed:
     tables, lines, notes, kinds = [], [], [], []
     for number, checkpoint in enumerate(config.checkpoint, 1):
         if len(config.checkpoint) > 1:
-            print(f"run {number} of {len(config.checkpoint)}: {checkpoint}", file=sys.stderr, flush=True)
+            say(f"run {number} of {len(config.checkpoint)}: {checkpoint}")
         run = load_run(checkpoint, data=config.data, device=config.device, cache=config.cache)
         kinds.append((run.config.agent, run.config.attention.reward, run.data.name))
         if kinds[-1] != kinds[0]:
@@ -159,14 +159,14 @@ def main(argv: list[str] | None = None) -> int:
         config = tyro.cli(ProbeConfig, args=argv, prog="a3d probe", description=__doc__)
         probed = probe(config)
     except (ValueError, OSError) as error:
-        print(f"a3d probe: error: {error}", file=sys.stderr)
+        say(f"a3d probe: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d probe: stopped; nothing was written", file=sys.stderr)
+        say("\na3d probe: stopped; nothing was written")
         return 130
-    print("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
-    print("\n".join(f"note: {note}" for note in probed.notes))
-    print(f"see {config.folder / PICTURE} and {config.folder / JSON}")
+    show("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
+    show("\n".join(f"note: {note}" for note in probed.notes))
+    show(f"see {config.folder / PICTURE} and {config.folder / JSON}")
     return 0
 
 

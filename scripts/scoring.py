@@ -1,6 +1,5 @@
 """Scores of agents on data: retrieval, hit rate, thresholds, and a line that says by which protocol."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +21,7 @@ from backbone.metrics import JUNK, RetrievalScores, evaluate_retrieval, get_scor
 from backbone.representation import Representation
 from backbone.verification import verify
 from scripts.describe import TrackletMeans, clip_banks, clip_batches
+from scripts.progress import say
 from scripts.run import TrainedModel
 
 COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
@@ -144,7 +144,7 @@ def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> t
         also_by=("concatenation", "global") if config.also_raw else (),
     )
     if text := model.cache.describe_replaced():
-        print(text, file=sys.stderr)
+        say(text)
     return scores, protocol
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backbone.metrics import RetrievalScores, compared, evaluate_retrieval, score_ranking
+from scripts.progress import show
 
 Work = Literal["scoring", "ranking", "re-ranking"]
 
@@ -181,7 +182,7 @@ def main() -> None:
     """Do the task of the first argument, JSON, and print what it cost as JSON."""
     task = json.loads(sys.argv[1])
     torch.set_num_threads(task["threads"])
-    print(json.dumps(asdict(_score_here(task["work"], Size(**task["size"])))))
+    show(json.dumps(asdict(_score_here(task["work"], Size(**task["size"])))))
 
 
 if __name__ == "__main__":

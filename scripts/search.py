@@ -14,7 +14,6 @@ Whoever is near enough (a3d evaluate --false-accept-rates says what near is), by
 """
 
 import json
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from backbone.metrics import JUNK
 from backbone.replacing import check_writable, replacing
 from backbone.search import IndexName, nearest
 from scripts.embed import embed
+from scripts.progress import say, show
 from scripts.run import load_model
 from scripts.search_page import Strips, write_page
 
@@ -283,10 +283,10 @@ def main(argv: list[str] | None = None) -> int:
             other_cameras=arguments.other_cameras,
             index=arguments.index,
         )
-        print(table(query, gallery, results[: arguments.shown]))
+        show(table(query, gallery, results[: arguments.shown]))
         if len(results) > arguments.shown:
-            print(f"... and {len(results) - arguments.shown:,} more queries (--shown, or --json for all)")
-        print(summary(query, gallery, results, other_cameras=arguments.other_cameras))
+            show(f"... and {len(results) - arguments.shown:,} more queries (--shown, or --json for all)")
+        show(summary(query, gallery, results, other_cameras=arguments.other_cameras))
         if arguments.json is not None:
             with replacing(arguments.json) as partial:
                 partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
@@ -295,12 +295,12 @@ def main(argv: list[str] | None = None) -> int:
             shown = as_json(query, gallery, results)[: arguments.shown]
             rows = [[hit.row for hit in hits] for hits in results]
             write_page(arguments.page, shown, rows, *strips)
-            print(f"see {arguments.page}")
+            show(f"see {arguments.page}")
     except (ValueError, OSError) as error:
-        print(f"a3d search: error: {error}", file=sys.stderr)
+        say(f"a3d search: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d search: stopped", file=sys.stderr)
+        say("\na3d search: stopped")
         return 130
     return 0
 

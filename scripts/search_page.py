@@ -1,7 +1,6 @@
 """The page of a search: each query's frames and those that were found, with the bins that were looked at."""
 
 import base64
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +22,7 @@ from backbone.data.source import read_source
 from backbone.data.tracklet import Tracklet
 from backbone.embeddings import Embeddings
 from backbone.replacing import replacing
+from scripts.progress import say
 
 HEIGHT = 150  # pixels of a strip
 JPEG_QUALITY = 85
@@ -65,7 +65,7 @@ class Strips:
         source, bins = self.embeddings.source[row], self.embeddings.bins[row]
         if (tracklet := self._tracklets.get(source)) is None:
             if self._tracklets:
-                print(f"there is no picture of {source}: it is no longer in the data", file=sys.stderr)
+                say(f"there is no picture of {source}: it is no longer in the data")
             return None
         clips = consecutive_clips(len(tracklet), self.num_frames)
         number = int(self.embeddings.clip[row])
@@ -74,7 +74,7 @@ class Strips:
                 raise ValueError("it is not what was described: have frames been removed?")
             frames = np.asarray(self.cache.frames(tracklet))[clips[number]]
         except ValueError as error:
-            print(f"there is no picture of {source}: {error}", file=sys.stderr)
+            say(f"there is no picture of {source}: {error}")
             return None
         drawn = draw_glimpses(replace(self.blank, frames=frames[None]), 0, bins.tolist())
         width = round(drawn.shape[1] * HEIGHT / drawn.shape[0])
@@ -87,9 +87,7 @@ class Strips:
             options = dacite.from_dict(DataConfig, origin.options, dacite.Config(cast=[tuple]))
             found = read_source(origin.data, origin.part, options, self.cache.folder)  # type: ignore[arg-type]
         except (ValueError, OSError, dacite.DaciteError) as error:
-            print(
-                f"{origin.data} can't be read any more, so there are no pictures of it: {error}", file=sys.stderr
-            )
+            say(f"{origin.data} can't be read any more, so there are no pictures of it: {error}")
             return {}
         return {tracklet.source: tracklet for tracklet in found}
 

@@ -41,7 +41,7 @@ from scripts.evaluations import BEST, EvaluationCallback
 from scripts.locking import only_here
 from scripts.logs import CheckpointCallback, ProgressCallback
 from scripts.pictures import bins_picture, draw_bins, draw_curves
-from scripts.progress import say
+from scripts.progress import say, show
 from scripts.recipes import DEFAULT, OF_PRESET, get_recipe
 from scripts.scoring import Scores, table
 from scripts.train_checks import check_resumed
@@ -243,8 +243,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
-    print(f"\n{table(rows, COLUMNS)}\n")
-    print(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
+    show(f"\n{table(rows, COLUMNS)}\n")
+    show(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
     return 0
 
 

@@ -43,6 +43,7 @@ from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.policy_scores import Table, score, text_table
+from scripts.progress import say, show
 
 POLICY, SCORES = "policy.pt", "scores.json"
 
@@ -227,13 +228,13 @@ def main(argv: list[str] | None = None) -> int:
         )
         table, steps_per_second = train_policy(config)
     except (ValueError, OSError) as error:
-        print(f"a3d policy: error: {error}", file=sys.stderr)
+        say(f"a3d policy: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\na3d policy: stopped; nothing was written", file=sys.stderr)
+        say("\na3d policy: stopped; nothing was written")
         return 130
-    print(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
-    print(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")
+    show(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
+    show(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")
     return 0
 
 
