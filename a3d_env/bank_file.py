@@ -31,7 +31,7 @@ from a3d_env.bank_format import (
 )
 from backbone.glimpse import GlimpseNetwork
 from backbone.replacing import remove_left_over, temporary_name, to_disk
-from backbone.tensor_file import load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors
 
 
 class BankWriter:
@@ -255,7 +255,8 @@ def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:
             glimpse = GlimpseNetwork(meta.num_channels, meta.num_glimpses, meta.num_identities)
         glimpse.load_state_dict(state)
     except Exception as error:  # torch raises many types for damaged files
-        reason = " ".join(str(error).split())[:300] if isinstance(error, RuntimeError) else type(error).__name__
+        is_text = isinstance(error, RuntimeError | UnknownTensor)
+        reason = " ".join(str(error).split())[:300] if is_text else type(error).__name__
         raise ValueError(f"{path} does not hold the bank's glimpse network: {reason}") from error
     if broken := [name for name, value in state.items() if not bool(torch.isfinite(value).all())]:
         raise ValueError(f"{path} holds NaN or infinity, in {broken[0]}")

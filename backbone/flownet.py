@@ -34,11 +34,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone.raft import flow_of_batches, network_device, pad
-from backbone.tensor_file import load_tensors
+from backbone.tensor_file import UnknownTensor, check_weights, load_tensors
 
 # Six halvings: every side must be a multiple of this.
 STEP = 64
 PUBLISHED_FILES = ("flownets_*.pth*", "FlowNet2-S_checkpoint.pth*")
+LARGEST_UNIT = 1e6  # pixels: no frame is as wide
 PINARD_MEAN = (0.411, 0.432, 0.45)
 
 # The contracting part: output channels, kernel size, stride. Frames come in as six channels.
@@ -202,6 +203,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], float]:
     """Return tensors by name, and `div_flow`, of a state dict or of a checkpoint that holds one."""
     try:
         content = load_tensors(path)
+    except UnknownTensor:
+        raise
     except Exception as error:  # torch raises many types for damaged files
         raise ValueError(f"it can't be read, or is damaged ({str(error).partition(chr(10))[0]})") from error
     div_flow: object = 20.0
@@ -218,16 +221,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], float]:
         for name, value in content.items()
         if not name.endswith(".num_batches_tracked")
     }
-    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise ValueError(f"it has NaN or infinity in {_some(broken)}")
+    check_weights(state)
     # A number given on the trainer's command line was kept as text.
     try:
         scale = float(div_flow)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         scale = math.nan
-    if not 0 < scale < math.inf:
-        raise ValueError(f"its div_flow is {div_flow!r}, which must be a number above 0")
+    if not 0 < scale < LARGEST_UNIT:
+        what = repr(div_flow)[:50]
+        raise ValueError(f"its div_flow is {what}, which must be a number above 0, of at most {LARGEST_UNIT:g}")
     return state, scale
 
 

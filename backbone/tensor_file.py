@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+KINDS = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+}  # fmt: skip
+EIGHT_BITS = (torch.int8, torch.uint8)
 # No array of numbers that somebody measured shrinks to less; what NumPy and torch write is not compressed at all.
 MOST_SHRUNK = 100
 SMALL = 2**26  # bytes, of which nobody runs out
+
+
+class UnknownTensor(ValueError):
+    """A file holds a tensor that no network here has; the text says which, and not in which file."""
 
 
 def check_archive(path: Path) -> None:
@@ -32,6 +42,7 @@ def load_tensors(path: Path) -> Any:
     would be a weight like any other.
 
     Raises:
+        UnknownTensor: one is sparse, nested, quantised, complex, without content, or repeats its numbers.
         zipfile.BadZipFile: a checksum is wrong, or as `check_archive`.
         Exception: whatever else torch raises for damaged files, and for code in them, which is not run.
     """
@@ -40,4 +51,52 @@ def load_tensors(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    check_tensors(content)
+    return content
+
+
+def check_tensors(content: Any, name: str = "") -> None:
+    """Refuse tensors, in any depth of containers, on which a network's arithmetic would end in a traceback.
+
+    Raises:
+        UnknownTensor: there is one.
+    """
+    if isinstance(content, Tensor):
+        if kind := _unknown_kind(content):
+            raise UnknownTensor(f"{name or 'it'} is a tensor that {kind}, and no network here has one")
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            check_tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(content, list | tuple):
+        for number, value in enumerate(content):
+            check_tensors(value, f"{name}[{number}]")
+
+
+def check_weights(state: dict[str, Tensor]) -> None:
+    """Refuse what no network computes with: NaN, infinity, and numbers of 8 bits, which need a scale.
+
+    Raises:
+        ValueError: there is some; the text says where, and not in which file.
+    """
+    if packed := [name for name, value in state.items() if value.dtype in EIGHT_BITS]:
+        raise ValueError(f"whole numbers of 8 bits, as of a quantised network, in {_some(packed)}")
+    if broken := [name for name, value in state.items() if not bool(torch.isfinite(value).all())]:
+        raise ValueError(f"NaN or infinity in {_some(broken)}")
+
+
+def _some(names: list[str]) -> str:
+    return f"{names[0]} (and {len(names) - 1} more)"
+
+
+def _unknown_kind(value: Tensor) -> str:
+    """Say what is unusual about a tensor, if something is."""
+    if value.is_nested or value.layout != torch.strided:
+        return "is sparse or nested"
+    if value.is_meta:
+        return "has no content"
+    if value.is_quantized or value.dtype not in KINDS:
+        return f"holds numbers of the type {str(value.dtype).removeprefix('torch.')}"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes() + SMALL:
+        return f"repeats a few numbers to {value.numel():,}"
+    return ""

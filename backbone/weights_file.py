@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
-from backbone.tensor_file import load_tensors
+from backbone.tensor_file import UnknownTensor, check_tensors, check_weights, load_tensors
 
 # Under these, training scripts keep the state dict beside epoch, optimiser and the like.
 WRAPPERS = ("state_dict", "model")
@@ -22,13 +21,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "model", or the checkpoint.pt of a run, of which only the backbone's part is taken.
 
     Raises:
-        ValueError: the file is missing, damaged, holds other things than tensors, or NaN.
+        ValueError: the file is missing or damaged, or holds other things than tensors, tensors of a kind that no
+            network here has, or NaN.
     """
     if not path.is_file():
         hint = f"; is it {path / 'checkpoint.pt'}?" if path.is_dir() else ""
         raise ValueError(f"there is no weights file at {path}{hint}")
     try:
         state = _load(path)
+    except UnknownTensor as error:
+        raise ValueError(f"{path} can't be used: {error}") from error
     except Exception as error:  # many types for damaged files; torch's advice is to run the code in them
         raise ValueError(
             f"{path} can't be read as weights: it is truncated or damaged, of another kind than its ending says, "
@@ -39,18 +41,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         raise ValueError(f"{path} is no state dict: expected tensors by name")
-    for key, value in state.items():
-        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
-            raise ValueError(f"{path} holds in {key} a tensor of a kind that no network here has")
-    broken = [key for key, value in state.items() if not bool(torch.isfinite(value.float()).all())]
-    if broken:
-        raise ValueError(f"{path} holds NaN or infinity in {broken[0]} (and {len(broken) - 1} more)")
+    try:
+        check_weights(state)
+    except ValueError as error:
+        raise ValueError(f"{path} holds {error}") from error
     return state
 
 
 def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path, device="cpu")
+        state = safetensors.torch.load_file(path, device="cpu")
+        check_tensors(state)
+        return state
     return load_tensors(path)
 
 

@@ -18,7 +18,7 @@ from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
 from backbone.replacing import replacing
-from backbone.tensor_file import load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
@@ -91,6 +91,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"there is no checkpoint at {path}: name a run's folder, or its {CHECKPOINT}")
     try:
         state = load_tensors(path)
+    except UnknownTensor as error:
+        raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
     except Exception as error:  # torch raises many types for damaged files; its advice is to run the code in them
         raise ValueError(
             f"{path} is no checkpoint that can be read: it is damaged, or holds more than tensors and numbers "

@@ -38,7 +38,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from backbone.replacing import check_writable, replacing
-from backbone.tensor_file import load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
@@ -171,6 +171,8 @@ def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         state = load_tensors(path)
         return json.loads(state["config"]), state["parameters"]
+    except UnknownTensor as error:
+        raise ValueError(f"{path} is no policy that can be read: {error}") from error
     except Exception as error:  # torch raises many types for damaged files
         raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
 

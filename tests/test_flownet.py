@@ -396,6 +396,15 @@ UNFIT = {
     "a state of nothing": ({"state_dict": None}, "other things than tensors by name"),
     "no unit": (checkpoint("plain", zeros("plain")) | {"div_flow": "many"}, "div_flow is 'many'"),
     "a unit of 0": (checkpoint("plain", zeros("plain")) | {"div_flow": 0}, "div_flow is 0"),
+    "a huge unit": (checkpoint("plain", zeros("plain")) | {"div_flow": 10**400}, "div_flow is 1000.*of at most"),
+    "8 bits": (
+        zeros("plain") | {"predict_flow2.weight": NAN.to(torch.int8)},
+        r": whole numbers of 8 bits, as of a quantised network, in predict_flow2\.weight",
+    ),
+    "sparse": (
+        zeros("plain") | {"predict_flow2.weight": NAN.to_sparse()},
+        r": predict_flow2\.weight is a tensor that is sparse or nested, and no network here has one",
+    ),
     "no number": (checkpoint("plain", zeros("plain")) | {"div_flow": None}, "div_flow is None"),
 }
 
