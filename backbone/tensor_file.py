@@ -1,5 +1,6 @@
 """Files of tensors and arrays, read without running code, and found out where they are damaged."""
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def load_tensors(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():  # of kinds of tensors that are refused below
+        warnings.simplefilter("ignore", UserWarning)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     check_tensors(content)
     return content
 
