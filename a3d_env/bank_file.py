@@ -30,7 +30,7 @@ from a3d_env.bank_format import (
     read_meta,
 )
 from backbone.glimpse import GlimpseNetwork
-from backbone.replacing import remove_left_over, temporary_name, to_disk
+from backbone.replacing import new_temporary_folder, to_disk
 from backbone.tensor_file import UnknownTensor, load_tensors
 
 
@@ -47,15 +47,15 @@ class BankWriter:
         new_people: F_c knows none of the clips' people; their numbers then have to go on after F_c's.
 
     Raises:
-        ValueError: there is something at `folder`, there is no room on the disk, batches do not fit each other or
-            the glimpse network, a feature is NaN or infinite, or not `num_clips` were appended.
+        ValueError: there is something at `folder`, or another process is writing it, there is no room on the disk,
+            batches do not fit each other or the glimpse network, a feature is NaN or infinite, or not `num_clips`
+            were appended.
     """
 
     def __init__(self, folder: Path | str, num_clips: int, glimpse: GlimpseNetwork, *, new_people: bool = False):
         if num_clips < 1:
             raise ValueError(f"a bank holds 1 clip or more, got num_clips = {num_clips}")
         self.folder = Path(folder)
-        self.partial = temporary_name(self.folder)
         self.num_clips = num_clips
         self.glimpse = glimpse
         self.new_people = new_people
@@ -65,8 +65,7 @@ class BankWriter:
 
     def __enter__(self) -> "BankWriter":
         check_nothing_there(self.folder)
-        remove_left_over(self.folder)
-        self.partial.mkdir(parents=True)
+        self.partial = new_temporary_folder(self.folder)
         return self
 
     def append(self, bank: FeatureBank, person: list[int] | None = None, camera: list[int] | None = None) -> None:

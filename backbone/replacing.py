@@ -98,16 +98,38 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{token}.partial{path.suffix}")
 
 
-def remove_left_over(path: Path) -> None:
-    """Remove what processes that were killed left of a file or folder under temporary names."""
+def remove_left_over(path: Path) -> list[Path]:
+    """Remove what processes that were killed left of a file or folder under temporary names.
+
+    Returns:
+        What is there of processes that are alive.
+    """
     pattern = f"{glob.escape(path.stem)}.{_HOST}-*.partial{glob.escape(path.suffix)}"
+    alive = []
     for old in path.parent.glob(pattern):
         found = re.search(rf"\.{_HOST}-(\d+)-[0-9a-f]+\.partial", old.name)
-        if found and not _is_alive(int(found[1])):
-            if old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                old.unlink(missing_ok=True)
+        if not found:
+            continue
+        if _is_alive(int(found[1])):
+            alive.append(old)
+        elif old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
+    return alive
+
+
+def new_temporary_folder(path: Path) -> Path:
+    """Make a folder beside `path`, where nobody else is making one, to be renamed to it when it is complete.
+
+    Raises:
+        ValueError: another process is at it.
+    """
+    if (others := remove_left_over(path)) and os.name != "nt":  # where nobody can tell whether they are alive
+        raise ValueError(f"another command is writing {path}, so far in {others[0].name}: wait for it, or end it")
+    partial = temporary_name(path)
+    partial.mkdir(parents=True)
+    return partial
 
 
 def _is_alive(process: int) -> bool:

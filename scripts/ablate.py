@@ -17,6 +17,7 @@ The report again, of what is finished so far: `a3d ablate --table 7 --out out/ta
 Any further flag is one of `a3d train`: --preset, --data, --steps, --seed (the first one), --device, ...
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -149,17 +150,17 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     check_writable(arguments.folder, is_folder=True)
     plans = make_plans(arguments, flags)
     failures: list[Failure] = []
-    if not arguments.report_only:
-        with only_here(arguments.folder):
+    with nullcontext() if arguments.report_only else only_here(arguments.folder):
+        if not arguments.report_only:
             failures = run_all(missing_tasks(plans), arguments.jobs)
-    for plan in plans:
-        report = make_report(plan)
-        path = write_report(report, arguments.folder)
-        show(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
-    if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
-        config = base_settings(arguments.recipe, flags)
-        if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
-            show(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
+        for plan in plans:
+            report = make_report(plan)
+            path = write_report(report, arguments.folder)
+            show(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
+        if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
+            config = base_settings(arguments.recipe, flags)
+            if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
+                show(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
     return failures
 
 

@@ -7,7 +7,6 @@ when all of it is done; or error.txt, with the traceback.
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import sys
 import traceback
@@ -21,6 +20,7 @@ import agents
 from agents.rollout import Agent
 from backbone.data import load_data
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
+from scripts.children import end_with_parent
 from scripts.config import TrainConfig, config_from_json, config_to_json
 from scripts.data_spec import parse_data
 from scripts.describe import fit_comparison
@@ -134,18 +134,15 @@ def read_task(folder: Path) -> Task:
 
 
 class KeepPoints(BaseCallback):
-    """Keeps each checkpoint of a training, to be scored when it is over; stops if the ablation has been killed."""
+    """Keeps each checkpoint of a training, to be scored when it is over."""
 
     def __init__(self, folder: Path, keep: bool):
         super().__init__()
         self.folder = folder
         self.keep = keep
-        self._parent = os.getppid()
         self._kept: int | None = None
 
     def _on_rollout_start(self) -> None:
-        if os.getppid() != self._parent:
-            raise SystemExit("the ablation that started this run is gone")
         if self.keep and (version := self._version()) not in (None, self._kept):
             (self.folder / POINTS).mkdir(exist_ok=True)
             shutil.copy(self.folder / CHECKPOINT, self.folder / POINTS / f"{version}.pt")
@@ -218,6 +215,7 @@ def score_elsewhere(task: Task) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Do the task of a folder and return the exit status."""
+    end_with_parent()
     (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
     try:
         task = read_task(folder)

@@ -17,6 +17,7 @@ from backbone.data import TEN_SPLITS, load_data
 from scripts.ablation_run import ERROR, RESULT, Task, read_result, settings_digest, write_task
 from scripts.ablation_tables import FULL, Row, Table
 from scripts.build import build_cache
+from scripts.children import child_environment
 from scripts.config import TrainConfig
 from scripts.logs import HISTORY, read_history
 from scripts.progress import visible
@@ -192,7 +193,7 @@ def start(task: Task, threads: int) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={"OMP_NUM_THREADS": str(threads), **os.environ},  # the user's own goes first
+            env={"OMP_NUM_THREADS": str(threads), **child_environment()},  # the user's own goes first
         )
 
 

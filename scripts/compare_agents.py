@@ -19,6 +19,7 @@ import dataclasses
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -166,17 +167,17 @@ def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
     check_writable(config.out, is_folder=True)
     tasks = make_tasks(config)
     failed: list[tuple[CompareTask, str]] = []
-    if not config.report_only:
-        with only_here(config.out):
+    with nullcontext() if config.report_only else only_here(config.out):
+        if not config.report_only:
             to_run = [task for task in tasks if task.result() is None]
             failed = run_all(
                 to_run, config.jobs or (-1 if config.backend == "ray" else num_cores()), config.backend
             )
-    results = [result for task in tasks if (result := task.result()) is not None]
-    if failed and not results:
-        return failed
-    missing = [task.title for task in tasks if task.result() is None]
-    report = write_report(results, config.out, reference=config.reference, missing=missing)
+        results = [result for task in tasks if (result := task.result()) is not None]
+        if failed and not results:
+            return failed
+        missing = [task.title for task in tasks if task.result() is None]
+        report = write_report(results, config.out, reference=config.reference, missing=missing)
     show(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
     return failed
 

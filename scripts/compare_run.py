@@ -29,6 +29,7 @@ from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.control_algorithm import ControlAlgorithm
 from agents.rollout import at_test, follow, hit_shares
+from scripts.children import child_environment, end_with_parent
 from scripts.memory import out_of_memory
 from scripts.train_joint import write_text
 from scripts.train_policy import PolicyRunConfig, build_policy_run
@@ -122,7 +123,7 @@ def start(task: CompareTask) -> str | None:
         input=json.dumps(asdict(task), default=str),
         text=True,
         capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        env=child_environment(OMP_NUM_THREADS="1", PYTHONPATH=paths),
     )
     if done.returncode == 0 and task.path.is_file():
         return None
@@ -249,6 +250,7 @@ def peak_memory_mb() -> float | None:
 
 def main() -> int:
     """Run the task on standard input."""
+    end_with_parent()
     config = dacite.Config(cast=[Path, tuple], strict=True)
     return 0 if run(dacite.from_dict(CompareTask, json.load(sys.stdin), config)) else 1
 

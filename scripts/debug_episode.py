@@ -44,6 +44,7 @@ from backbone.replacing import check_writable, replacing
 from scripts.debug_picks import Pick, Source, choose
 from scripts.debug_policy import PolicyEpisodes
 from scripts.debug_run import RunEpisodes
+from scripts.locking import only_here
 from scripts.progress import say, show
 from scripts.run import load_run
 from scripts.train_policy import POLICY
@@ -252,7 +253,8 @@ def main(argv: list[str] | None = None) -> int:
         config = tyro.cli(
             DebugConfig, args=argv, prog="a3d debug", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
         )
-        debug(config)
+        with only_here(config.out):
+            debug(config)
     except (ValueError, OSError) as error:
         say(f"a3d debug: error: {error}")
         return 2

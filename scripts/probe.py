@@ -26,6 +26,7 @@ from pathlib import Path
 import tyro
 
 from backbone.replacing import check_writable, replacing
+from scripts.locking import only_here
 from scripts.probe_measures import Measured, measure
 from scripts.probe_report import Table, draw, over_runs, summarise, text_table, verdict
 from scripts.progress import say, show
@@ -157,7 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
         config = tyro.cli(ProbeConfig, args=argv, prog="a3d probe", description=__doc__)
-        probed = probe(config)
+        with only_here(config.folder):
+            probed = probe(config)
     except (ValueError, OSError) as error:
         say(f"a3d probe: error: {error}")
         return 2

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backbone.metrics import RetrievalScores, compared, evaluate_retrieval, score_ranking
+from scripts.children import child_environment, end_with_parent
 from scripts.progress import show
 
 Work = Literal["scoring", "ranking", "re-ranking"]
@@ -142,7 +143,9 @@ def scoring_cost(work: Work = "scoring", size: Size = MARS_SIZE) -> ScoringCost:
     task = json.dumps({"work": work, "size": asdict(size), "threads": torch.get_num_threads()})
     command = [sys.executable, "-m", "scripts.scoring_cost", task]
     folder = Path(__file__).parent.parent
-    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True, env=child_environment()
+    )
     return ScoringCost(**json.loads(done.stdout))
 
 
@@ -180,6 +183,7 @@ def _peak_bytes() -> int:
 
 def main() -> None:
     """Do the task of the first argument, JSON, and print what it cost as JSON."""
+    end_with_parent()
     task = json.loads(sys.argv[1])
     torch.set_num_threads(task["threads"])
     show(json.dumps(asdict(_score_here(task["work"], Size(**task["size"])))))

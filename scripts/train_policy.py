@@ -42,6 +42,7 @@ from backbone.tensor_file import UnknownTensor, load_tensors
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
+from scripts.locking import only_here
 from scripts.policy_scores import Table, score, text_table
 from scripts.progress import say, show
 
@@ -228,7 +229,8 @@ def main(argv: list[str] | None = None) -> int:
             description=__doc__,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-        table, steps_per_second = train_policy(config)
+        with only_here(config.out):
+            table, steps_per_second = train_policy(config)
     except (ValueError, OSError) as error:
         say(f"a3d policy: error: {error}")
         return 2

@@ -559,14 +559,6 @@ def test_a_course_that_was_not_kept_is_trained_again(tmp_path):
     assert [entry["step"] for entry in read_history(tmp_path / "history.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_run_stops_when_its_ablation_is_gone(tmp_path, monkeypatch):
-    parents = iter([1, 1, 2])
-    monkeypatch.setattr(ablation_run.os, "getppid", lambda: next(parents))
-    with pytest.raises(SystemExit, match="is gone"):
-        perform(make_task(tmp_path))
-    assert not (tmp_path / "metrics.json").exists()
-
-
 def test_other_data_is_named_with_its_settings():
     options = DataConfig()
     assert parse_data("folder:/a/b@c", options, 3) == ("folder:/a/b@c", options)

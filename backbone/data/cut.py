@@ -1,7 +1,6 @@
 """A video and its tracks cut into a folder of tracklets, whole or not at all."""
 
 import json
-import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import Omission, TrackFormat, read_tracks
 from backbone.data.video import Progress, video_tracklets
-from backbone.replacing import check_writable
+from backbone.replacing import check_writable, new_temporary_folder
 
 REPORT_NAME = ".cut_report.json"
 
@@ -100,10 +99,9 @@ def cut_video(
         omissions=(*omitted.by_reason.values(), *lost.by_reason.values()),
     )
     missing = [folder for folder in out.parents if not folder.exists()]
-    token = secrets.token_hex(4)
-    partial, old = (out.with_name(f".{out.name}.{token}.{kind}") for kind in ("partial", "old"))
+    partial = new_temporary_folder(out)
+    old = partial.with_name(f".{partial.name}.old")
     try:
-        partial.mkdir(parents=True)
         _write_frames(video, tracklets, partial, progress)
         (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         if out.exists():
