@@ -30,7 +30,7 @@ from a3d_env.bank_format import (
     read_meta,
 )
 from backbone.glimpse import GlimpseNetwork
-from backbone.replacing import new_temporary_folder, to_disk
+from backbone.replacing import explaining_no_room, new_temporary_folder, patient_file, to_disk
 from backbone.tensor_file import UnknownTensor, load_tensors
 
 
@@ -62,6 +62,7 @@ class BankWriter:
         self._meta: BankMeta | None = None
         self._files: dict[str, BinaryIO] = {}
         self._stack = ExitStack()
+        self._needed = 0
 
     def __enter__(self) -> "BankWriter":
         check_nothing_there(self.folder)
@@ -96,21 +97,25 @@ class BankWriter:
         self._meta = meta if self._meta is None else _joined(self._meta, meta)
         if len(self._meta.tracklet) > self.num_clips:
             raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got more")
-        for name, array in rows.items():
-            self._files[name].write(np.ascontiguousarray(array).data)
+        with explaining_no_room(self.folder, self._needed):
+            for name, array in rows.items():
+                self._files[name].write(np.ascontiguousarray(array).data)
 
     def __exit__(self, error_type: Any, *_: object) -> None:
         try:
-            self._stack.close()
-            if error_type is None:
-                self._finish()
+            with explaining_no_room(self.folder, self._needed):
+                self._stack.close()
+                if error_type is None:
+                    self._finish()
         finally:
             shutil.rmtree(self.partial, ignore_errors=True)
 
     def _begin(self, rows: dict[str, np.ndarray]) -> None:
-        needed = sum(array[:1].nbytes for array in rows.values()) * self.num_clips
-        if needed > (free := shutil.disk_usage(self.partial).free):
-            raise ValueError(f"{self.folder} needs {needed / 2**30:.1f} GiB, its disk has {free / 2**30:.1f} free")
+        self._needed = sum(array[:1].nbytes for array in rows.values()) * self.num_clips
+        if self._needed > (free := shutil.disk_usage(self.partial).free):
+            raise ValueError(
+                f"{self.folder} needs {self._needed / 2**30:.1f} GiB, its disk has {free / 2**30:.1f} free"
+            )
         for name, array in rows.items():
             self._files[name] = file = self._stack.enter_context((self.partial / f"{name}.npy").open("wb"))
             shape = (self.num_clips, *array.shape[1:])
@@ -124,7 +129,8 @@ class BankWriter:
         sums = {name: checksum(self.partial / f"{name}.npy") for name in self._files}
         meta = dataclasses.replace(self._meta, checksums=sums)
         weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
-        torch.save(weights, self.partial / GLIMPSE)
+        with patient_file(self.partial / GLIMPSE) as file:
+            torch.save(weights, file)
         (self.partial / META).write_text(json.dumps(dataclasses.asdict(meta)) + "\n", encoding="utf-8")
         for path in self.partial.iterdir():
             to_disk(path)

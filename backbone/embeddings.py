@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from backbone.replacing import replacing
+from backbone.replacing import writing
 from backbone.tensor_file import check_archive
 
 UNKNOWN = -2
@@ -103,13 +103,13 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
     arrays = {name: np.ascontiguousarray(getattr(embeddings, name), dtype=kind) for name, kind in ARRAYS.items()}
     texts = {key: json.dumps(getattr(embeddings, key)) for key in TEXTS}
     texts["origin"] = json.dumps(asdict(embeddings.origin))
-    with replacing(path) as partial:
+    with writing(path) as file:
         if path.suffix == ".npz":
             names = {key: np.array(getattr(embeddings, key), dtype=np.str_) for key in TEXTS}
-            np.savez(partial, **arrays, **names, origin=np.array(texts["origin"]))  # type: ignore[arg-type]
+            np.savez(file, **arrays, **names, origin=np.array(texts["origin"]))  # type: ignore[arg-type]
         else:
             # not save_file, whose files nobody else may read
-            partial.write_bytes(safetensors.numpy.save(arrays, metadata=texts))
+            file.write(safetensors.numpy.save(arrays, metadata=texts))
 
 
 def load_embeddings(path: Path) -> Embeddings:

@@ -1,6 +1,8 @@
 """Files that appear whole or not at all, whatever interrupts their writing."""
 
+import errno
 import glob
+import io
 import os
 import re
 import secrets
@@ -9,10 +11,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from zlib import crc32
 
 # Who writes: the machine, as processes of others can't be asked after, and the process.
 _HOST = f"{crc32(socket.gethostname().encode()):08x}"
+# What a disk answers that is full, of which one's share is, or on which a file may not be as large.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_writable(path: Path, *, is_folder: bool = False) -> None:
@@ -53,22 +58,95 @@ def check_writable(path: Path, *, is_folder: bool = False) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[Path]:
     """Give a temporary name to write to, which becomes `path` when all went well and vanishes otherwise.
 
     No two writers have the same name. What is written is on the disk before it gets its name, so that a power loss
     leaves the old file or the new one. What processes that were killed left of the same file is removed.
+
+    Args:
+        path: the file.
+        needed: bytes that it will have, where that is known.
+        is_precious: False for what can be made anew: it is not waited for until it is on the disk.
+
+    Raises:
+        OSError: it can't be written; where the disk is full, the message says which, and how much is free there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left_over(path)
     partial = temporary_name(path)
     try:
-        yield partial
-        to_disk(partial)
-        os.replace(partial, path)
-        to_disk(path.parent)
+        with explaining_no_room(path, needed, partial):
+            yield partial
+            if is_precious:
+                to_disk(partial)
+            os.replace(partial, path)
+            if is_precious:
+                to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[BinaryIO]:
+    """Give a file to write to, as `replacing`, for libraries, too, that end the process when a disk is full."""
+    with replacing(path, needed=needed, is_precious=is_precious) as partial, patient_file(partial) as file:
+        yield file
+
+
+@contextmanager
+def patient_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that takes all that it is given, and raises what went wrong when it is closed.
+
+    PyTorch's writers end the process where one write fails; NumPy's say nothing of the reason.
+    """
+    with path.open("wb") as file:
+        patient = _Patient(file)
+        yield patient  # type: ignore[misc]  # what writers need of one
+        if patient.error is not None:
+            raise patient.error
+
+
+class _Patient(io.RawIOBase):
+    def __init__(self, file: BinaryIO):
+        self.error: OSError | None = None
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def explaining_no_room(path: Path, needed: int | None = None, partial: Path | None = None) -> Iterator[None]:
+    """Say of an error for want of room which file or folder it is about, on which disk, and what is free there.
+
+    Args:
+        path: the file or folder, for the message.
+        needed: bytes that it will have, where that is known.
+        partial: what is written so far, and will be removed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        written = partial.stat().st_size if partial is not None and partial.exists() else 0
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        disk = next(folder for folder in (there, *there.parents) if os.path.ismount(folder))
+        free = (shutil.disk_usage(there).free + written) / 2**20
+        size = f"more than {written / 2**20:.2f}" if needed is None else f"{needed / 2**20:.2f}"
+        raise OSError(
+            f"{path} can't be written: {error.strerror or error}. It takes {size} MiB, and {free:.2f} MiB are "
+            f"free on the disk at {disk}"
+        ) from error
 
 
 def to_disk(path: Path) -> None:

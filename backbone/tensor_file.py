@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backbone.replacing import writing
+
 KINDS = {
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
@@ -34,6 +36,16 @@ def check_archive(path: Path) -> None:
                 raise zipfile.BadZipFile(
                     f"{part.filename} would grow from {part.compress_size:,} to {part.file_size:,} bytes"
                 )
+
+
+def save_tensors(path: Path, values: Any) -> None:
+    """Write with `torch.save`, all or nothing.
+
+    Raises:
+        OSError: it can't be written; where the disk is full, the message says so.
+    """
+    with writing(path) as file:
+        torch.save(values, file)
 
 
 def load_tensors(path: Path) -> Any:

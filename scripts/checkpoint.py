@@ -17,8 +17,7 @@ from agents.features import SharedFeatureCallback
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
-from backbone.replacing import replacing
-from backbone.tensor_file import UnknownTensor, load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
@@ -53,6 +52,7 @@ def save_checkpoint(
 
     Raises:
         ValueError: the training has diverged; the checkpoint of before stays.
+        OSError: it can't be written, as where the disk is full.
     """
     state = {
         "config": config_to_json(config),
@@ -73,8 +73,7 @@ def save_checkpoint(
             f"the training has diverged: {broken} holds NaN or infinity after {shared_state['step']} batches. "
             "Nothing was saved of it; is a learning rate too high?"
         )
-    with replacing(path) as partial:
-        torch.save(state, partial)
+    save_tensors(path, state)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

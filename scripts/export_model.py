@@ -116,7 +116,9 @@ def export_model(model: TrainedModel, path: Path) -> Parity:
         else:
             with warnings.catch_warnings():  # of weights whose memory is not in order: they are saved, too
                 warnings.filterwarnings("ignore", "No complete tensor")
-                torch.export.save(program, partial)
+                torch.export.save(program, content := io.BytesIO())
+            # to memory, then to disk: PyTorch's own writing ends the process where a disk is full
+            partial.write_bytes(content.getvalue())
             run = _program_runner(partial)
         parity = compare(model, run, "float32")
         # not above, so that NaN is refused, too

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from backbone.replacing import check_writable
+from backbone.replacing import check_writable, explaining_no_room
 
 LOCK = ".lock"
 
@@ -19,7 +19,7 @@ def only_here(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another command is at work there.
-        OSError: nothing can be written there.
+        OSError: the folder can't be written, as where the disk is full.
     """
     was_there = folder.is_dir()
     check_writable(folder, is_folder=True)
@@ -30,7 +30,8 @@ def only_here(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise ValueError(f"another command is at work in {folder}: wait for it, or end it") from error
     try:
-        yield
+        with explaining_no_room(folder):  # of writers that say no more than the disk does
+            yield
     finally:
         with suppress(OSError):
             if not was_there and [path.name for path in folder.iterdir()] == [LOCK]:

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.features import SharedFeatureCallback
-from backbone.replacing import replacing
+from backbone.replacing import explaining_no_room, replacing
 
 HISTORY = "history.jsonl"
 SHOWN_BATCHES = 50
@@ -92,7 +92,7 @@ class ProgressCallback(BaseCallback):
         self._bar.update(self._noted - self._bar.n)
         if self._noted % self.every == 0 or self._noted == self.steps:
             means = {name: float(np.mean(list(values)[-self.every :])) for name, values in self._values.items()}
-            with self.path.open("a", encoding="utf-8") as file:
+            with explaining_no_room(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": self._noted, **means}) + "\n")
 
 

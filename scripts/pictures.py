@@ -15,7 +15,7 @@ from agents.rollout import at_test, follow
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import TestBatches
-from backbone.replacing import replacing
+from backbone.replacing import replacing, writing
 from backbone.representation import Representation
 from scripts.config import TrainConfig
 from scripts.describe import clip_bank
@@ -86,5 +86,7 @@ def bins_picture(
 
 def draw_bins(path: Path, picture: np.ndarray) -> None:
     """Write a picture of `bins_picture`."""
-    with replacing(path) as partial:
-        cv2.imwrite(str(partial), picture[:, :, ::-1])
+    # to memory, then to disk: OpenCV's own writing says nothing of a full disk
+    _, data = cv2.imencode(".png", picture[:, :, ::-1])
+    with writing(path) as file:
+        file.write(data.tobytes())

@@ -16,10 +16,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import tyro
 
-from backbone.replacing import check_writable, replacing
+from backbone.replacing import check_writable
+from backbone.tensor_file import save_tensors
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.config import get_preset
 from scripts.locking import only_here
@@ -80,8 +80,7 @@ def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
         for name, value in read_checkpoint(folder)["shared"]["representation"].items()
         if name.startswith("backbone.")
     }
-    with replacing(arguments.out) as partial:
-        torch.save(weights, partial)
+    save_tensors(arguments.out, weights)
     return {"before": metrics["before"], "after": metrics["after"]}
 
 

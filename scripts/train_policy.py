@@ -38,7 +38,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from backbone.replacing import check_writable, replacing
-from backbone.tensor_file import UnknownTensor, load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.build import policy_settings
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
@@ -102,9 +102,8 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
         agent.learn(config.timesteps, callback=StepProgress(config.timesteps))
     steps_per_second = agent.num_timesteps / (time.monotonic() - started)
 
-    with replacing(config.out / POLICY) as partial:
-        settings = json.dumps(dataclasses.asdict(config), default=str)
-        torch.save({"config": settings, "parameters": agent.get_parameters()}, partial)
+    settings = json.dumps(dataclasses.asdict(config), default=str)
+    save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
     scores = score(process, agent, held_out)
     with replacing(config.out / SCORES) as partial:
         partial.write_text(

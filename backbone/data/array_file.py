@@ -4,12 +4,12 @@ import hashlib
 import math
 import os
 import threading
-import uuid
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+
+from backbone.replacing import writing
 
 DIGEST_BYTES = 16
 
@@ -17,27 +17,32 @@ DIGEST_BYTES = 16
 # constructor recursion depth mismatch", seen once in some hundred runs of `fill_cache`).
 _READING_A_HEADER = threading.Lock()
 
+# The files that this process has found to hold what was written.
+_VERIFIED: set[tuple] = set()
+
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write an array and its digest, all or nothing."""
+    """Write an array and its digest, all or nothing.
 
-    def write(file: BinaryIO) -> None:
+    Raises:
+        OSError: it can't be written; where the disk is full, the message says so.
+    """
+    with writing(path, needed=array.nbytes, is_precious=False) as file:
         np.save(file, np.ascontiguousarray(array))
         file.write(_digest(array))
 
-    write_whole(path, write)
 
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file, all or nothing, under a name of its own at first: several processes may do it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def write_parts(path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
+    """Write an array that is given part by part, in order, and its digest: as `write_array`."""
+    digest = _new_digest(dtype, shape)
+    with writing(path, needed=math.prod(shape) * dtype.itemsize, is_precious=False) as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            content = np.ascontiguousarray(part).data
+            digest.update(content)
+            file.write(content)
+        file.write(digest.digest())
 
 
 def read_array(path: Path) -> np.ndarray | None:
@@ -46,26 +51,45 @@ def read_array(path: Path) -> np.ndarray | None:
     return None if found is None else found[0]
 
 
+def read_verified(path: Path) -> np.ndarray | None:
+    """As `read_array`, but None, too, where the content is not what was written.
+
+    A process reads each version of a file once for that.
+    """
+    found = _open(path)
+    if found is None:
+        return None
+    array, digest, stamp = found
+    if stamp not in _VERIFIED:
+        if digest != _digest(array):
+            return None
+        _VERIFIED.add(stamp)
+    return array
+
+
 def is_intact(path: Path) -> bool:
     """Tell whether a file holds what was written, by reading all of it; a missing one does not."""
     found = _open(path)
     return found is not None and found[1] == _digest(found[0])
 
 
-def _open(path: Path) -> tuple[np.ndarray, bytes] | None:
-    """Return the array, memory-mapped, and the digest after it; None where the file is not as long as it says."""
+def _open(path: Path) -> tuple[np.ndarray, bytes, tuple] | None:
+    """Return the array, memory-mapped, the digest after it, and what names this version of the file.
+
+    None where the file is not as long as it says.
+    """
     try:
         # opened once: another process may replace or remove it
         with path.open("rb") as file:
             with _READING_A_HEADER:
                 np.lib.format.read_magic(file)
                 shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            start, size = file.tell(), math.prod(shape) * dtype.itemsize
-            if is_fortran or os.fstat(file.fileno()).st_size != start + size + DIGEST_BYTES:
+            start, size, status = file.tell(), math.prod(shape) * dtype.itemsize, os.fstat(file.fileno())
+            if is_fortran or status.st_size != start + size + DIGEST_BYTES:
                 return None
             array = np.memmap(file, dtype, "r", start, shape)
             file.seek(-DIGEST_BYTES, os.SEEK_END)
-            return array, file.read()
+            return array, file.read(), (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         return None
     except OSError:
@@ -75,6 +99,10 @@ def _open(path: Path) -> tuple[np.ndarray, bytes] | None:
 
 
 def _digest(array: np.ndarray) -> bytes:
-    found = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=DIGEST_BYTES)
+    found = _new_digest(array.dtype, array.shape)
     found.update(np.ascontiguousarray(array).data)
     return found.digest()
+
+
+def _new_digest(dtype: np.dtype, shape: tuple[int, ...]) -> hashlib.blake2b:
+    return hashlib.blake2b(f"{dtype.str} {shape}".encode(), digest_size=DIGEST_BYTES)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import get_args
 import cv2
 import numpy as np
 
-from backbone.data.array_file import is_intact, read_array, write_array, write_whole
+from backbone.data.array_file import is_intact, read_array, read_verified, write_array
 from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, nearest_readable
 from backbone.data.decode import decode_clip
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
 from backbone.flow import flow_indices, optical_flow
+from backbone.replacing import writing
+
+LOG = logging.getLogger("a3d")
 
 Numbers = tuple[int, ...]
 """Of frames in a tracklet, from 0, ascending."""
@@ -32,7 +36,8 @@ class FrameCache:
 
     A file's key names all that its content depends on: the source files with their sizes and times, the frame
     size, the flow method, and which frames were replaced because they could not be read. Files appear complete or
-    not at all, so several processes may share a cache; a damaged one is made again. Tracklets without a bad frame
+    not at all, so several processes may share a cache. Each is compared with its digest when a process first reads
+    it; a damaged one is made again, which is logged. Tracklets without a bad frame
     have the same files whatever is to be done with bad frames.
 
     Args:
@@ -133,7 +138,7 @@ class FrameCache:
         versions = {(), self._recorded(tracklet)}
 
         def is_here(what: str) -> bool:
-            return any(self._stored(self._key(tracklet, what, replaced)) is not None for replaced in versions)
+            return any(self._is_here(self._key(tracklet, what, replaced)) for replaced in versions)
 
         frames_are_here = isinstance(tracklet.frames, FrameArray) or is_here("frames")
         flow_is_here = self.flow_method is None or is_here(self.flow_method)
@@ -154,7 +159,7 @@ class FrameCache:
 
     def has_frames(self, tracklet: Tracklet) -> bool:
         """Tell whether the tracklet's frames are here, none of them replaced."""
-        return self._stored(self._key(tracklet, "frames")) is not None
+        return self._is_here(self._key(tracklet, "frames"))
 
     def keep_frames(self, tracklet: Tracklet, frames: Sequence[np.ndarray]) -> None:
         """Take frames that somebody else has decoded, each uint8 (height, width, 3) of any size, RGB."""
@@ -188,9 +193,9 @@ class FrameCache:
         if not errors:
             write_array(self._path(self._key(tracklet, "frames")), array)
         elif self._will_last(tracklet, errors):
-            record = json.dumps(replaced).encode()
             write_array(self._path(self._key(tracklet, "frames", replaced)), array)
-            write_whole(self._record_path(tracklet), lambda file: file.write(record))
+            with writing(self._record_path(tracklet), is_precious=False) as file:
+                file.write(json.dumps(replaced).encode())
         return array, replaced
 
     @staticmethod
@@ -248,4 +253,9 @@ class FrameCache:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _stored(self, key: str) -> np.ndarray | None:
-        return read_array(self._path(key))
+        if (found := read_verified(path := self._path(key))) is None and path.exists():
+            LOG.warning("%s is damaged, and made anew", path)
+        return found
+
+    def _is_here(self, key: str) -> bool:
+        return read_array(self._path(key)) is not None

@@ -12,7 +12,7 @@ import numpy as np
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import Omission, TrackFormat, read_tracks
 from backbone.data.video import Progress, video_tracklets
-from backbone.replacing import check_writable, new_temporary_folder
+from backbone.replacing import check_writable, explaining_no_room, new_temporary_folder
 
 REPORT_NAME = ".cut_report.json"
 
@@ -102,8 +102,9 @@ def cut_video(
     partial = new_temporary_folder(out)
     old = partial.with_name(f".{partial.name}.old")
     try:
-        _write_frames(video, tracklets, partial, progress)
-        (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        with explaining_no_room(out):
+            _write_frames(video, tracklets, partial, progress)
+            (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         if out.exists():
             out.rename(old)
         partial.rename(out)

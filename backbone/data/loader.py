@@ -197,16 +197,16 @@ class TestBatches(_Batches):
         return self.all_clips[number * self.clips_per_batch : (number + 1) * self.clips_per_batch]
 
 
-class _OrError(Dataset[ClipBatch | ValueError]):
-    """Returns errors about the data: raised in a worker, they would arrive with a traceback as their message."""
+class _OrError(Dataset[ClipBatch | ValueError | OSError]):
+    """Returns errors about data and disk: raised in a worker, their message would be a traceback."""
 
     def __init__(self, batches: Dataset[ClipBatch]):
         self.batches = batches
 
-    def __getitem__(self, number: int) -> ClipBatch | ValueError:
+    def __getitem__(self, number: int) -> ClipBatch | ValueError | OSError:
         try:
             return self.batches[number]
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return error
 
 
@@ -246,7 +246,7 @@ def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[Clip
                 "full, or the shared memory (df -h /dev/shm; containers often have 64 MB)? --load.workers 0 needs "
                 "neither. If it still computes flow, a3d data cache does that beforehand"
             ) from error
-        if isinstance(batch, ValueError):
+        if isinstance(batch, ValueError | OSError):
             raise batch
         for name, paths in batch.replaced.items():
             batches.cache.note_replaced(name, paths)

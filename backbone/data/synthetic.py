@@ -7,15 +7,18 @@ their own. And the truth is known: where the thing is in each frame, so that att
 
 import hashlib
 import json
+import logging
+import math
 import os
 import shutil
-import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from backbone.data.array_file import read_verified, write_array, write_parts
 from backbone.data.camera import Camera
 from backbone.data.drawing import (
     NUM_OUTFITS,
@@ -31,6 +34,9 @@ from backbone.data.drawing import (
     dressed,
 )
 from backbone.data.tracklet import FrameArray, Tracklet
+from backbone.replacing import explaining_no_room, remove_left_over, temporary_name
+
+LOG = logging.getLogger("a3d")
 
 # Part of the cache's key: raise it when the drawing changes.
 DRAWING_VERSION = 4
@@ -198,6 +204,8 @@ def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet]
     """
     folder = cache / config.key
     if not _is_complete(folder, config):
+        if folder.exists():
+            LOG.warning("%s is damaged, or of an earlier version, and drawn anew", folder)
         shutil.rmtree(folder, ignore_errors=True)
         _draw_into(config, folder)
     boxes = np.load(folder / "truth_boxes.npy")
@@ -247,13 +255,10 @@ def _plan(config: SyntheticConfig) -> list[tuple[int, int]]:
 
 
 def _is_complete(folder: Path, config: SyntheticConfig) -> bool:
-    """Tell whether both files are there, whole and of the expected shape."""
+    """Tell whether both files are there, hold what was written, and are of the expected shape."""
     shape = (len(_plan(config)), config.num_frames)
-    try:
-        arrays = [np.load(folder / name, mmap_mode="r") for name in ("frames.npy", "truth_boxes.npy")]
-    except (OSError, ValueError, EOFError):  # not drawn yet, or damaged since
-        return False
-    return all(array.shape[:2] == shape for array in arrays)
+    arrays = (read_verified(folder / name) for name in ("frames.npy", "truth_boxes.npy"))
+    return all(array is not None and array.shape[:2] == shape for array in arrays)
 
 
 def _draw_into(config: SyntheticConfig, folder: Path) -> None:
@@ -264,17 +269,23 @@ def _draw_into(config: SyntheticConfig, folder: Path) -> None:
         Camera(config.height, config.width, np.random.default_rng([config.seed, 1, number]))
         for number in range(NUM_CAMERAS)
     ]
-    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
-        shape = (len(plan), config.num_frames, config.height, config.width, 3)
-        frames = np.lib.format.open_memmap(partial / "frames.npy", "w+", np.uint8, shape)
-        boxes = np.empty((*shape[:2], 4), dtype=np.float32)
+    shape = (len(plan), config.num_frames, config.height, config.width, 3)
+    boxes = np.empty((*shape[:2], 4), dtype=np.float32)
+
+    def drawn() -> Iterator[np.ndarray]:
         for row, (person, camera) in enumerate(plan):
             generator = np.random.default_rng([config.seed, 2, row])
-            frames[row], boxes[row] = draw_tracklet(looks[person], config, cameras[camera], generator)
-        frames.flush()
-        np.save(partial / "truth_boxes.npy", boxes)
+            frames, boxes[row] = draw_tracklet(looks[person], config, cameras[camera], generator)
+            yield frames
+
+    remove_left_over(folder)
+    partial = temporary_name(folder)
+    partial.mkdir(parents=True)
+    try:
+        # written, not mapped: where a disk is full, a map's writer is killed without a word
+        with explaining_no_room(folder, math.prod(shape)):
+            write_parts(partial / "frames.npy", np.dtype(np.uint8), shape, drawn())
+            write_array(partial / "truth_boxes.npy", boxes)
         _rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
