@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -13,9 +14,19 @@ from a3d_env.vector import Attention3DVectorEnv, unbatch
 
 
 class Attention3DVecEnv(VecEnv):
-    """`Attention3DVectorEnv` for stable-baselines3's algorithms; all its episodes share one process."""
+    """`Attention3DVectorEnv` for stable-baselines3's algorithms; all its episodes share one process.
+
+    Raises:
+        ValueError: the environment does not begin the next episodes in the step that ends these, which
+            stable-baselines3 expects.
+    """
 
     def __init__(self, env: Attention3DVectorEnv):
+        if env.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"stable-baselines3 needs an environment whose autoreset_mode is SAME_STEP, this has "
+                f"{env.autoreset_mode.name}"
+            )
         self.vector_env = env
         self.render_mode = env.render_mode
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)

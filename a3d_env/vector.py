@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import Size3
-from a3d_env.env import check_clips, check_render_mode, make_process
+from a3d_env.env import Attention3DEnv, check_clips, check_render_mode, make_process
 from a3d_env.interface import (
     ActionMode,
     ShowsProcess,
@@ -30,9 +30,14 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
     """`Attention3DEnv` for `num_envs` episodes, which all take their glimpses together.
 
     Observations, actions, rewards and infos are those of `Attention3DEnv`, with a leading axis; on the CPU
-    they are equal to its, bit for bit. At the end of an episode the next one begins in the same step
-    (`AutoresetMode.SAME_STEP`): the last observation and info are in `info["final_obs"]` and
-    `info["final_info"]`.
+    they are equal to its, bit for bit. All episodes end together. What begins the next ones is Gymnasium's
+    `AutoresetMode` (by its name: `SameStep`, `NextStep`, `Disabled`), and each mode is as in its `SyncVectorEnv`:
+
+    | mode | the next episodes begin |
+    |---|---|
+    | `SAME_STEP` | in the step that ends these; of their end are `info["final_obs"]` and `info["final_info"]` |
+    | `NEXT_STEP` | in the step after that, whose actions are ignored; many of Gymnasium's wrappers need this |
+    | `DISABLED` | by `reset`; a step before it is an error |
 
     Args:
         num_envs: how many episodes run at once; several may look at one clip.
@@ -44,16 +49,13 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         episodes_per_clip: so many consecutive episodes begin on one clip, which the first of them draws.
         overview: as in `Attention3DEnv`; it is the same for all banks.
         action_mode: as in `Attention3DEnv`.
+        autoreset_mode: see above; stable-baselines3's adapter (`a3d_env.sb3`) needs `SAME_STEP`.
 
     Attributes:
         finished: the episodes that ended last, all of them, with their T bins; None before.
     """
 
-    metadata = {  # noqa: RUF012 (Gymnasium's own form)
-        "render_modes": ["rgb_array"],
-        "render_fps": 2,
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
+    metadata = Attention3DEnv.metadata
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         episodes_per_clip: int = 1,
         overview: Size3 | None = None,
         action_mode: ActionMode = "continuous",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
@@ -73,6 +76,11 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
             raise ValueError(
                 f"episodes_per_clip must be 1 or more and divide num_envs = {num_envs}, got {episodes_per_clip}"
             )
+        known = [mode.value for mode in AutoresetMode]
+        if autoreset_mode not in (*known, *AutoresetMode):
+            raise ValueError(f"unknown autoreset_mode {autoreset_mode!r}; known: {', '.join(known)}")
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
         self.episodes_per_clip = episodes_per_clip
         self.process = make_process(bank, glimpse, reward, overview)
@@ -135,8 +143,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         clips = options.get("clip")
         if clips is not None:
             clips = check_clips(np.broadcast_to(clips, self.num_envs), len(self.process.bank))
-        self.episodes = self._start(clips)
-        return self._observation(self.episodes), _with_masks(glimpse_info(self.process, self.episodes))
+        return self._begin(clips)
 
     def step(
         self, actions: np.ndarray
@@ -145,10 +152,17 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
 
         Raises:
             ValueError: the actions have another shape, hold NaN, or there is no such bin.
-            ResetNeeded: no episode has begun since the environment or its bank is new.
+            ResetNeeded: no episode has begun since the environment or its bank is new, or they are over and the
+                mode is `DISABLED`.
         """
         if self.episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step(), and after set_bank()")
+        if self.process.is_over(self.episodes):
+            if self.autoreset_mode == AutoresetMode.DISABLED:
+                raise gymnasium.error.ResetNeeded("the episodes are over: call reset(), as autoreset is disabled")
+            observation, info = self._begin(None)
+            no_end = np.zeros(self.num_envs, dtype=bool)
+            return observation, np.zeros(self.num_envs), no_end, no_end.copy(), info
         chosen = as_actions(actions, self.single_action_space, self.num_envs)
         self.episodes = self.process.step(self.episodes, chosen.to(self.process.bank.device))
         over = self.process.is_over(self.episodes)
@@ -158,7 +172,8 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         if judgement is not None:
             self.finished = self.episodes
             rewards[:] = judgement.reward.cpu().numpy()
-            info = self._restart(info)
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                info = self._restart(info)
         terminated = np.full(self.num_envs, over)
         return self._observation(self.episodes), rewards, terminated, np.zeros_like(terminated), info
 
@@ -176,13 +191,12 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         final_obs = np.empty(self.num_envs, dtype=object)
         final_obs[:] = unbatch(self._observation(self.finished))
         self.episodes = self._start(None)
-        return _with_masks(
-            {
-                **glimpse_info(self.process, self.episodes),
-                "final_obs": final_obs,
-                "final_info": final_info,
-            }
-        )
+        info = glimpse_info(self.process, self.episodes)
+        return _with_masks({**info, "final_obs": final_obs, "final_info": final_info})
+
+    def _begin(self, clips: np.ndarray | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        self.episodes = self._start(clips)
+        return self._observation(self.episodes), _with_masks(glimpse_info(self.process, self.episodes))
 
     def _start(self, clips: np.ndarray | None) -> Episodes:
         bank = self.process.bank

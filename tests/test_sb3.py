@@ -124,3 +124,8 @@ def test_stable_baselines3_learns_with_it(env):
     model.learn(36)
     assert len(model.ep_info_buffer) == 12
     assert len(model.ep_success_buffer) == 12
+
+
+def test_episodes_have_to_begin_in_the_step_that_ends_others(played):
+    with pytest.raises(ValueError, match="autoreset_mode is SAME_STEP, this has NEXT_STEP"):
+        Attention3DVecEnv(Attention3DVectorEnv(2, *played, autoreset_mode="NextStep"))

@@ -4,7 +4,15 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import (
+    DictInfoToList,
+    FilterObservation,
+    FlattenObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RecordEpisodeStatistics,
+    RescaleAction,
+)
 
 from a3d_env.bins import BinGrid
 from a3d_env.env import Attention3DEnv
@@ -70,19 +78,65 @@ def test_make_vec():
     env.close()
 
 
-def test_the_same_as_gymnasiums_own_batching(played):
-    own = Attention3DVectorEnv(2, *played)
-    theirs = gymnasium.vector.SyncVectorEnv(
-        [lambda: Attention3DEnv(*played)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
-    )
-    own.reset(seed=1)
-    theirs.reset(seed=1)
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("num_glimpses", [4, 1])
+def test_each_autoreset_mode_is_as_in_gymnasiums_own_batching(random_case, mode, num_glimpses):
+    parts = random_case(19, 5, num_glimpses)
+    own = Attention3DVectorEnv(2, *parts, "log_prob", autoreset_mode=mode)
+    theirs = gymnasium.vector.SyncVectorEnv([lambda: Attention3DEnv(*parts, "log_prob")] * 2, autoreset_mode=mode)
+    assert own.metadata == theirs.metadata
+    everyone = np.ones(2, dtype=bool)
+    results = [(*env.reset(seed=1), np.zeros(2, dtype=bool)) for env in (own, theirs)]
+    rng = np.random.default_rng(0)
+    for _ in range(9):
+        if mode == AutoresetMode.DISABLED and results[0][2].all():
+            with pytest.raises(gymnasium.error.ResetNeeded, match="the episodes are over: call reset"):
+                own.step(np.zeros((2, 3), dtype=np.float32))
+            starts = [env.reset(options={"reset_mask": everyone.copy()}) for env in (own, theirs)]
+            results = [(*start, np.zeros(2, dtype=bool)) for start in starts]
+        else:
+            actions = rng.uniform(-1, 1, (2, 3)).astype(np.float32)
+            steps = [env.step(actions) for env in (own, theirs)]
+            results = [(observation, info, ends, pay, cut) for observation, pay, ends, cut, info in steps]
+        assert_equal(*results)
+
+
+def assert_equal(got, wanted):
+    """Assert that two results of Gymnasium's are of the same parts, and those equal."""
+    if isinstance(got, dict):
+        assert got.keys() == wanted.keys()
+        got, wanted = list(got.values()), [wanted[name] for name in got]
+    if isinstance(got, list | tuple):
+        for one, other in zip(got, wanted, strict=True):
+            assert_equal(one, other)
+    elif got.dtype == object and isinstance(got[0], dict):  # the last observations
+        assert_equal(list(got), list(wanted))
+    else:
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "Disabled"])
+def test_gymnasiums_wrappers_of_observations(mode):
+    env = gymnasium.make_vec("a3d_env:A3D/Attention3D-v0", num_envs=3, overview=(1, 2, 2), autoreset_mode=mode)
+    flat = FlattenObservation(env)
+    assert flat.reset(seed=0)[0].shape == (3, 19 + 256 + 3 + 4 * 19)
+    filtered = FlattenObservation(FilterObservation(env, ["hidden", "location"]))
+    rewarded = NormalizeReward(RescaleAction(filtered, np.float32(0), np.float32(1)))
+    observation, _ = rewarded.reset(seed=0)
+    assert observation.shape == (3, 259)
     for _ in range(3):
-        got, wanted = (env.step(np.full((2, 3), 0.4, dtype=np.float32)) for env in (own, theirs))
-    assert got[4].keys() == wanted[4].keys()
-    assert got[4]["final_info"].keys() == wanted[4]["final_info"].keys()
-    for name in ("clip", "probability", "is_success", "_identity", "true_identity"):
-        np.testing.assert_array_equal(got[4]["final_info"][name], wanted[4]["final_info"][name])
+        _, _, terminated, _, _ = rewarded.step(rewarded.action_space.sample())
+    assert terminated.all()
+
+
+def test_gymnasium_normalizes_observations():
+    env = gymnasium.make_vec("a3d_env:A3D/Attention3D-v0", num_envs=2, autoreset_mode="NextStep")
+    env = NormalizeObservation(RecordEpisodeStatistics(FlattenObservation(env)))
+    env.reset(seed=0)
+    for step in range(8):
+        *_, terminated, _, info = env.step(env.action_space.sample())
+        assert ("episode" in info) == terminated.all() == (step % 4 == 2)
+    assert env.env.episode_count == 4
 
 
 def test_clips_can_be_chosen_and_shared(played):
@@ -198,6 +252,8 @@ def test_wrong_actions_are_errors_and_change_nothing(played, actions, message):
 def test_wrong_settings_are_errors(played):
     with pytest.raises(ValueError, match="num_envs must be 1 or more"):
         Attention3DVectorEnv(0, *played)
+    with pytest.raises(ValueError, match=r"unknown autoreset_mode 'never'; known: NextStep, SameStep, Disabled"):
+        Attention3DVectorEnv(1, *played, autoreset_mode="never")
     env = Attention3DVectorEnv(2, *played, render_mode="rgb_array")
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.render()
