@@ -62,9 +62,16 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
     """Return `count` actions of a space as what `BinGrid.chosen` takes.
 
     Raises:
-        ValueError: they have another shape, or are not whole numbers where these are asked for.
+        ValueError: they have another shape, or are whole numbers where locations are asked for, or the other way.
     """
     array, shape = np.asarray(actions), (count, *(space.shape or ()))
+    if isinstance(space, spaces.Box) and np.issubdtype(array.dtype, np.integer):
+        mode = "discrete" if array.ndim == 1 else "multidiscrete"
+        raise ValueError(
+            f"expected locations, floats {shape}, got whole numbers {array.shape}. Are they bins, of an agent that "
+            f"chooses among those? Then its environment is a3d_env.sb3.ActionModeWrapper(env, {mode!r}), which "
+            "agents.make puts around the one that it is given"
+        )
     if array.shape != shape:
         raise ValueError(f"expected {count} actions of {space}, {shape}, got {array.shape}")
     if isinstance(space, spaces.Box):

@@ -182,7 +182,8 @@ def make(
     Args:
         name: as in `get_algorithm`.
         env: the environment, as a stable-baselines3 VecEnv. Algorithms that choose among bins get it with an
-            `ActionModeWrapper` around it, unless it has their action mode.
+            `ActionModeWrapper` around it, unless it has their action mode. One to evaluate them on, as for
+            `evaluate_policy` and `EvalCallback`, needs that wrapper, too.
         policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; what looks at an
             overview gets the environment's `overview_locations`.
         overrides: settings of the algorithm, over the entry's defaults.

@@ -9,7 +9,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_checker import check_env as check_sb3
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
 
 import agents
@@ -150,6 +152,23 @@ def test_with_an_overview_every_kind_of_policy_looks_at_it(name):
     assert names
     fresh = agents.make(name, env, seed=0, device="cpu", **kwargs, **overrides).policy.state_dict()
     assert any(not torch.equal(agent.policy.state_dict()[key], fresh[key]) for key in names)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("ppo-multidiscrete", "multidiscrete"), ("dqn", "discrete")])
+def test_evaluating_an_agent_that_chooses_among_bins_reads_them_as_bins(name, mode):
+    env = make_env(8)
+    agent = agents.make(name, env, seed=0)
+    refusal = rf"Are they bins.*ActionModeWrapper\(env, '{mode}'\)"
+    with pytest.raises(ValueError, match=refusal):
+        evaluate_policy(agent, env, 8)
+    with pytest.warns(UserWarning, match="not of the same type"), pytest.raises(ValueError, match=refusal):
+        agent.learn(8, EvalCallback(make_env(8), eval_freq=1))
+    rewards = []
+    for known in (agent.get_env(), ActionModeWrapper(make_env(8), mode)):
+        known.seed(3)
+        rewards.append(evaluate_policy(agent, known, 32, return_episode_rewards=True, warn=False)[0])
+    assert rewards[0] == rewards[1]
+    agent.learn(8, EvalCallback(known, eval_freq=1, verbose=0, warn=False))
 
 
 def test_the_reader_says_where_each_head_looks_and_how_sure_it_is():
