@@ -25,16 +25,41 @@ def observation_space(process: AttentionProcess) -> spaces.Dict:
     It is `bin` (C_g,), `hidden` (256,), `location` (3,) and, with an overview of K bins, `overview` (K C_g,). That
     is flat, as stable-baselines3 warns of boxes with two axes.
     """
-    num_channels, num_overview = process.bank.num_channels, len(process.overview)
+    num_channels = process.bank.num_channels
     parts: dict[str, spaces.Space] = {
         "bin": spaces.Box(-FEATURE_BOUND, FEATURE_BOUND, (num_channels,), np.float32),
         "hidden": spaces.Box(-1, 1, (HIDDEN_SIZE,), np.float32),
         "location": spaces.Box(-1, 1, (3,), np.float32),
     }
-    if num_overview:
-        shape = (num_overview * num_channels,)
-        parts["overview"] = spaces.Box(-FEATURE_BOUND, FEATURE_BOUND, shape, np.float32)
+    if len(process.overview):
+        parts["overview"] = OverviewBox(process.overview_locations, num_channels)
     return spaces.Dict(parts)
+
+
+class OverviewBox(spaces.Box):
+    """The space of an overview, float32 (K C_g,). It equals that of no other overview, even of as many bins.
+
+    What compares spaces, as stable-baselines3's `load` and `set_env`, so refuses an agent that knows other places.
+
+    Args:
+        locations: of its bins, float (K, 3).
+        num_channels: C_g.
+    """
+
+    def __init__(self, locations: Tensor, num_channels: int):
+        self.locations = locations.cpu().numpy()
+        super().__init__(-FEATURE_BOUND, FEATURE_BOUND, (len(locations) * num_channels,), np.float32)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another space is of the same numbers at the same places."""
+        same = isinstance(other, OverviewBox) and np.array_equal(self.locations, other.locations)
+        return same and super().__eq__(other)
+
+    def __repr__(self) -> str:
+        """Return the shape, and where the bins are along each axis."""
+        axes = zip(("time", "height", "width"), self.locations.T, strict=True)
+        places = "; ".join(f"{name} {', '.join(f'{x:.2g}' for x in np.unique(axis))}" for name, axis in axes)
+        return f"OverviewBox({self.shape}, bins at {places})"
 
 
 def action_space(grid: BinGrid, mode: ActionMode = "continuous") -> spaces.Space:
@@ -68,9 +93,9 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
     if isinstance(space, spaces.Box) and np.issubdtype(array.dtype, np.integer):
         mode = "discrete" if array.ndim == 1 else "multidiscrete"
         raise ValueError(
-            f"expected locations, floats {shape}, got whole numbers {array.shape}. Are they bins, of an agent that "
-            f"chooses among those? Then its environment is a3d_env.sb3.ActionModeWrapper(env, {mode!r}), which "
-            "agents.make puts around the one that it is given"
+            f"expected locations, floats {shape}, got whole numbers {array.shape}. Are they bins, of an agent "
+            f"that chooses among those? Then its environment is a3d_env.sb3.ActionModeWrapper(env, {mode!r}), as "
+            "agents.make puts one around what it is given"
         )
     if array.shape != shape:
         raise ValueError(f"expected {count} actions of {space}, {shape}, got {array.shape}")

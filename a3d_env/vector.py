@@ -100,7 +100,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         """Look at other clips, all of them, from the next `reset` on, which must follow; the overview stays.
 
         Raises:
-            ValueError: the bank does not fit the glimpse network, its map is too small for the overview, or it has
+            ValueError: the bank does not fit the glimpse network, its overview would be of other places, or it has
                 other bins than actions choose among.
         """
         if self.action_mode != "continuous" and bank.grid.positions != self.process.bank.grid.positions:
@@ -109,12 +109,14 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
                 f"{bank.grid.positions}"
             )
         bank = bank.with_overview(self.process.bank.grid.overview_counts)
-        if len(bank.grid.overview) != len(self.process.overview):
+        process = AttentionProcess(bank, self.glimpse, self.reward)
+        if not torch.equal(process.overview_locations.cpu(), self.overview_locations.cpu()):
             raise ValueError(
-                f"the overview has {len(bank.grid.overview)} bins in the other bank's {bank.grid.positions} "
-                f"positions, before {len(self.process.overview)}: observations would have another shape"
+                f"the overview has {len(process.overview)} bins in the other bank's {bank.grid.positions} "
+                f"positions, before {len(self.process.overview)} in {self.process.bank.grid.positions}: "
+                "observations would be of other places"
             )
-        self.process = AttentionProcess(bank, self.glimpse, self.reward)
+        self.process = process
         self._clips = np.arange(len(bank))
         self.episodes = None
 

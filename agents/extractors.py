@@ -1,6 +1,7 @@
 """What policies take out of an observation: the hidden state, and the overview where there is one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import torch
@@ -8,6 +9,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from a3d_env.interface import OverviewBox
 from backbone.glimpse import HIDDEN_SIZE
 
 KEY_SIZE = 64
@@ -75,17 +77,10 @@ class OverviewReader(BaseFeaturesExtractor):
         self, observation_space: gymnasium.spaces.Dict, overview_locations: Sequence[Sequence[float]] = ()
     ):
         num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
-        seen = observation_space.spaces.get("overview")
-        num_bins = 0 if seen is None else gymnasium.spaces.flatdim(seen) // num_channels
-        super().__init__(observation_space, HIDDEN_SIZE + (NUM_HEADS * 4 if num_bins else 0))
-        locations = torch.as_tensor(overview_locations, dtype=torch.float32).reshape(-1, 3)
-        if len(locations) != num_bins:
-            raise ValueError(
-                f"the observations' overview has {num_bins} bins, so that overview_locations has to be "
-                f"({num_bins}, 3), got {tuple(locations.shape)}"
-            )
-        self.register_buffer("locations", locations.clone())
-        if num_bins:
+        locations = overview_places(observation_space, overview_locations)
+        super().__init__(observation_space, HIDDEN_SIZE + (NUM_HEADS * 4 if len(locations) else 0))
+        keep_places(self, locations)
+        if len(locations):
             self.key = nn.Linear(num_channels + 3, KEY_SIZE)
             self.score = nn.Linear(KEY_SIZE, NUM_HEADS)
 
@@ -100,3 +95,46 @@ class OverviewReader(BaseFeaturesExtractor):
         weights = scores.softmax(1)
         where = weights.transpose(1, 2) @ self.locations  # (N, heads, 3)
         return torch.cat([hidden, where.flatten(1), (weights * scores).sum(1)], dim=1)
+
+
+def overview_places(
+    observation_space: gymnasium.spaces.Dict, overview_locations: Sequence[Sequence[float]] | Tensor
+) -> Tensor:
+    """Return where the bins of the observations' overview are, float32 (K, 3); K = 0 without an overview.
+
+    Args:
+        observation_space: an A3D environment's.
+        overview_locations: what a policy was told that they are.
+
+    Raises:
+        ValueError: those are another overview's.
+    """
+    locations = torch.as_tensor(overview_locations, dtype=torch.float32).reshape(-1, 3)
+    seen, num_channels = (
+        observation_space.spaces.get("overview"),
+        gymnasium.spaces.flatdim(observation_space["bin"]),
+    )
+    num_bins = 0 if seen is None else gymnasium.spaces.flatdim(seen) // num_channels
+    if len(locations) != num_bins:
+        raise ValueError(
+            f"the observations' overview has {num_bins} bins, so that overview_locations has to be "
+            f"({num_bins}, 3), got {tuple(locations.shape)}"
+        )
+    if isinstance(seen, OverviewBox) and not torch.allclose(locations, torch.from_numpy(seen.locations)):
+        raise ValueError("overview_locations are not those of the environment: give its own (agents.make does)")
+    return locations
+
+
+def keep_places(module: nn.Module, locations: Tensor) -> None:
+    """Keep an overview's places in a module as its buffer `locations`; it refuses parameters learned at others."""
+    module.register_buffer("locations", locations.clone())
+    module.register_load_state_dict_pre_hook(_refuse_other_places)
+
+
+def _refuse_other_places(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    own, saved = module.get_buffer("locations"), state.get(f"{prefix}locations")
+    if saved is not None and (saved.shape != own.shape or not torch.allclose(saved.to(own), own)):
+        raise ValueError(
+            f"these parameters are of an agent that saw an overview of {len(saved)} bins at other places than "
+            f"this one's {len(own)}: make the environment with the overview that it was trained with"
+        )

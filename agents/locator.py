@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.extractors import keep_places, overview_places
 from backbone.glimpse import HIDDEN_SIZE
 
 Locator = Literal["linear", "mixture"]
@@ -54,7 +55,7 @@ class MixtureLocator(nn.Module):
         self.key = nn.Linear(num_channels + 3, KEY_SIZE)
         self.query = nn.Linear(HIDDEN_SIZE, KEY_SIZE)
         self.worth = nn.Linear(KEY_SIZE, 1)
-        self.register_buffer("locations", overview_locations.clone())
+        keep_places(self, overview_locations)
 
     def forward(self, features: Tensor) -> Tensor:
         """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
@@ -112,11 +113,5 @@ def build_locator(
             "the locator 'mixture' chooses among the bins of an overview: make the environment with one, as "
             "overview=(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
         )
-    locations = torch.as_tensor(overview_locations, dtype=torch.float32)
-    (num_channels,), (seen,) = (observation_space[part].shape for part in ("bin", "overview"))  # type: ignore[misc]
-    if locations.shape != (seen // num_channels, 3):
-        raise ValueError(
-            f"the observations' overview has {seen // num_channels} bins, so that overview_locations has to be "
-            f"({seen // num_channels}, 3), got {tuple(locations.shape)}"
-        )
-    return MixtureLocator(num_channels, locations)
+    num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
+    return MixtureLocator(num_channels, overview_places(observation_space, overview_locations))

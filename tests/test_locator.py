@@ -160,6 +160,32 @@ def test_a_mixture_needs_an_overview_and_its_locations():
         agent.predict(make_env(overview=None).reset())
 
 
+@pytest.mark.parametrize(("name", "kwargs"), [("reinforce", MIXTURE), ("ppo", MIXTURE), ("dqn", {})])
+def test_what_was_learned_with_one_overview_is_not_taken_for_another_of_as_many_bins(
+    played, tmp_path, name, kwargs
+):
+    env, other = (
+        Attention3DVecEnv(Attention3DVectorEnv(2, *played, overview=counts)) for counts in ((2, 6, 4), (2, 4, 6))
+    )
+    agent = agents.make(name, env, policy_kwargs=kwargs)
+    agent.save(tmp_path / "agent.zip")
+    another = agents.make(name, other, policy_kwargs=kwargs)
+    load = type(agent).load
+    assert load(tmp_path / "agent.zip", env=agent.get_env()).num_timesteps == 0
+    with pytest.raises(ValueError, match=r"do not match: .*height -1, -0\.6, .* width -1, -0\.6, "):
+        load(tmp_path / "agent.zip", env=another.get_env())
+    with pytest.raises(ValueError, match="do not match"):
+        agent.set_env(another.get_env())
+    with pytest.raises(ValueError, match="overview of 48 bins at other places than this one's 48"):
+        another.set_parameters(agent.get_parameters())
+    with pytest.raises(ValueError, match="overview_locations are not those of the environment"):
+        A2C(
+            AttentionPolicy,
+            other,
+            policy_kwargs={**MIXTURE, "overview_locations": env.get_attr("overview_locations")[0]},
+        )
+
+
 def test_a_linear_locator_does_not_mind_an_overview():
     states = []
     for overview in (OVERVIEW, None):

@@ -217,6 +217,9 @@ def test_the_overview_stays_when_the_bank_changes(played, random_case):
     small = random_case(num_channels=19, num_identities=8, grid=BinGrid((3, 7, 5), (2, 3, 2), (6, 128, 64)))[0]
     with pytest.raises(ValueError, match=r"the overview has 40 bins in .*\(2, 5, 4\) positions, before 48"):
         env.set_bank(small)
+    moved = random_case(num_channels=19, num_identities=8, grid=BinGrid((3, 15, 8), (2, 6, 3), (6, 128, 64)))[0]
+    with pytest.raises(ValueError, match=r"has 48 bins in .*\(2, 10, 6\) positions, before 48 in \(3, 11, 6\)"):
+        env.set_bank(moved)
     assert env.process.bank.tracklet == other.tracklet
 
 
