@@ -10,8 +10,11 @@ that compares by cosine, as those of the strong recipe, each clip's is multiplie
 instead, they are summed, and the sum is scaled to length 1. Euclidean distance compares two. `bins`, int64
 (batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the training).
 
-A clip of fewer than L frames repeats its last one, and so does the flow, but with the last map between two
-different frames: a clip of the frames 4 5 6 6 has the maps 4-5, 5-6, 5-6, 5-6.
+`backbone.data.inputs.network_inputs` makes both inputs of a tracklet's frames. Who does it elsewhere: frames are
+resized to H x W, those higher than H by averaging areas (OpenCV's INTER_AREA), others by linear interpolation
+(INTER_LINEAR), and the flow is that of the resized frames. A clip of fewer than L frames repeats its last one, and
+so does the flow, but with the last map between two different frames: a clip of the frames 4 5 6 6 has the maps
+4-5, 5-6, 5-6, 5-6.
 
 The file is run on batches of 1 and 5 before it gets its name, and compared with what evaluation computes.
 
@@ -183,11 +186,18 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, model: Traine
     except ImportError as error:
         raise ValueError(f"ONNX needs its libraries ({error}): pip install -e '.[export]'") from error
     names = ["clip", "flow"] if model.cache.flow_method is not None else ["clip"]
+    sizes = tuple({0: "batch"} for _ in names)
     # The exporter prints each of its stages, and warns of its own old parts.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
-            program, dynamo=True, input_names=names, output_names=list(OUTPUTS), external_data=False, verbose=False
+            program,
+            dynamo=True,
+            input_names=names,
+            output_names=list(OUTPUTS),
+            dynamic_shapes=sizes,
+            external_data=False,
+            verbose=False,
         )
     assert written is not None
     proto = written.model_proto

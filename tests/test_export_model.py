@@ -4,15 +4,18 @@ import dataclasses
 import itertools
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from agents.deterministic import DeterministicModel
 from backbone.data.clips import consecutive_clips
+from backbone.data.inputs import network_inputs
 from backbone.data.tracklet import Frames
 from scripts.cli import main
 from scripts.describe import describe_tracklets
+from scripts.embed import embed
 from scripts.export_model import OUTPUTS, compare, describe_clips, example
 from scripts.run import load_model, load_run
 
@@ -56,6 +59,29 @@ def test_the_file_says_what_it_is(run, exported):
     assert (facts["agent"], facts["flow_method"], facts["model"]) == ("reinforce", "dis-fast", model.digest)
     assert [one.shape[1:] for one in session.get_inputs()] == [[3, 64, 32, 3], [3, 64, 32, 2]]
     assert {one.name: one.type for one in session.get_inputs()}["clip"] == "tensor(uint8)"
+
+
+def test_real_frames_and_the_programs_inputs_give_what_embed_writes(run, exported, tmp_path):
+    generator = np.random.default_rng(0)
+    low = (generator.random((7, 8, 4, 3)) * 255).astype(np.uint8)
+    heights = [150, 150, 150, 150, 64, 40, 30]  # shrunk, as they are, and enlarged
+    frames = [cv2.resize(frame, (70, height)) for frame, height in zip(low, heights, strict=True)]
+    (tmp_path / "person").mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / "person" / f"{number}.png"), frame[:, :, ::-1])
+    model = load_model(run, device="cpu")
+    model.representation.precision = "float32"
+    described = embed(model, str(tmp_path / "person"), "test")
+    session = onnxruntime.InferenceSession(exported)
+    shape = session.get_inputs()[0].shape
+    assert shape == ["batch", 3, 64, 32, 3]
+    clip, flow, num_different = network_inputs(iter(frames), *shape[2:4], shape[1], "dis-fast")
+    assert (len(clip), num_different.tolist()) == (3, [3, 3, 1])  # the last clip is padded
+    # The flow of a clip by itself would stand still in the padding, here and where two frames are left.
+    assert np.abs(flow[2]).max() == np.abs(flow[2, 0]).max()
+    found = session.run(list(OUTPUTS), {"clip": clip, "flow": flow})
+    np.testing.assert_allclose(found[0].mean(axis=0), described.descriptors[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found[1][1], described.bins[0])
 
 
 def test_a_torch_program_is_written_and_named(run, tmp_path, capsys):

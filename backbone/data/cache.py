@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import cv2
 import numpy as np
 
 from backbone.data.array_file import is_intact, read_array, read_verified, write_array
 from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, nearest_readable
 from backbone.data.decode import decode_clip
+from backbone.data.inputs import cut_clip, resize_frame
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
-from backbone.flow import flow_indices, optical_flow
+from backbone.flow import optical_flow
 from backbone.replacing import writing
 
 LOG = logging.getLogger("a3d")
@@ -79,7 +79,7 @@ class FrameCache:
         self.replaced: dict[str, tuple[Path, ...]] = {}
 
     def frames(self, tracklet: Tracklet) -> np.ndarray:
-        """Return the frames at the cache's size, uint8 (num_frames, height, width, 3), RGB.
+        """Return the frames at the cache's size (`resize_frame`), uint8 (num_frames, height, width, 3), RGB.
 
         Raises:
             ValueError: a frame can't be decoded, or, where those are replaced, none can; the message names it.
@@ -124,8 +124,8 @@ class FrameCache:
             clip = decode_clip(paths, frame_indices, self._resized, method, self.on_bad_frame)
             self.note_replaced(tracklet.source, clip.replaced)
             return clip.frames, clip.flow
-        flow = None if self.flow_method is None else self.flow(tracklet)[flow_indices(frame_indices)]
-        return self.frames(tracklet)[frame_indices], flow
+        flow = None if self.flow_method is None else self.flow(tracklet)
+        return cut_clip(self.frames(tracklet), flow, frame_indices)
 
     def note_replaced(self, source: str, paths: Sequence[Path]) -> None:
         """Keep in mind which files of a tracklet were replaced, each once."""
@@ -227,9 +227,7 @@ class FrameCache:
         return np.stack(frames), errors
 
     def _resized(self, frame: np.ndarray) -> np.ndarray:
-        # area averaging shrinks without aliasing
-        interpolation = cv2.INTER_AREA if frame.shape[0] > self.height else cv2.INTER_LINEAR
-        return cv2.resize(frame, (self.width, self.height), interpolation=interpolation)
+        return resize_frame(frame, self.height, self.width)
 
     def _recorded(self, tracklet: Tracklet) -> Numbers:
         """Return which frames were replaced when the tracklet was decoded, if that was written down."""

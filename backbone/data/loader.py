@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from backbone.data.cache import FrameCache
 from backbone.data.clips import FrameSampling, IdentitySampler, consecutive_clips
+from backbone.data.inputs import cut_clip
 from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
-from backbone.flow import flow_indices
 
 # What is kept in memory of short tracklets already seen: opening a file for every clip costs more than reading it.
 # Of a long one a clip is a small part.
@@ -117,8 +117,7 @@ class _Batches(Dataset[ClipBatch], ABC):
     def _clip(self, index: int, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if self.cache.decode_anew:
             return self.cache.clip(self.tracklets[index], frame_indices)
-        frames, flow = self._arrays(index)
-        return frames[frame_indices], None if flow is None else flow[flow_indices(frame_indices)]
+        return cut_clip(*self._arrays(index), frame_indices)
 
     def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a tracklet's frames and flow, from memory if there was room to keep them."""
