@@ -135,15 +135,16 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(heading(report))}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
-th, td {{ padding: .3em .7em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-img {{ max-width: 100%; }} pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em; color: #222; }}
+p, pre {{ max-width: 75em; }}
+.wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; font-size: 14px; line-height: 1.3; }}
+th, td {{ padding: .3em .6em; text-align: right; border-bottom: 1px solid #ddd; }} td {{ white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
+img {{ max-width: min(100%, 75em); }} pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; }}
 </style></head><body>
 <h1>{html.escape(heading(report))}</h1>
 <p>{html.escape(NOTES + unfinished(report))}</p>
-<table>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>
+<div class="wide"><table>{"".join(f"<tr>{row}</tr>" for row in rows)}</table></div>
 {images}
 <h2>Settings, versions, seeds</h2>
 <pre>{setup}</pre>

@@ -19,7 +19,7 @@ from scripts.cli import main
 from scripts.compare_agents import CompareConfig, compare, make_tasks, run_all
 from scripts.compare_report import make_report, write_report
 from scripts.compare_run import run, start
-from scripts.compare_text import text_table
+from scripts.compare_text import HEAD, text_table
 
 
 class Failing(A2C):
@@ -201,6 +201,20 @@ def test_the_numbers_by_hand(tmp_path):
     lines = (tmp_path / "compare.csv").read_text().splitlines()
     assert len(lines) == 5
     assert json.loads((tmp_path / "compare.json").read_text()) == report
+
+
+def test_the_page_shows_every_column_over_its_whole_width(tmp_path):
+    runs = [made_up(name, 0, [seed, 4]) for seed, name in enumerate(("random", "reinforce", "best"))]
+    write_report(runs, tmp_path)
+    page = (tmp_path / "compare.html").read_text()
+    head = re.findall("<th>(.*?)</th>", page)
+    assert len(head) == len(HEAD) == 13
+    assert head[-3:] == ["updates", "seconds", "peak MB"]
+    # The text is kept narrow, not the table, whose heads wrap; where it is still too wide, it scrolls by itself.
+    assert "max-width" not in re.search(r"body \{(.*?)\}", page)[1]
+    assert "nowrap" not in re.search(r"th, td \{(.*?)\}", page)[1]
+    assert '<div class="wide"><table>' in page
+    assert re.search(r"\.wide \{ overflow-x: auto; \}", page)
 
 
 def test_nothing_finished_is_said():
