@@ -10,7 +10,7 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from a3d_env.interface import ActionMode
@@ -19,6 +19,8 @@ from agents.control_algorithm import ControlAlgorithm, ControlPolicy
 from agents.extractors import OverviewReader
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
+from agents.settings import known_settings, plain
+from agents.stand_alone import NoPolicy, StandAlone, stands_alone
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Algorithm:
         policy_kwargs: how to make the policy.
         action_mode: what its actions are.
         whole_episodes: whether `n_steps` has to be the length of the episode (on-policy algorithms).
+        kin: the name of the entry whose settings these are; None for the registry's own.
+        stand_alone: the class, or the object, of an algorithm that is none of stable-baselines3's.
     """
 
     build: type[BaseAlgorithm]
@@ -40,6 +44,13 @@ class Algorithm:
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     action_mode: ActionMode = "continuous"
     whole_episodes: bool = True
+    kin: str | None = field(default=None, compare=False)
+    stand_alone: Any = None
+
+    @property
+    def maker(self) -> Any:
+        """What takes the settings: the algorithm's class, or an object that takes none."""
+        return self.build if self.stand_alone is None else self.stand_alone
 
 
 # On-policy: returns are what was earned, as episodes are short and never cut.
@@ -133,13 +144,15 @@ def get_algorithm(name: str) -> Algorithm:
     """Return an entry of the registry, or one made for a class of your own.
 
     Args:
-        name: a name of `ALGORITHMS`, or `module:Class`, a stable-baselines3 algorithm that can be imported. Its
-            actions, policy and settings are those of the entry that it inherits from (a subclass of REINFORCE is
-            set up as `reinforce` is), but for what it says in its attribute `action_mode`. One that inherits from
-            none has locations, the policy "MultiInputPolicy", and settings of its own.
+        name: a name of `ALGORITHMS`, or `module:Class`, an algorithm that can be imported. Of a stable-baselines3
+            one, actions, policy and settings are those of the entry that it inherits from (a subclass of REINFORCE
+            is set up as `reinforce` is), but for what it says in its attribute `action_mode`. One that inherits
+            from none has locations, the `AttentionPolicy` if it is on-policy, else "MultiInputPolicy", and of the
+            settings that the registry's algorithms share (gamma 1, a learning rate of 1e-3, a short replay) those
+            that it has. Anything else with `learn` and `predict` stands alone (`agents.stand_alone`).
 
     Raises:
-        ValueError: unknown name, or no such class.
+        ValueError: unknown name, or no such algorithm.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
@@ -147,31 +160,61 @@ def get_algorithm(name: str) -> Algorithm:
     if not separator:
         raise ValueError(f"unknown agent {name!r}; known: {', '.join(ALGORITHMS)}, or module:Class of your own")
     try:
-        build = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"the agent {name!r} can't be imported: {error}") from error
-    if not (isinstance(build, type) and issubclass(build, BaseAlgorithm)):
-        raise ValueError(f"the agent {name!r} is no stable-baselines3 algorithm, but {build!r}")
-    kin = _of_its_kind(build)
-    if kin is not None:
-        return replace(kin, build=build, action_mode=getattr(build, "action_mode", kin.action_mode))
-    return Algorithm(
-        build,
-        "MultiInputPolicy",
-        action_mode=getattr(build, "action_mode", "continuous"),
-        whole_episodes=issubclass(build, OnPolicyAlgorithm),
+    if isinstance(found, type) and issubclass(found, BaseAlgorithm):
+        return _of_its_kind(found) or _of_no_kind(found)
+    if stands_alone(found):
+        mode: ActionMode = getattr(found, "action_mode", "continuous")
+        return Algorithm(StandAlone, NoPolicy, action_mode=mode, whole_episodes=False, stand_alone=found)
+    raise ValueError(
+        f"the agent {name!r} is no stable-baselines3 algorithm, and has no learn and predict of its own: {found!r}"
     )
 
 
 def _of_its_kind(build: type[BaseAlgorithm]) -> Algorithm | None:
     """Return the entry of the nearest algorithm that a class inherits from, of several that of its action mode."""
-    learning = [entry for name, entry in ALGORITHMS.items() if name != "untrained"]
+    mode = getattr(build, "action_mode", None)
     for base in build.__mro__:
-        entries = [entry for entry in learning if entry.build is base]
-        alike = [entry for entry in entries if entry.action_mode == getattr(build, "action_mode", None)]
-        if entries:
-            return (alike or entries)[0]
+        names = [name for name, entry in ALGORITHMS.items() if entry.build is base and name != "untrained"]
+        if names:
+            kin = next((name for name in names if ALGORITHMS[name].action_mode == mode), names[0])
+            entry = ALGORITHMS[kin]
+            return replace(entry, build=build, kin=kin, action_mode=mode or entry.action_mode)
     return None
+
+
+def _of_no_kind(build: type[BaseAlgorithm]) -> Algorithm:
+    """Return an entry for a class that inherits from none of the registry's: the settings that those share."""
+    is_on_policy = issubclass(build, OnPolicyAlgorithm)
+    # Its own kind of actor and critic, if it says so (as one with a memory does), else the one of all here.
+    own = build.policy_aliases.get("MultiInputPolicy", ActorCriticPolicy if is_on_policy else None)
+    shared = {**_RETURNS, "ent_coef": 0.0, "learning_rate": 1e-3} if is_on_policy else _REPLAY
+    known = known_settings(build)
+    return Algorithm(
+        build,
+        AttentionPolicy if is_on_policy and own and issubclass(own, ActorCriticPolicy) else "MultiInputPolicy",
+        {name: value for name, value in shared.items() if name in known},
+        action_mode=getattr(build, "action_mode", "continuous"),
+        whole_episodes=is_on_policy,
+    )
+
+
+def describe(name: str, **overrides: Any) -> str:
+    """Say in a line how an agent of that name is set up, with those settings over the entry's own."""
+    entry = get_algorithm(name)
+    policy = entry.policy if isinstance(entry.policy, str) else entry.policy.__name__
+    if entry.stand_alone is not None:
+        first = "is no stable-baselines3 algorithm and sets itself up"
+    elif entry.kin is not None:
+        first = f"is set up as {entry.kin} is: {policy}"
+    else:
+        first = f"is set up with {policy}"
+    settings = {name: plain(value) for name, value in {**entry.defaults, **overrides}.items()}
+    return ", ".join(
+        [f"{name} {first}", f"{entry.action_mode} actions", *(f"{k} {v}" for k, v in settings.items())]
+    )
 
 
 def make(
@@ -186,7 +229,7 @@ def make(
             `evaluate_policy` and `EvalCallback`, needs that wrapper, too.
         policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; what looks at an
             overview gets the environment's `overview_locations`.
-        overrides: settings of the algorithm, over the entry's defaults.
+        overrides: settings of the algorithm, over the entry's defaults (`agents.settings.known_settings`).
 
     Raises:
         ValueError: unknown name, no overview to choose from, or an environment whose actions are not the
@@ -197,6 +240,9 @@ def make(
     if env.get_attr("action_mode")[0] != entry.action_mode:
         env = ActionModeWrapper(env, entry.action_mode)
     settings = {**entry.defaults, **overrides}
+    if entry.stand_alone is not None:
+        settings.pop("device", None)  # its own business
+        return StandAlone(env, entry.stand_alone, **settings)
     if entry.whole_episodes:
         settings.setdefault("n_steps", env.get_attr("num_decisions")[0])
     if issubclass(entry.build, PPO | TRPO):

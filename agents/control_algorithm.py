@@ -71,7 +71,10 @@ class ControlAlgorithm(OnPolicyAlgorithm):
         env: an A3D environment, single or batched.
         learning_rate: not used.
         n_steps: steps per environment and rollout.
-        kwargs: `policy_kwargs` (with `control`), `seed`, `verbose`, ... as in stable-baselines3.
+        policy_kwargs: with `control`, the control's name.
+        verbose: as in stable-baselines3.
+        seed: of what is drawn.
+        device: not used.
     """
 
     policy: ControlPolicy  # type: ignore[assignment]
@@ -82,8 +85,11 @@ class ControlAlgorithm(OnPolicyAlgorithm):
         env: GymEnv,
         learning_rate: float | Schedule = 0.0,
         n_steps: int = 1,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
         _init_setup_model: bool = True,
-        **kwargs: Any,
     ):
         super().__init__(
             policy,  # type: ignore[arg-type]
@@ -98,8 +104,11 @@ class ControlAlgorithm(OnPolicyAlgorithm):
             use_sde=False,
             sde_sample_freq=-1,
             supported_action_spaces=(spaces.Box,),
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
             _init_setup_model=_init_setup_model,
-            **kwargs,
         )
 
     def _setup_model(self) -> None:

@@ -50,8 +50,13 @@ class REINFORCE(OnPolicyAlgorithm):
             episode that is alone on its clip then teaches nothing. V is trained all the same.
         gradient_to_glimpse: let the policy gradient reach F_h and F_o, too (the paper's). Without it they learn
             from the supervised losses alone.
-        kwargs: `policy_kwargs`, `tensorboard_log`, `verbose`, `seed`, `device`, ... as in stable-baselines3;
-            not `gamma`, `gae_lambda` and `ent_coef`, which equation 13 fixes.
+        stats_window_size: episodes that the logged reward is the mean of. This and the ones below are as in
+            stable-baselines3; there is no `gamma`, `gae_lambda` and `ent_coef`, which equation 13 fixes.
+        tensorboard_log: a folder.
+        policy_kwargs: of the policy.
+        verbose: 1 prints the log.
+        seed: of weights and exploration.
+        device: of the policy.
 
     Raises:
         ValueError: the environment has no fixed number of decisions, `n_steps` cuts an episode, or unknown
@@ -73,8 +78,13 @@ class REINFORCE(OnPolicyAlgorithm):
         policy_weight: float = 1.0,
         baseline: Baseline = "value",
         gradient_to_glimpse: bool = True,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
         _init_setup_model: bool = True,
-        **kwargs: Any,
     ):
         super().__init__(
             policy,
@@ -88,9 +98,14 @@ class REINFORCE(OnPolicyAlgorithm):
             max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
             use_sde=False,
             sde_sample_freq=-1,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
             supported_action_spaces=(spaces.Box,),
             _init_setup_model=False,
-            **kwargs,
         )
         self.normalize_advantage = normalize_advantage
         self.policy_weight = policy_weight

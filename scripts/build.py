@@ -1,11 +1,12 @@
 """The parts of a run, each built from its configuration; training and evaluation build the same ones."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 import agents
 from a3d_env.bank import FeatureBank
@@ -14,6 +15,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
+from agents.settings import Setting, read_settings
 from backbone.data.cache import FrameCache, default_cache
 from backbone.representation import Representation
 from scripts.config import PolicyConfig, TrainConfig
@@ -71,30 +73,56 @@ def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
         batch = max(math.ceil((1 - progress_remaining) * config.steps - 1e-6) - 1, 0)
         return initial_rate * config.joint.learning_rate_factor(batch, config.steps)
 
-    return agents.make(
+    settings = agent_settings(config.agent, config.policy, config.agent_settings)
+    return make_agent(
         config.agent,
         env,
-        learning_rate=learning_rate,
+        **{**settings, "learning_rate": learning_rate},
         seed=config.seed,
         device=pick_device(config.device),
-        **policy_settings(config.agent, config.policy),
     )
 
 
-def initial_learning_rate(config: TrainConfig) -> float:
-    """Return the policy's learning rate, or the algorithm's own where none is given; 0 for what learns nothing.
+def make_agent(name: str, env: VecEnv, **settings: Any) -> BaseAlgorithm:
+    """Make an agent (`agents.make`).
 
     Raises:
-        ValueError: unknown agent, or one of the user's own that inherits from none whose rate is known.
+        ValueError: a setting of the policy that it does not have, too.
     """
-    if config.policy.learning_rate is not None:
-        return config.policy.learning_rate
-    rate = agents.get_algorithm(config.agent).defaults.get("learning_rate")
-    if rate is None and config.agent not in agents.ALGORITHMS:
-        raise ValueError(
-            f"which learning rate suits {config.agent} is not known here: give --policy.learning-rate"
-        )
-    return rate or 0.0
+    try:
+        return agents.make(name, env, **settings)
+    except TypeError as error:
+        raise ValueError(f"the agent {name} can't be made with these settings: {error}") from error
+
+
+def initial_learning_rate(config: TrainConfig) -> float:
+    """Return the agent's own learning rate, or the policy's, or the algorithm's; 0 for what learns nothing.
+
+    Raises:
+        ValueError: unknown agent.
+    """
+    own = agent_settings(config.agent, config.policy, config.agent_settings)
+    return {**agents.get_algorithm(config.agent).defaults, **own}.get("learning_rate", 0.0)
+
+
+def agent_settings(agent: str, policy: PolicyConfig, own: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return what an agent is made with: the policy's settings, and over them its own.
+
+    Args:
+        agent: its name.
+        policy: settings of all agents.
+        own: of this one, by the keywords of its constructor, as YAML and JSON have them.
+
+    Raises:
+        ValueError: unknown agent or keyword, or a value of another type.
+    """
+    entry = agents.get_algorithm(agent)
+    settings = policy_settings(agent, policy)
+    if policy.learning_rate is not None and entry.stand_alone is None:
+        settings["learning_rate"] = policy.learning_rate
+    given = read_settings(agent, entry.maker, own)
+    policy_kwargs = {**settings.get("policy_kwargs", {}), **(given.get("policy_kwargs") or {})}
+    return {**settings, **given, "policy_kwargs": policy_kwargs}
 
 
 def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:

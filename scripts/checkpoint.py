@@ -14,6 +14,7 @@ from torch import Tensor
 
 import agents
 from agents.features import SharedFeatureCallback
+from agents.settings import settings_used
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
@@ -55,7 +56,7 @@ def save_checkpoint(
         OSError: it can't be written, as where the disk is full.
     """
     state = {
-        "config": config_to_json(config),
+        "config": config_to_json(config, settings_used(agent)),
         "people": data.train_people,
         "training_data": fingerprint(data.train),
         "training_places": [place_of(one.frames) for one in data.train],

@@ -8,6 +8,9 @@ A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
 Then: `a3d compare --bank runs/bank --agents reinforce,ppo,sac,random --seeds 5 --steps 100000 --out runs/compare`
 
+Any of their settings: `--agents.ppo.learning-rate 3e-4`, or a file of them, which says who is compared, too:
+`a3d compare --bank runs/bank --agents agents.yaml`
+
 Your own algorithm beside them: `a3d compare --bank runs/bank --agents reinforce,my_module:MyAlgorithm`
 
 On a cluster (pip install 'a3d[cluster]'): `a3d compare --bank runs/bank --backend ray`
@@ -22,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import joblib
 import tyro
@@ -34,8 +37,10 @@ from a3d_env.rewards import get_reward
 from agents.control_algorithm import ControlAlgorithm
 from agents.controls import TABLE_CONTROLS
 from agents.locator import Locator
+from agents.settings import read_settings
 from backbone.replacing import check_writable
 from scripts.ablation_runs import num_cores
+from scripts.agent_flags import take_agent_settings
 from scripts.compare_report import write_report
 from scripts.compare_run import CompareTask, start
 from scripts.compare_text import text_table
@@ -57,7 +62,11 @@ class CompareConfig:
     bank: Path
     """A bank's folder, as `a3d bank` writes it."""
     agents: str = "reinforce,ppo,sac,random"
-    """Names of agents.ALGORITHMS, or module:Class, with commas; random and best (the table's oracle) are added."""
+    """Names of agents.ALGORITHMS, or module:Class, with commas; random and best (the table's oracle) are added.
+    module:Class is a stable-baselines3 algorithm of your own, or any class with learn(total_timesteps) and
+    predict(observation, deterministic). --agents FILE.yaml (name -> keyword -> value) has any settings of the
+    algorithms' constructors, and says who is compared if nothing else does; or one by one,
+    --agents.NAME.KEYWORD VALUE."""
     seeds: int = 5
     """Runs of each agent."""
     first_seed: int = 0
@@ -80,6 +89,8 @@ class CompareConfig:
     """The agent that the others are compared with; the first one if it has no finished run."""
     locator: Locator | Literal["auto"] = "auto"
     """F_a of reinforce, a2c, ppo and trpo; auto: mixture where there is an overview, else linear."""
+    agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
     policy: PolicyConfig = dataclasses.field(
         default_factory=lambda: PolicyConfig(
             learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip"
@@ -113,7 +124,7 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
         ValueError: unknown agents or reward, or a bank that can't be used.
     """
     for name in config.names:
-        agents.get_algorithm(name)
+        read_settings(name, agents.get_algorithm(name).maker, config.agent_settings.get(name, {}))
     if config.policy.locator != "linear":
         raise ValueError("the locator is chosen by --locator here, not by --policy.locator")
     bank, glimpse = open_playable_bank(config.bank)
@@ -139,6 +150,7 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
                 config.bank.resolve(),
                 config.out.resolve(),
                 agent=name,
+                agent_settings=config.agent_settings.get(name, {}),
                 timesteps=config.steps,
                 num_envs=config.num_envs,
                 episodes_per_clip=config.episodes_per_clip,
@@ -261,6 +273,9 @@ class Progress:
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
+        argv, own = take_agent_settings(argv)
+        if own.of_files and not any(word.partition("=")[0] == "--agents" for word in argv):
+            argv += ["--agents", ",".join(own.of_files)]
         config = tyro.cli(
             CompareConfig,
             args=argv,
@@ -268,6 +283,11 @@ def main(argv: list[str] | None = None) -> int:
             description=__doc__,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
+        own.check(config.names)
+        config = dataclasses.replace(config, agent_settings={name: own.of(name) for name in config.names})
+        for name in config.names:
+            if ":" in name or config.agent_settings[name]:
+                say(agents.describe(name, **config.agent_settings[name]))
         failed = compare(config)
     except (ValueError, OSError) as error:
         say(f"a3d compare: error: {error}")

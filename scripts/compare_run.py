@@ -29,6 +29,7 @@ from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.control_algorithm import ControlAlgorithm
 from agents.rollout import at_test, follow, hit_shares
+from agents.settings import settings_used
 from scripts.children import child_environment, end_with_parent
 from scripts.memory import out_of_memory
 from scripts.train_joint import write_text
@@ -172,7 +173,7 @@ def train_and_score(task: CompareTask) -> dict[str, Any]:
         "seconds": round(trained, 1),
         "peak_mb": peak_memory_mb(),
         "settings": json.loads(json.dumps(asdict(task.config), default=str)),
-        "algorithm": settings_of(agents.get_algorithm(task.config.agent)),
+        "algorithm": settings_used(agent),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
 

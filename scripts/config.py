@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dacite
+import tyro
 
 from a3d_env.process import AttentionConfig
 from agents.joint_config import JointConfig
@@ -63,7 +65,11 @@ class TrainConfig:
     agent: str = "reinforce"
     """Who decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac, tqc,
     td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
-    initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known), ..."""
+    initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known), ... Any
+    keyword of the algorithm's constructor is set by --agents.NAME.KEYWORD VALUE, as in
+    --agents.ppo.learning-rate 3e-4, or in a file: --agents FILE.yaml (name -> keyword -> value)."""
+    agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
     seed: int = 0
     """Seed of weights, batches and exploration."""
     steps: int = 600
@@ -236,9 +242,14 @@ def get_preset(name: str) -> TrainConfig:
     return PRESETS[name]()
 
 
-def config_to_json(config: TrainConfig) -> str:
-    """Write a configuration as JSON text."""
-    return json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
+# What a run's config.json says besides: all settings that the algorithm was really made with.
+USED = "algorithm"
+
+
+def config_to_json(config: TrainConfig, used: dict[str, Any] | None = None) -> str:
+    """Write a configuration as JSON text, with what the algorithm was really made with if that is known."""
+    values = dataclasses.asdict(config) | ({} if used is None else {USED: used})
+    return json.dumps(values, indent=2, default=str) + "\n"
 
 
 def config_from_json(text: str, source: Path) -> TrainConfig:
@@ -255,6 +266,7 @@ def config_from_json(text: str, source: Path) -> TrainConfig:
         data = json.loads(text)
         if not isinstance(data, dict):
             raise TypeError(f"expected settings by name, got a {type(data).__name__}")
+        data.pop(USED, None)
         return dacite.from_dict(TrainConfig, data, dacite.Config(cast=[Path, tuple], strict=True))
     except (json.JSONDecodeError, dacite.DaciteError, TypeError) as error:
         raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import agents
 from agents.controls import TABLE_CONTROLS
 from backbone.data import ReidData
 from backbone.representation import Representation
@@ -24,6 +25,11 @@ def check_agent(config: TrainConfig, data: ReidData) -> None:
     Raises:
         ValueError: such an agent.
     """
+    if agents.get_algorithm(config.agent).stand_alone is not None:
+        raise ValueError(
+            f"{config.agent} is no stable-baselines3 algorithm, whose rollouts joint training follows: train it "
+            "on a bank (a3d policy, a3d compare)"
+        )
     if config.agent in TABLE_CONTROLS:
         raise ValueError(
             f"{config.agent} looks into the table of clips whose people F_c knows, and a3d train tests on others: "

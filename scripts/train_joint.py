@@ -10,6 +10,9 @@ The method as the paper has it: `a3d train --recipe paper --out runs/paper`
 
 Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 --out runs/ppo`
 
+Any setting of that algorithm: `a3d train --agent ppo --agents.ppo.clip-range 0.1`, or a file of them,
+`--agents agents.yaml`
+
 Your own tracklets: `a3d train --preset street --data folder:my_tracklets`
 
 After an interruption: `a3d train --resume --out runs/benchmark`
@@ -32,9 +35,12 @@ import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
+import agents
 from agents.control_algorithm import ControlAlgorithm
 from agents.health import TrainingHealth
+from agents.settings import settings_used
 from backbone.replacing import replacing
+from scripts.agent_flags import take_agent_settings
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
 from scripts.evaluations import BEST, EvaluationCallback
@@ -74,7 +80,9 @@ def train(
     parts = build_training(config, state)
     shared, agent = parts.shared, parts.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
-    write_text(folder / "config.json", config_to_json(config))
+    write_text(folder / "config.json", config_to_json(config, settings_used(agent)))
+    if config.agent_settings or ":" in config.agent:
+        say(agents.describe(config.agent, **settings_used(agent)))
     scores_before = state["scores_before"] if state else parts.score_untrained()
     if parts.cache.replaced:
         say(f"so far {parts.cache.describe_replaced()}")
@@ -162,6 +170,7 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     first.add_argument("--recipe")
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
+    argv, own = take_agent_settings(argv)
     known, _ = first.parse_known_args(argv)
     recipe = known.recipe or OF_PRESET.get(known.preset, DEFAULT)
     default, state = get_recipe(recipe)(get_preset(known.preset)), None
@@ -178,6 +187,8 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
         description=__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    own.check([config.agent])
+    config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
     if state:
         check_resumed(config, default, state["shared"]["step"])
     return config, state

@@ -13,7 +13,8 @@ Then an agent: `a3d policy --bank runs/bank --out runs/policy`
 As in the strong recipe, on a bank of a run of that recipe: `a3d policy --bank runs/bank --reward glimpses
 --episodes-per-clip 8 --policy.locator mixture --policy.baseline clip --out runs/mixture`
 
-Another algorithm and seed: `a3d policy --bank runs/bank --agent ppo --seed 1 --out runs/ppo`
+Another algorithm, any of its settings, and seed: `a3d policy --bank runs/bank --agent ppo
+--agents.ppo.learning-rate 3e-4 --seed 1 --out runs/ppo`, or a file of them, `--agents agents.yaml`
 """
 
 import dataclasses
@@ -37,9 +38,11 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
+from agents.settings import settings_used
 from backbone.replacing import check_writable, replacing
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
-from scripts.build import policy_settings
+from scripts.agent_flags import take_agent_settings
+from scripts.build import agent_settings, make_agent
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
@@ -58,7 +61,9 @@ class PolicyRunConfig:
     out: Path
     """Where the policy and its scores go."""
     agent: str = "reinforce"
-    """Who looks, by a name of agents.ALGORITHMS, or module:Class, as in a3d train."""
+    """Who looks, by a name of agents.ALGORITHMS, or module:Class: a stable-baselines3 algorithm of your own, or
+    any class with learn(total_timesteps) and predict(observation, deterministic). Settings of the algorithm by
+    --agents.NAME.KEYWORD VALUE, or --agents FILE.yaml, as in a3d train."""
     timesteps: int = 200_000
     """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
     num_envs: int = 256
@@ -75,6 +80,8 @@ class PolicyRunConfig:
     """Share of the tracklets whose clips are not trained on, and scored."""
     device: str = "cpu"
     """The agent's; the bank stays on the CPU."""
+    agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
     policy: PolicyConfig = field(
         default_factory=lambda: PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True)
     )
@@ -97,12 +104,14 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
         raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
     check_writable(config.out, is_folder=True)
     agent, process, held_out = build_policy_run(config)
+    if config.agent_settings or ":" in config.agent:
+        say(agents.describe(config.agent, **settings_used(agent)))
     started = time.monotonic()
     if not isinstance(agent, ControlAlgorithm):
         agent.learn(config.timesteps, callback=StepProgress(config.timesteps))
     steps_per_second = agent.num_timesteps / (time.monotonic() - started)
 
-    settings = json.dumps(dataclasses.asdict(config), default=str)
+    settings = json.dumps({**dataclasses.asdict(config), "algorithm": settings_used(agent)}, default=str)
     save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
     scores = score(process, agent, held_out)
     with replacing(config.out / SCORES) as partial:
@@ -133,10 +142,8 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
         clips=training,
         episodes_per_clip=config.episodes_per_clip,
     )
-    settings = policy_settings(config.agent, config.policy)
-    if config.policy.learning_rate is not None:
-        settings["learning_rate"] = config.policy.learning_rate
-    agent = agents.make(
+    settings = agent_settings(config.agent, config.policy, config.agent_settings)
+    agent = make_agent(
         config.agent, VecMonitor(Attention3DVecEnv(env)), seed=config.seed, device=config.device, **settings
     )
     return agent, process, torch.from_numpy(held_out)
@@ -185,7 +192,9 @@ def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
     """
     config, parameters = read_policy(folder)
     agents.check_trusted(config["agent"], folder / POLICY)
-    agent = agents.make(config["agent"], env, **policy_settings(config["agent"], PolicyConfig(**config["policy"])))
+    own = config.get("agent_settings", {})
+    settings = agent_settings(config["agent"], PolicyConfig(**config["policy"]), own)
+    agent = make_agent(config["agent"], env, **settings)
     with explaining_misfits(folder / POLICY):
         agent.set_parameters(parameters)
     return agent
@@ -221,6 +230,7 @@ class StepProgress(BaseCallback):
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
+        argv, own = take_agent_settings(argv)
         config = tyro.cli(
             PolicyRunConfig,
             args=argv,
@@ -228,6 +238,8 @@ def main(argv: list[str] | None = None) -> int:
             description=__doc__,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
+        own.check([config.agent])
+        config = dataclasses.replace(config, agent_settings=own.of(config.agent))
         with only_here(config.out):
             table, steps_per_second = train_policy(config)
     except (ValueError, OSError) as error:
