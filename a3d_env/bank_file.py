@@ -256,9 +256,7 @@ def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:
         raise ValueError(f"{path} is missing")
     try:
         state = load_tensors(path)
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
-            glimpse = GlimpseNetwork(meta.num_channels, meta.num_glimpses, meta.num_identities)
-        glimpse.load_state_dict(state)
+        glimpse = GlimpseNetwork.of_weights(state, meta.num_channels, meta.num_glimpses, meta.num_identities)
     except Exception as error:  # torch raises many types for damaged files
         is_text = isinstance(error, RuntimeError | UnknownTensor)
         reason = " ".join(str(error).split())[:300] if is_text else type(error).__name__

@@ -14,6 +14,9 @@ Size3 = tuple[int, int, int]
 
 # A bin hits a thing if, in one of its frames, it covers at least this share of the thing's box.
 HIT_SHARE = 0.5
+# Beyond these a file's numbers, or a mistyped one, would take memory without bounds.
+MOST_BINS = 100_000
+MOST_PIXELS = 2**27  # of a clip: 64 frames of 1920 x 1080
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class BinGrid:
             all. None: no overview, as in the paper.
 
     Raises:
-        ValueError: a bin does not fit into the map, the map is finer than the clip, or an overview's count is
-            below 1.
+        ValueError: a bin does not fit into the map, the map is finer than the clip, there are too many bins or
+            pixels, or an overview's count is below 1.
     """
 
     feature_size: Size3 = (6, 16, 8)
@@ -45,6 +48,11 @@ class BinGrid:
             )
         if any(f > c for f, c in zip(self.feature_size, self.clip_size, strict=True)):
             raise ValueError(f"a feature map of {self.feature_size} is finer than its clip {self.clip_size}")
+        if self.num_bins > MOST_BINS or math.prod(self.clip_size) > MOST_PIXELS:
+            raise ValueError(
+                f"a clip of {self.clip_size} (time, height, width) with {self.num_bins:,} bins is too large: "
+                f"{MOST_PIXELS:,} pixels and {MOST_BINS:,} bins at most; take smaller or fewer frames, larger bins"
+            )
         if self.overview_counts is not None and (len(self.overview_counts) != 3 or min(self.overview_counts) < 1):
             raise ValueError(
                 f"an overview is 3 counts (time, height, width) of 1 or more bins, got {self.overview_counts}"

@@ -30,8 +30,9 @@ def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
 
 def load_training_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     """Put back what `training_state` returned; the parameters are `set_parameters`'s."""
-    for name, value in state["counters"].items():
-        setattr(agent, name, value)
+    for name in COUNTERS:
+        if name in state["counters"]:  # a file's other names would be methods of the agent
+            setattr(agent, name, state["counters"][name])
     for name, variable in _variables(agent).items():
         variable.data.copy_(state["variables"][name])
     agent.action_space.np_random.bit_generator.state = state["action_space"]

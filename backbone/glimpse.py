@@ -1,9 +1,12 @@
 """What a glimpse does to the hidden state, and the identity head: F_o, F_h and F_c (Table IV)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+MOST_GLIMPSES = 64  # of an episode: the sizes of the networks grow with it, and a file can ask for any number
 HIDDEN_SIZE = 256
 EMBEDDING_SIZE = 128
 
@@ -79,6 +82,8 @@ class GlimpseNetwork(nn.Module):
 
     def __init__(self, num_channels: int, num_glimpses: int, num_identities: int):
         super().__init__()
+        if num_glimpses > MOST_GLIMPSES:
+            raise ValueError(f"an episode has {MOST_GLIMPSES} glimpses at most, got {num_glimpses}")
         if min(num_channels, num_glimpses + 1, num_identities) < 1:
             raise ValueError(
                 f"num_channels and num_identities must be 1 or more and num_glimpses 0 or more, "
@@ -90,6 +95,24 @@ class GlimpseNetwork(nn.Module):
         self.embed_observation = ObservationEmbedding(num_channels)
         self.embed_hidden = HiddenEmbedding()
         self.identify = RowwiseLinear(num_channels + HIDDEN_SIZE * num_glimpses, num_identities)
+
+    @classmethod
+    def of_weights(
+        cls, state: Mapping[str, Tensor], num_channels: int, num_glimpses: int, num_identities: int
+    ) -> "GlimpseNetwork":
+        """Return a network with these weights; random numbers stay, and sizes that are not theirs take no memory.
+
+        Raises:
+            RuntimeError: they are of other sizes.
+            ValueError: as the class.
+        """
+        sizes = (num_channels, num_glimpses, num_identities)
+        with torch.device("meta"):
+            cls(*sizes).load_state_dict(state, assign=True)
+        with torch.random.fork_rng(devices=[]):
+            network = cls(*sizes)
+        network.load_state_dict(state)
+        return network
 
     def first_hidden(self, count: int) -> Tensor:
         """Return h_0 = 0 for `count` episodes, (count, 256)."""

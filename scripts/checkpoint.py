@@ -22,6 +22,12 @@ from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
+# What `save_checkpoint` writes, and nothing else is asked for: stable-baselines3 would take a text in the place of
+# parameters for a file's name.
+PARTS = {
+    "config": str, "people": list, "shared": dict, "agent": dict, "agent_training": dict, "random": dict,
+    "scores_before": dict, "seconds": float,
+}  # fmt: skip
 
 
 def save_checkpoint(
@@ -99,6 +105,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"({type(error).__name__})"
         ) from error
     try:
+        for name, kind in PARTS.items():
+            if not isinstance(state[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        known = len(state["shared"]["representation"]["glimpse.identify.weight"])
+        if len(state["people"]) != known:
+            raise TypeError(f"F_c tells {known} people apart, and {len(state['people'])} are listed")
         broken = _not_finite(state)
         config = config_from_json(state["config"], path)
     except (KeyError, TypeError, AttributeError) as error:
@@ -136,7 +148,7 @@ def explaining_misfits(source: Path) -> Iterator[None]:
     """Turn what goes wrong while a checkpoint's state is loaded into a `ValueError` of one line."""
     try:
         yield
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{source} is no checkpoint of this version: {reason[:300]}") from error
 

@@ -23,6 +23,8 @@ from backbone.data.transforms import AugmentConfig
 from backbone.descriptor import DescriptorConfig
 from backbone.two_stream import BackboneConfig
 
+MOST_EPISODES = 65_536  # of a batch
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
@@ -81,7 +83,8 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. To be given again
+    with --resume: a folder that a checkpoint names is not written to."""
     decode_anew: bool = False
     """Keep nothing on disk, but decode image files and compute flow anew for each clip: for data larger than the
     disk. It is slower, by how much depends on --load.workers."""
@@ -110,6 +113,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every must be 0 or more, got {self.evaluate_every}")
+        clips = self.load.num_people * self.load.clips_per_person
+        if not 1 <= clips * self.joint.episodes_per_clip <= MOST_EPISODES:
+            raise ValueError(
+                f"a batch has 1 to {MOST_EPISODES:,} episodes, got {self.load.num_people} people x "
+                f"{self.load.clips_per_person} clips x {self.joint.episodes_per_clip} episodes"
+            )
 
 
 def benchmark() -> TrainConfig:
@@ -268,5 +277,5 @@ def config_from_json(text: str, source: Path) -> TrainConfig:
             raise TypeError(f"expected settings by name, got a {type(data).__name__}")
         data.pop(USED, None)
         return dacite.from_dict(TrainConfig, data, dacite.Config(cast=[Path, tuple], strict=True))
-    except (json.JSONDecodeError, dacite.DaciteError, TypeError) as error:
+    except (ValueError, dacite.DaciteError, TypeError) as error:
         raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +96,7 @@ def load_model(
         device=device,
         cache=cache,  # a folder that a file of somebody's names is not written to
         on_bad_frame=on_bad_frame or trained.on_bad_frame,
+        load=dataclasses.replace(trained.load, workers=min(trained.load.workers, os.cpu_count() or 1)),
         # what the file holds is not fetched again
         backbone=dataclasses.replace(trained.backbone, weights=None),
     )

@@ -83,6 +83,7 @@ class Strips:
     @cached_property
     def _tracklets(self) -> dict[str, Tracklet]:
         origin = self.embeddings.origin
+        say(f"pictures are read from {origin.data}")
         try:
             options = dacite.from_dict(DataConfig, origin.options, dacite.Config(cast=[tuple]))
             found = read_source(origin.data, origin.part, options, self.cache.folder)  # type: ignore[arg-type]

@@ -178,7 +178,8 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
         out = known.out or Path("runs") / known.preset
         read_at = (out / CHECKPOINT).stat().st_mtime_ns if (out / CHECKPOINT).exists() else 0
         state = {**read_checkpoint(out / CHECKPOINT), "read_at": read_at}
-        default = dataclasses.replace(state["config"], out=out)
+        # a folder that a file names is not written to
+        default = dataclasses.replace(state["config"], out=out, cache=None)
     config = tyro.cli(
         TrainConfig,
         default=default,
@@ -191,6 +192,8 @@ def read_arguments(argv: list[str] | None) -> tuple[TrainConfig, dict[str, Any] 
     config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
     if state:
         check_resumed(config, default, state["shared"]["step"])
+        if (saved := state["config"].cache) is not None and config.cache is None:
+            say(f"the run's cache was {saved}; this time it is the usual one, unless you say --cache {saved}")
     return config, state
 
 
@@ -250,6 +253,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             trust = f"--trust {config.agent} " if ":" in config.agent else ""
             command = f"a3d {trust}train --resume --out {shlex.quote(str(folder))}"
+            if config.cache is not None:
+                command += f" --cache {shlex.quote(str(config.cache))}"
             say(f"\ninterrupted; to go on from the last checkpoint: {command}")
         return 130
     rows = {"before training": metrics["before"], "after training": metrics["after"]}

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dacite
 import numpy as np
 import torch
 import tyro
@@ -169,7 +170,7 @@ def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarr
 
 
 def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a policy's run (`PolicyRunConfig`, as JSON has it), and its parameters.
+    """Return the settings of a policy's run (those of `PolicyRunConfig`), and its parameters.
 
     Raises:
         ValueError: the folder holds none that can be read.
@@ -177,7 +178,10 @@ def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / POLICY
     try:
         state = load_tensors(path)
-        return json.loads(state["config"]), state["parameters"]
+        config = dacite.from_dict(PolicyRunConfig, json.loads(state["config"]), dacite.Config(cast=[Path, tuple]))
+        if not isinstance(state["parameters"], dict):  # stable-baselines3 takes a text for a file's name
+            raise TypeError("the parameters are no tensors by name")
+        return dataclasses.asdict(config), state["parameters"]
     except UnknownTensor as error:
         raise ValueError(f"{path} is no policy that can be read: {error}") from error
     except Exception as error:  # torch raises many types for damaged files

@@ -1,16 +1,23 @@
 """Code and paths that a file of a stranger names are not used."""
 
 import dataclasses
+import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import agents
+from a3d_env.bank_file import open_bank, save_bank
+from agents.state import load_training_state
 from scripts.checkpoint import read_checkpoint
 from scripts.cli import main, own_agents
 from scripts.config import config_to_json
 from scripts.run import load_model
+from scripts.train_joint import read_arguments
+from scripts.train_policy import POLICY, read_policy
 
 EVIL = """
 from pathlib import Path
@@ -72,3 +79,91 @@ def test_naming_an_agent_on_the_command_line_is_trusting_it():
     assert own_agents(["train", "--agent", "mine:Agent", "--data", "folder:x"]) == ["mine:Agent"]
     assert own_agents(["compare", "--agents=ppo,mine:One,my.other:Two"]) == ["mine:One", "my.other:Two"]
     assert own_agents(["train", "--agent"]) == []
+
+
+def changed(trained, folder, change):
+    """A copy of a checkpoint, whose configuration, as a dictionary, or state is changed."""
+    state = torch.load(trained / "checkpoint.pt", weights_only=True)
+    config = json.loads(state["config"])
+    change(state, config)
+    folder.mkdir(exist_ok=True)
+    torch.save({**state, "config": json.dumps(config)}, folder / "checkpoint.pt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state, config: config["attention"].update(num_glimpses=10**6), "64 glimpses at most, got 1000000"),
+        (lambda state, config: config["load"].update(height=10**6), "is too large: 134,217,728 pixels and"),
+        (lambda state, config: config["load"].update(num_frames=10**9), "is too large"),
+        (
+            lambda state, config: config["load"].update(num_people=10**9),
+            "checkpoint.pt holds no configuration that this version can read: a batch has 1 to 65,536 episodes",
+        ),
+        (
+            lambda state, config: config["attention"].update(bin_size=[1, 1, 10**9]),
+            "does not fit into a feature map",
+        ),
+        (
+            lambda state, config: config["data_options"]["synthetic"].update(num_frames=10**9),
+            "bytes of synthetic frames are too many",
+        ),
+        (lambda state, config: state.update(agent="/dev/zero"), "agent is no dict"),
+        (lambda state, config: state.update(people=10**9), "people is no list"),
+        (
+            lambda state, config: state.update(people=[0] * 10_000),
+            "F_c tells 6 people apart, and 10000 are listed",
+        ),
+        (lambda state, config: state.pop("shared"), "no checkpoint of this version: KeyError"),
+    ],
+)
+def test_a_checkpoint_does_not_choose_how_much_memory_is_taken(trained, tmp_path, capsys, change, message):
+    folder = changed(trained, tmp_path / "run", change)
+    assert main(["evaluate", "--checkpoint", str(folder)]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert message in error
+
+
+def test_a_checkpoint_does_not_choose_how_many_processes_load(trained, tmp_path):
+    folder = changed(trained, tmp_path / "run", lambda state, config: config["load"].update(workers=10_000))
+    assert load_model(folder).config.load.workers == (os.cpu_count() or 1)
+
+
+def test_a_run_that_goes_on_writes_to_no_folder_that_its_file_names(trained, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    folder = changed(trained, tmp_path / "run", lambda state, config: config.update(cache=str(elsewhere)))
+    command = ["train", "--resume", "--out", str(folder), "--steps", "2"]
+    assert read_arguments(command[1:])[0].cache is None
+    assert f"this time it is the usual one, unless you say --cache {elsewhere}" in capsys.readouterr().err
+    assert read_arguments([*command[1:], "--cache", str(elsewhere)])[0].cache == elsewhere
+
+
+def test_a_checkpoint_sets_no_other_attributes_of_an_agent(trained):
+    agent, state = load_model(trained).agent, read_checkpoint(trained)["agent_training"]
+    state["counters"] |= {"predict": 1, "num_timesteps": 12}
+    load_training_state(agent, state)
+    assert agent.num_timesteps == 12
+    assert callable(agent.predict)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"parameters": "/dev/zero"}, "TypeError"), ({"config": "{}"}, "MissingValueError"), ({"config": "[]"}, "")],
+)
+def test_a_policy_does_not_choose_a_file(tmp_path, change, message):
+    config = json.dumps({"bank": "b", "out": "o"})
+    torch.save({"config": config, "parameters": {}}, tmp_path / POLICY)
+    assert read_policy(tmp_path)[0]["bank"] == Path("b")
+    torch.save({"config": config, "parameters": {}, **change}, tmp_path / POLICY)
+    with pytest.raises(ValueError, match=rf"policy\.pt is no policy that can be read .*{message}"):
+        read_policy(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_identities", "num_glimpses"])
+def test_a_bank_does_not_choose_how_much_memory_is_taken(name, played, tmp_path):
+    save_bank(tmp_path / "bank", *played)
+    meta = json.loads((tmp_path / "bank" / "meta.json").read_text())
+    (tmp_path / "bank" / "meta.json").write_text(json.dumps({**meta, name: 10**12}))
+    with pytest.raises(ValueError, match=r"glimpse\.pt does not hold the bank's glimpse network"):
+        open_bank(tmp_path / "bank")

@@ -137,14 +137,13 @@ def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
         arrays.get("truth_boxes"),
     )
     _check(arrays, meta, bank.grid)
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn
-        glimpse = GlimpseNetwork(bank.num_channels, meta["num_glimpses"], len(arrays["probabilities"]))
-    glimpse.load_state_dict(
-        {
-            name.removeprefix("glimpse/"): torch.from_numpy(value)
-            for name, value in arrays.items()
-            if name.startswith("glimpse/")
-        }
+    weights = {
+        name.removeprefix("glimpse/"): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith("glimpse/")
+    }
+    glimpse = GlimpseNetwork.of_weights(
+        weights, bank.num_channels, meta["num_glimpses"], len(arrays["probabilities"])
     )
     glimpse.requires_grad_(False)
     changes = meta["changes"] and {number: tuple(corner) for number, corner in meta["changes"]}

@@ -43,6 +43,7 @@ DRAWING_VERSION = 4
 
 NUM_CAMERAS = 2
 GAIT_PERIODS = (5.0, 20.0)  # frames of the fastest and the slowest walking cycle, where people share gaits
+MOST_BYTES = 2**36  # of drawn frames: 64 GiB
 MIN_SEEN_SHARE = 0.4  # a thing counts as seen if at least this share of it is not occluded
 
 
@@ -116,6 +117,10 @@ class SyntheticConfig:
             raise ValueError("synthetic data needs at least 1 frame a tracklet and 1 tracklet per camera")
         if self.height < 32 or self.width < 16:
             raise ValueError(f"a pedestrian needs 32 x 16 pixels or more, got {self.height} x {self.width}")
+        tracklets = 2 * (self.num_train_people * self.tracklets_per_camera + self.num_test_people)
+        size = 3 * tracklets * self.num_frames * self.height * self.width
+        if size > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes of synthetic frames are too many: at most {MOST_BYTES:,} are drawn")
         for name, least_allowed in (("seen_frames", 1), ("hidden_frames", 0)):
             least, most = getattr(self, name)
             if not least_allowed <= least <= most:
