@@ -26,6 +26,7 @@ from a3d_env.bank_format import (
     check_finite,
     check_identities,
     checksum,
+    meta_checksum,
     open_array,
     read_meta,
 )
@@ -128,6 +129,7 @@ class BankWriter:
             raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got {count}")
         sums = {name: checksum(self.partial / f"{name}.npy") for name in self._files}
         meta = dataclasses.replace(self._meta, checksums=sums)
+        meta.checksums[META] = meta_checksum(meta)
         weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
         with patient_file(self.partial / GLIMPSE) as file:
             torch.save(weights, file)

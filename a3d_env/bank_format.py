@@ -1,5 +1,6 @@
 """The format of a bank's folder: what its files are called and hold, and how one of them is checked and opened."""
 
+import dataclasses
 import json
 import mmap
 import sys
@@ -42,7 +43,8 @@ class BankMeta:
         has_truth_boxes: whether the truth is known.
         person: each clip's person id in the data set (N), if given.
         camera: each clip's camera id in the data set (N), if given.
-        checksums: the CRC-32 of each array's file (`checksum`), by the array's name.
+        checksums: the CRC-32 of each array's file (`checksum`), by the array's name, and that of meta.json
+            (`meta_checksum`), by this.
     """
 
     version: int
@@ -97,11 +99,20 @@ def read_meta(folder: Path | str) -> BankMeta:
     for name in ("person", "camera"):
         if (numbers := getattr(meta, name)) is not None and len(numbers) != len(meta.tracklet):
             raise ValueError(f"{path} is damaged: {len(numbers)} numbers of {name} for {len(meta.tracklet)} clips")
+    if META in meta.checksums and meta.checksums[META] != meta_checksum(meta):
+        raise ValueError(f"{path} is damaged: its checksum is not that of what was written")
     return meta
 
 
 def _meta_from(data: dict[str, Any]) -> BankMeta:
     return dacite.from_dict(BankMeta, data, dacite.Config(cast=[tuple], strict=True))
+
+
+def meta_checksum(meta: BankMeta) -> int:
+    """Return the CRC-32 of all that a meta holds but this number itself."""
+    others = {name: number for name, number in meta.checksums.items() if name != META}
+    text = json.dumps(dataclasses.asdict(dataclasses.replace(meta, checksums=others)), sort_keys=True)
+    return zlib.crc32(text.encode())
 
 
 def checksum(path: Path) -> int:

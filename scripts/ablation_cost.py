@@ -19,6 +19,7 @@ from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.loader import ClipBatch, TestBatches, TrainingBatches
+from backbone.json_file import read_object, write_object
 from scripts.ablation_report import estimate
 from scripts.ablation_run import settings_digest
 from scripts.ablation_tables import FULL, WITHOUT_ATTENTION, Row
@@ -257,6 +258,18 @@ def cost_csv(report: dict[str, Any]) -> str:
     return text.getvalue()
 
 
+@dataclass(frozen=True)
+class CostReport:
+    """What is read of a report: `measure_cost` says what it is."""
+
+    settings_digest: str
+    settings: dict[str, Any]
+    device: str
+    threads: int
+    rounds: int
+    rows: list[dict[str, Any]]
+
+
 def report_cost(config: TrainConfig, folder: Path, *, report_only: bool = False) -> str | None:
     """Measure, unless that was done with the same settings, and write the report.
 
@@ -264,10 +277,10 @@ def report_cost(config: TrainConfig, folder: Path, *, report_only: bool = False)
         The table, or None if there is nothing to report.
     """
     path = folder / f"{NAME}.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    report = read_object(path, CostReport, "remove it, and it is measured again") if path.is_file() else None
     if not report_only and (report is None or report["settings_digest"] != settings_digest(config)):
         report = measure_cost(config)
-        write_text(path, json.dumps(report, indent=2) + "\n")
+        write_object(path, report, indent=2)
     if report is None:
         return None
     settings, table = report["settings"], cost_table(report)

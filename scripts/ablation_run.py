@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 import agents
 from agents.rollout import Agent
 from backbone.data import load_data
+from backbone.json_file import read_object, write_object
 from scripts.checkpoint import CHECKPOINT, read_checkpoint
 from scripts.children import end_with_parent
 from scripts.config import TrainConfig, config_from_json, config_to_json
@@ -36,6 +37,8 @@ FREE = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
     "log_every", "evaluate_every",
 )  # fmt: skip
+
+Numbers = dict[str, float | int | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,34 @@ class Task:
         return f"{self.row}/{self.seed}"
 
 
+@dataclass(frozen=True)
+class WrittenTask:
+    """What task.json holds of a `Task`."""
+
+    row: str
+    seed: int
+    points: int
+    test_data: str | None
+    keep: bool
+    config: dict[str, Any]
+
+
+WRITTEN = ("row", "seed", "points", "test_data", "keep")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What reports need of a run's result: `perform` says what it is."""
+
+    agent: Numbers
+    controls: dict[str, Numbers]
+    seconds: float | int
+    settings: dict[str, Any]
+    num_train_people: int = 0
+    curve: list[Numbers] = field(default_factory=list)
+    other_data: dict[str, dict[str, Numbers]] = field(default_factory=dict)
+
+
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return those settings that the outcome depends on."""
     values = {name: value for name, value in json.loads(config_to_json(config)).items() if name not in FREE}
@@ -82,18 +113,15 @@ def read_result(task: Task) -> dict[str, Any] | None:
     """Return a run's result, or None if it is not finished.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or a file of it is damaged; the message names it.
     """
     path = task.folder / RESULT
     if not path.is_file():
         if (task.folder / "config.json").is_file():
-            check_same_settings(task, (task.folder / "config.json").read_text(encoding="utf-8"))
+            check_same_settings(task, (task.folder / "config.json").read_bytes())
         return None
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        check_same_settings(task, json.dumps(result["settings"]))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no result of a run ({error!r}): remove it to run again") from error
+    result = read_object(path, RunResult, "remove it, and it is run again")
+    check_same_settings(task, json.dumps(result["settings"]))
     return result if is_complete(task, result) else None
 
 
@@ -103,7 +131,7 @@ def is_complete(task: Task, result: dict[str, Any]) -> bool:
     return has_curve and (task.test_data is None or task.test_data in result.get("other_data", {}))
 
 
-def check_same_settings(task: Task, text: str) -> None:
+def check_same_settings(task: Task, text: str | bytes) -> None:
     """Refuse to mix runs.
 
     Raises:
@@ -120,17 +148,21 @@ def check_same_settings(task: Task, text: str) -> None:
 def write_task(task: Task) -> None:
     """Write a task where its process reads it."""
     values = {
-        **{name: getattr(task, name) for name in ("row", "seed", "points", "test_data", "keep")},
+        **{name: getattr(task, name) for name in WRITTEN},
         "config": json.loads(config_to_json(task.config)),
     }
-    write_text(task.folder / TASK, json.dumps(values, indent=2) + "\n")
+    write_object(task.folder / TASK, values, indent=2)
 
 
 def read_task(folder: Path) -> Task:
-    """Read a task."""
-    values = json.loads((folder / TASK).read_text(encoding="utf-8"))
-    config = config_from_json(json.dumps(values.pop("config")), folder / TASK)
-    return Task(config=config, folder=folder, **values)
+    """Read a task.
+
+    Raises:
+        ValueError: its file is damaged.
+    """
+    values = read_object(folder / TASK, WrittenTask, "start the run by a3d ablate, which writes it")
+    config = config_from_json(json.dumps(values["config"]), folder / TASK)
+    return Task(config=config, folder=folder, **{name: values[name] for name in WRITTEN})
 
 
 class KeepPoints(BaseCallback):
@@ -221,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
         task = read_task(folder)
         agents.trust(task.config.agent)  # it came from the command line
         result = perform(task)
-        write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+        write_object(folder / RESULT, result, indent=2)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -4,9 +4,11 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dacite
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -22,12 +24,32 @@ from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
-# What `save_checkpoint` writes, and nothing else is asked for: stable-baselines3 would take a text in the place of
-# parameters for a file's name.
-PARTS = {
-    "config": str, "people": list, "shared": dict, "agent": dict, "agent_training": dict, "random": dict,
-    "scores_before": dict, "seconds": float,
-}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What is needed of the representation's side of a training."""
+
+    step: int
+    representation: dict
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The names in a checkpoint, and the types behind them; `save_checkpoint` says what they are."""
+
+    config: str
+    people: list[int]
+    shared: Shared
+    agent: dict[str, Any]
+    agent_training: dict[str, Any]
+    random: dict[str, Any]
+    scores_before: dict[str, dict[str, Any]]
+    seconds: float | int
+    training_data: str = ""
+    training_places: list[str] = field(default_factory=list)
+    progress: dict[str, list] = field(default_factory=dict)
+    tested: dict | None = None
 
 
 def save_checkpoint(
@@ -105,15 +127,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"({type(error).__name__})"
         ) from error
     try:
-        for name, kind in PARTS.items():
-            if not isinstance(state[name], kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
+        dacite.from_dict(Checkpoint, state)
         known = len(state["shared"]["representation"]["glimpse.identify.weight"])
         if len(state["people"]) != known:
             raise TypeError(f"F_c tells {known} people apart, and {len(state['people'])} are listed")
         broken = _not_finite(state)
         config = config_from_json(state["config"], path)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (dacite.DaciteError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no checkpoint of this version: {error!r}") from error
     agents.check_trusted(config.agent, path)
     if broken:

@@ -30,6 +30,7 @@ from a3d_env.rewards import log_prob
 from agents.control_algorithm import ControlAlgorithm
 from agents.rollout import at_test, follow, hit_shares
 from agents.settings import settings_used
+from backbone.json_file import read_object, write_object
 from scripts.children import child_environment, end_with_parent
 from scripts.memory import out_of_memory
 from scripts.train_joint import write_text
@@ -38,6 +39,27 @@ from scripts.train_policy import PolicyRunConfig, build_policy_run
 # Clips at most that a point of the learning curve is measured on; the final scores are of all that are held out.
 CURVE_CLIPS = 256
 LIBRARIES = ("torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy")
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What the report needs of a run's result: `train_and_score` says what it is."""
+
+    agent: str
+    seed: int
+    digest: str
+    curve: list[dict[str, float | int]]
+    clips: dict[str, list]
+    person: list
+    bins: list[list]
+    positions: list[int]
+    steps: int
+    updates: int
+    seconds: float | int
+    peak_mb: float | int | None
+    settings: dict[str, Any]
+    algorithm: dict[str, Any]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -88,12 +110,8 @@ class CompareTask:
         """
         if not self.path.is_file():
             return None
-        try:
-            result = json.loads(self.path.read_text(encoding="utf-8"))
-            digest = result["digest"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} is damaged ({error}): delete it, and it is run again") from error
-        if digest != self.digest:
+        result = read_object(self.path, CompareResult, "delete it, and it is run again")
+        if result["digest"] != self.digest:
             raise ValueError(f"{self.path} is of a run with other settings or bank: take another folder (--out)")
         return result
 
@@ -138,7 +156,7 @@ def run(task: CompareTask) -> bool:
     """Run a task here and write its result, or the error's traceback; return whether it came to its end."""
     task.path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_text(task.path, json.dumps(train_and_score(task), allow_nan=False) + "\n")
+        write_object(task.path, train_and_score(task), allow_nan=False)
         return True
     except Exception as error:
         write_text(task.error, traceback.format_exc() + out_of_memory(error, "compare"))

@@ -261,7 +261,7 @@ def config_to_json(config: TrainConfig, used: dict[str, Any] | None = None) -> s
     return json.dumps(values, indent=2, default=str) + "\n"
 
 
-def config_from_json(text: str, source: Path) -> TrainConfig:
+def config_from_json(text: str | bytes, source: Path) -> TrainConfig:
     """Read a configuration from JSON text.
 
     Args:
@@ -277,5 +277,6 @@ def config_from_json(text: str, source: Path) -> TrainConfig:
             raise TypeError(f"expected settings by name, got a {type(data).__name__}")
         data.pop(USED, None)
         return dacite.from_dict(TrainConfig, data, dacite.Config(cast=[Path, tuple], strict=True))
-    except (ValueError, dacite.DaciteError, TypeError) as error:
+    # values of other types than they were written with raise many
+    except (ValueError, dacite.DaciteError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error

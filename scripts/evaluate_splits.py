@@ -13,6 +13,7 @@ import numpy as np
 from backbone.data import TEN_SPLITS, ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.source import absolute
+from backbone.json_file import read_object, write_object
 from backbone.replacing import replacing
 from scripts.ablation_run import Task, read_result
 from scripts.ablation_runs import Failure, run_all, with_seed
@@ -27,6 +28,14 @@ from scripts.train_joint import read_arguments
 
 ALL = 10
 REPORT = "splits.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitScores:
+    """What is read of a split's scores."""
+
+    scores: dict[str, dict[str, float | int | None]]
+    protocol: str
 
 
 def evaluate_splits(
@@ -131,16 +140,13 @@ def score_split(model: TrainedModel, task: Task, test: str | None, scoring: Scor
     how = {"model": model.digest, "where": absolute(spec), "data": tested, **settings}
     name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
     path = task.folder / f"scores-{name}.json"
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there are none yet, or they are damaged
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(FileNotFoundError, ValueError):  # there are none yet, or they are damaged
+        found = read_object(path, SplitScores, "it is made anew")
         return {part: found[part] for part in ("scores", "protocol")}
     say(f"scoring {task.title}")
     tell_of_people_trained_on(model, data, spec)
     scores, protocol = score_model(model, data, scoring)
-    with replacing(path) as partial:
-        partial.write_text(
-            json.dumps({"scores": scores, "protocol": protocol, "how": how}, indent=2) + "\n", encoding="utf-8"
-        )
+    write_object(path, {"scores": scores, "protocol": protocol, "how": how}, indent=2)
     return {"scores": scores, "protocol": protocol}
 
 

@@ -124,12 +124,22 @@ class CheckpointCallback(BaseCallback):
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history file; none if there is no file."""
+    """Return the lines of a history file, numbers by name with their `step`; none if there is no file.
+
+    Raises:
+        ValueError: a line is damaged; the message names it.
+    """
     if not path.is_file():
         return []
-    # The last line may be half-written where a run was killed.
-    return [
-        json.loads(line)
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if line.endswith("\n")
-    ]
+    history: list[dict[str, Any]] = []
+    # What follows the last line's end may be half-written where a run was killed.
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+            is_sound = {*map(type, entry.values())} <= {int, float} and type(entry["step"]) is int
+        except (ValueError, KeyError, AttributeError, RecursionError):
+            is_sound = False
+        if not is_sound or (history and entry["step"] <= history[-1]["step"]):
+            raise ValueError(f"{path} is damaged in line {number}: remove the line, which only the curves need")
+        history.append(entry)
+    return history

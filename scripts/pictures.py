@@ -87,6 +87,6 @@ def bins_picture(
 def draw_bins(path: Path, picture: np.ndarray) -> None:
     """Write a picture of `bins_picture`."""
     # to memory, then to disk: OpenCV's own writing says nothing of a full disk
-    _, data = cv2.imencode(".png", picture[:, :, ::-1])
+    _, content = cv2.imencode(".png", picture[:, :, ::-1])
     with writing(path) as file:
-        file.write(data.tobytes())
+        file.write(content.tobytes())

@@ -178,13 +178,15 @@ def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / POLICY
     try:
         state = load_tensors(path)
-        config = dacite.from_dict(PolicyRunConfig, json.loads(state["config"]), dacite.Config(cast=[Path, tuple]))
+        values = json.loads(state["config"])
+        values.pop("algorithm", None)
+        config = dacite.from_dict(PolicyRunConfig, values, dacite.Config(cast=[Path, tuple], strict=True))
         if not isinstance(state["parameters"], dict):  # stable-baselines3 takes a text for a file's name
             raise TypeError("the parameters are no tensors by name")
         return dataclasses.asdict(config), state["parameters"]
     except UnknownTensor as error:
         raise ValueError(f"{path} is no policy that can be read: {error}") from error
-    except Exception as error:  # torch raises many types for damaged files
+    except Exception as error:  # torch raises many types for damaged files, and so do values of other types
         raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
 
 

@@ -233,3 +233,20 @@ def test_where_the_cache_is(monkeypatch, variables, expected):
     for name, value in ({"HOME": "/home/z"} | variables).items():
         monkeypatch.setenv(name, value)
     assert default_cache() == Path(expected)
+
+
+@pytest.mark.parametrize("place", [-30, 200])
+def test_a_flipped_bit_in_frames_or_flow_is_found_when_read_and_made_anew(place, tmp_path, caplog):
+    tracklet, _ = make()
+    expected = FrameCache(tmp_path, 32, 16, "dis-fast").flow(tracklet).copy()
+    contents = {path: path.read_bytes() for path in files(tmp_path)}
+    assert len(contents) == 2
+    for path, content in contents.items():
+        path.unlink()
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+    cache = FrameCache(tmp_path, 32, 16, "dis-fast")
+    np.testing.assert_array_equal(cache.flow(tracklet), expected)
+    assert {path: path.read_bytes() for path in contents} == contents
+    assert all(f"{path} is damaged, and made anew" in caplog.text for path in contents)

@@ -295,3 +295,25 @@ def test_the_key_knows_every_setting_and_the_version(monkeypatch):
     assert len(keys) == len(changes)
     monkeypatch.setattr(module, "DRAWING_VERSION", -1)
     assert SMALL.key not in keys
+
+
+@pytest.mark.parametrize("name", ["frames.npy", "truth_boxes.npy"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:500] + bytes(64) + content[564:],  # zeros
+        lambda content: content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],  # a bit
+        lambda content: content + b"x",  # longer than it says
+        lambda content: content[:-1],
+        lambda content: b"",
+    ],
+)
+def test_damaged_drawings_are_drawn_anew(name, damage, tmp_path, caplog):
+    expected = pixels(SMALL, tmp_path)
+    path = tmp_path / SMALL.key / name
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(damage(content))
+    np.testing.assert_array_equal(pixels(SMALL, tmp_path), expected)
+    assert path.read_bytes() == content
+    assert f"{path.parent} is damaged, or of an earlier version, and drawn anew" in caplog.text
