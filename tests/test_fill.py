@@ -1,6 +1,7 @@
 """`a3d data cache`: what it writes is what training would, and only what is missing."""
 
 import shutil
+import tracemalloc
 from collections import namedtuple
 
 import cv2
@@ -9,8 +10,9 @@ import pytest
 
 from backbone.data.array_file import read_array
 from backbone.data.cache import FrameCache
-from backbone.data.fill import fill_cache
+from backbone.data.fill import fill_cache, fill_from_videos
 from backbone.data.folder import read_folder
+from backbone.data.tracklet import Tracklet, VideoSlice
 from scripts.cli import main
 
 Usage = namedtuple("Usage", "total used free")
@@ -79,6 +81,29 @@ def test_files_that_changed_are_made_anew(folder, tmp_path, capsys):
     flags = ["--height", "32", "--width", "16", "--cache", str(tmp_path / "cache"), "--verify"]
     assert main(["data", "cache", "--data", f"folder:{folder}", *flags]) == 0
     assert "8 tracklets were there; 0 files were damaged, and made anew" in capsys.readouterr().out
+
+
+def test_of_a_video_only_small_frames_are_held(tmp_path):
+    video = tmp_path / "street.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (400, 300))
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        writer.write(cv2.resize(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8), (400, 300)))
+    writer.release()
+    boxes = np.array([[10 + number, 5, 390, 295] for number in range(60)])
+    places = [(0, 60), (0, 50), (30, 30)]
+    slices = [VideoSlice(video, start, boxes[start : start + count]) for start, count in places]
+    tracklets = [Tracklet(number, 1, part, f"person {number}") for number, part in enumerate(slices)]
+    cache, plain = (FrameCache(tmp_path / name, 32, 16, None) for name in ("cache", "plain"))
+    tracemalloc.start()
+    try:
+        fill_from_videos(cache, tracklets)
+        assert tracemalloc.get_traced_memory()[1] < 4e6  # the crops of 140 frames are 45 MB, a frame is 0.4
+    finally:
+        tracemalloc.stop()
+    for tracklet in tracklets:
+        assert cache.has_frames(tracklet)
+        np.testing.assert_array_equal(cache.frames(tracklet), plain.frames(tracklet))
 
 
 def test_no_room_is_refused_before_anything_is_written(folder, tmp_path, monkeypatch, capsys):

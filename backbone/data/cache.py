@@ -121,7 +121,7 @@ class FrameCache:
         """
         if self.decode_anew and are_files(tracklet.frames):
             paths, method = tracklet.frames.paths, self.flow_method
-            clip = decode_clip(paths, frame_indices, self._resized, method, self.on_bad_frame)
+            clip = decode_clip(paths, frame_indices, self.resized, method, self.on_bad_frame)
             self.note_replaced(tracklet.source, clip.replaced)
             return clip.frames, clip.flow
         flow = None if self.flow_method is None else self.flow(tracklet)
@@ -161,10 +161,13 @@ class FrameCache:
         """Tell whether the tracklet's frames are here, none of them replaced."""
         return self._is_here(self._key(tracklet, "frames"))
 
-    def keep_frames(self, tracklet: Tracklet, frames: Sequence[np.ndarray]) -> None:
-        """Take frames that somebody else has decoded, each uint8 (height, width, 3) of any size, RGB."""
-        array = np.stack([self._resized(frame) for frame in frames])
-        write_array(self._path(self._key(tracklet, "frames")), array)
+    def keep_frames(self, tracklet: Tracklet, frames: np.ndarray) -> None:
+        """Take frames that somebody else has decoded and `resized`, uint8 (num_frames, height, width, 3), RGB."""
+        write_array(self._path(self._key(tracklet, "frames")), frames)
+
+    def resized(self, frame: np.ndarray) -> np.ndarray:
+        """Return a frame, uint8 (H, W, 3) of any size, at the cache's size."""
+        return resize_frame(frame, self.height, self.width)
 
     def describe_replaced(self) -> str:
         """Say in a line how many frames were replaced so far, and which; nothing if bad frames are errors."""
@@ -213,7 +216,7 @@ class FrameCache:
             readable = {}
             for number, path in enumerate(tracklet.frames.paths):
                 try:
-                    readable[number] = self._resized(read_image(path))
+                    readable[number] = self.resized(read_image(path))
                 except ValueError as error:
                     errors[number] = error
             if errors and not readable:
@@ -221,13 +224,10 @@ class FrameCache:
             places = nearest_readable([*readable], len(tracklet)) if errors else np.arange(len(tracklet))
             frames = [readable[place] for place in places.tolist()]
         else:
-            frames = [self._resized(frame) for frame in tracklet.frames.read()]
+            frames = [self.resized(frame) for frame in tracklet.frames.read()]
         if not frames:
             raise ValueError(f"the tracklet {tracklet.source} has no frames")
         return np.stack(frames), errors
-
-    def _resized(self, frame: np.ndarray) -> np.ndarray:
-        return resize_frame(frame, self.height, self.width)
 
     def _recorded(self, tracklet: Tracklet) -> Numbers:
         """Return which frames were replaced when the tracklet was decoded, if that was written down."""

@@ -114,6 +114,8 @@ def _remove_damaged(
 def fill_from_videos(cache: FrameCache, tracklets: Sequence[Tracklet], progress: Progress | None = None) -> None:
     """Decode each video once for all tracklets that are slices of it; one by one, each would begin at its start.
 
+    What is held in memory is the frames of the tracklets under way, at the cache's size.
+
     Args:
         cache: where to; what is there stays.
         tracklets: those that are no slices of videos are passed over.
@@ -128,17 +130,19 @@ def fill_from_videos(cache: FrameCache, tracklets: Sequence[Tracklet], progress:
             by_video[tracklet.frames.video][tracklet.frames.start].append(tracklet)
     for video, beginning in by_video.items():
         last = max(start + len(one) for start, some in beginning.items() for one in some)
-        under_way: list[tuple[Tracklet, list[np.ndarray]]] = []
+        under_way: list[tuple[Tracklet, VideoSlice, np.ndarray]] = []
         done = 0
         for done, frame in enumerate(read_video(video), 1):
-            under_way += [(tracklet, []) for tracklet in beginning.get(done - 1, ())]
-            for tracklet, crops in under_way:
+            for tracklet in beginning.get(done - 1, ()):
                 assert isinstance(tracklet.frames, VideoSlice)
-                # a copy: the crop would keep the whole frame in memory
-                crops.append(crop(frame, tracklet.frames.boxes[len(crops)]).copy())
-                if len(crops) == len(tracklet):
-                    cache.keep_frames(tracklet, crops)
-            under_way = [(tracklet, crops) for tracklet, crops in under_way if len(crops) < len(tracklet)]
+                room = np.empty((len(tracklet), cache.height, cache.width, 3), dtype=np.uint8)
+                under_way.append((tracklet, tracklet.frames, room))
+            for tracklet, part, frames in under_way:
+                number = done - 1 - part.start
+                frames[number] = cache.resized(crop(frame, part.boxes[number]))
+                if number + 1 == len(part):
+                    cache.keep_frames(tracklet, frames)
+            under_way = [one for one in under_way if done < one[1].start + len(one[1])]
             if progress is not None:
                 progress("decoding", done, last)
             if done == last:
