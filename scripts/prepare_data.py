@@ -45,8 +45,8 @@ class Cut:
     """
 
     video: Path
-    """The video file, in any format that OpenCV decodes; or a folder: a MOT sequence, or images numbered from 0 or
-    1."""
+    """The video file, in any format that OpenCV decodes (one that is to be turned, as a phone's, is turned); or a
+    folder: a MOT sequence, or images numbered from 0 or 1."""
     tracks: Path
     """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. What
     comes after the height may be missing."""

@@ -60,7 +60,7 @@ def test_video_is_decoded_twice_whatever_the_number_of_tracklets(video, tracks_f
     calls = []
     real = video_module.read_video
     for module in (video_module, cut_module):
-        monkeypatch.setattr(module, "read_video", lambda path: calls.append(path) or real(path))
+        monkeypatch.setattr(module, "read_video", lambda path, *given: calls.append(path) or real(path, *given))
     cut_video(video, tracks_file, tmp_path / "cut", **SETTINGS)
     assert len(calls) == 2  # to count, and to cut
 

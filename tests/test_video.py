@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.data.tracklet import Tracklet, VideoSlice
+from backbone.data.tracklet import Tracklet, VideoSlice, read_video
 from backbone.data.tracks import Omissions, Tracks
 from backbone.data.video import video_tracklets
 
@@ -151,3 +151,120 @@ def test_truncated_video_is_reported_and_its_last_frames_omitted(video, tmp_path
     assert (beyond.reason, beyond.count) == ("box in a frame beyond the video's end", reported.count)
     assert spans(tracklets) == [(1, 1, 1, decoded)]
     assert len(list(tracklets[0].frames.read())) == decoded
+
+
+def levels(path: Path) -> list[int]:
+    """What `write_levels` gave each frame."""
+    return [round(float(frame[-8:, -8:].mean()) / 6) for frame in read_video(path)]
+
+
+def write_levels(path: Path) -> bytearray:
+    """A video of grey frames, each lighter than the one before; above, red and noise."""
+    rng = np.random.default_rng(0)
+    code = "MJPG" if path.suffix == ".avi" else "mp4v"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, (WIDTH, HEIGHT))
+    for number in range(30):
+        frame = np.full((HEIGHT, WIDTH, 3), 6 * number, np.uint8)
+        frame[: HEIGHT // 2, : WIDTH // 2] = (0, 0, 255)
+        frame[: HEIGHT // 2, WIDTH // 2 :] = rng.integers(0, 256, (HEIGHT // 2, WIDTH // 2, 3))
+        writer.write(frame)
+    writer.release()
+    return bytearray(path.read_bytes())
+
+
+def chunks(content: bytes) -> list[slice]:
+    """Where an AVI file's frames are."""
+    found, place = [], content.find(b"movi") + 4
+    while content[place : place + 4] == b"00dc":
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        found.append(slice(place + 8, place + 8 + size))
+        place += 8 + size + size % 2
+    return found
+
+
+@pytest.mark.parametrize(
+    ("damaged", "shown"), [([12], {12: 11}), ([12, 13, 14], {12: 11, 13: 11, 14: 11}), ([0], {0: 1})]
+)
+def test_frames_that_cannot_be_decoded_are_named_and_the_others_keep_their_numbers(tmp_path, damaged, shown):
+    path = tmp_path / "damaged.avi"
+    content = write_levels(path)
+    for place in [chunks(content)[number] for number in damaged]:
+        content[place] = bytes(place.stop - place.start)
+    path.write_bytes(content)
+    assert levels(path) == [shown.get(number, number) for number in range(30)]
+    tracklets, omissions = video_tracklets(path, make_tracks((1, frames(1, 30), BOX)), chunk_frames=30)
+    assert spans(tracklets) == [(1, 1, 1, 30)]
+    (lost,) = omissions.by_reason.values()
+    assert lost.reason == "video frame that can't be decoded (its neighbour takes its place)"
+    assert (lost.count, lost.boxes) == (len(damaged), 0)
+    assert lost.first == tuple(f"frame {number + 1}" for number in damaged)
+
+
+@pytest.mark.parametrize("promised", [0, 10, 100])
+def test_a_wrong_number_of_frames_in_the_header_is_not_believed(tmp_path, promised):
+    path = tmp_path / "promising.avi"
+    content = write_levels(path)
+    for name, offset in ((b"avih", 24), (b"strh", 40)):
+        place = content.find(name) + offset
+        content[place : place + 4] = promised.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert levels(path) == list(range(30))
+    _, omissions = video_tracklets(path, make_tracks((1, frames(1, 30), BOX)))
+    assert sum(one.count for one in omissions.by_reason.values()) == max(promised - 30, 0)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "matrix", "corner"),
+    [(90, (0, 1, -1, 0), (0, -1)), (180, (-1, 0, 0, -1), (-1, -1)), (270, (0, -1, 1, 0), (-1, 0))],
+)
+def test_a_video_that_says_so_is_turned(tmp_path, degrees, matrix, corner):
+    path = tmp_path / "phone.mp4"
+    content = write_levels(path)
+    place = content.find(b"tkhd") + 44  # of the 3 x 3 matrix, fixed point
+    (a, b, c, d) = (65536 * number for number in matrix)
+    content[place : place + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(content)
+    size = (HEIGHT, WIDTH) if degrees == 180 else (WIDTH, HEIGHT)
+    found = list(read_video(path))
+    assert len(found) == 30
+    for frame in found:
+        assert frame.shape == (*size, 3)
+        assert frame[corner][0] > 200  # red, which was to the upper left
+        assert frame[corner][1] < 60
+    tall = (0.0, 0.0, 12.0, size[0])
+    tracklets, omissions = video_tracklets(path, make_tracks((1, frames(1, 30), tall)))
+    assert tracklets[0].frames.boxes[0].tolist() == [0, 0, 12, size[0]]
+    assert not omissions.by_reason
+
+
+def test_frames_of_several_sizes(tmp_path, monkeypatch):
+    path = tmp_path / "sizes.avi"
+    content = write_levels(path)
+    for number, place in enumerate(chunks(content)[20:], start=20):
+        small = cv2.imencode(".jpg", np.full((8, 16, 3), 6 * number, np.uint8))[1]
+        assert small.size <= place.stop - place.start
+        content[place] = small.tobytes().ljust(place.stop - place.start, b"\0")
+    path.write_bytes(content)
+    assert {frame.shape for frame in read_video(path)} == {(HEIGHT, WIDTH, 3)}  # OpenCV brings them to one
+    assert levels(path) == list(range(30))
+
+    class Changing:
+        """A decoder that leaves them as they are."""
+
+        sizes = iter([(4, 8), (4, 8), (6, 8)])
+
+        def isOpened(self):
+            return True
+
+        def set(self, *_):
+            pass
+
+        def read(self):
+            return True, np.zeros((*next(self.sizes), 3), np.uint8)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda name: Changing())
+    with pytest.raises(ValueError, match=r"frame 3 of .*sizes.avi is of 8 x 6 pixels, those before it of 8 x 4"):
+        list(read_video(path))

@@ -4,7 +4,7 @@ import hashlib
 import io
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 from backbone.data.images import read_sequence
 
 MOST_PIXELS = 50_000_000  # of a frame: more than 8K has
+LOST_AT_END = 1000  # frames of a video in a row that can't be decoded: it has ended
 SMALL_JPEG = 100_000  # bytes: at most about 100 pixels a byte
 
 
@@ -261,15 +262,20 @@ def is_truncated(data: np.ndarray) -> bool:
     return content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" not in content
 
 
-def read_video(path: Path) -> Iterator[np.ndarray]:
-    """Yield each frame of a video, RGB uint8 (height, width, 3), until no more can be decoded.
+def read_video(path: Path, tell_lost: Callable[[int], None] = lambda number: None) -> Iterator[np.ndarray]:
+    """Yield each frame of a video, RGB uint8 (height, width, 3), to its end, whatever its header says of its end.
+
+    Frames are upright: a video that says by how much it is to be turned, as phones' do, is turned. In the place of
+    a frame that can't be decoded is the one before it (of the first, the one after it), so that those that follow
+    keep their numbers.
 
     Args:
         path: a file, or a folder of images (`backbone.data.images.read_sequence`).
+        tell_lost: called with the number, 0-based, of each frame that can't be decoded and that others follow.
 
     Raises:
-        ValueError: the file is missing or no video that OpenCV can open; or an image of the folder can't be read,
-            or is of another size than the one before it.
+        ValueError: the file is missing or no video that OpenCV can open, its frames are of several sizes, or
+            an image of the folder can't be read.
     """
     if path.is_dir():
         yield from _read_images(read_sequence(path).paths)
@@ -285,11 +291,27 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     try:
         if not capture.isOpened():
             raise ValueError(f"{path} is no video that OpenCV can open: is it truncated?")
-        while True:
-            decoded, frame = capture.read()
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        number, before, lost = 0, None, 0
+        while lost < LOST_AT_END:
+            decoded, image = capture.read()
             if not decoded:
-                return
-            yield np.ascontiguousarray(frame[:, :, ::-1])
+                lost += 1
+                continue
+            frame = np.ascontiguousarray(image[:, :, ::-1])
+            before = frame if before is None else before
+            for _ in range(lost):
+                tell_lost(number)
+                yield before
+                number += 1
+            if frame.shape != before.shape:
+                (height, width), (wanted_height, wanted_width) = frame.shape[:2], before.shape[:2]
+                raise ValueError(
+                    f"frame {number + 1} of {path} is of {width} x {height} pixels, those before it of "
+                    f"{wanted_width} x {wanted_height}: boxes need frames of one size"
+                )
+            yield frame
+            number, before, lost = number + 1, frame, 0
     finally:
         capture.release()
 

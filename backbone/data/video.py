@@ -86,7 +86,12 @@ def _count_frames(video: Path, omissions: Omissions, progress: Progress | None) 
         promised = read_sequence(video).length
     promised_frames = int(promised) if 0 < promised < LARGEST_INTEGER else 0
     num_frames = height = width = 0
-    for num_frames, frame in enumerate(read_video(video), start=1):
+
+    def tell_lost(number: int) -> None:
+        reason = "video frame that can't be decoded (its neighbour takes its place)"
+        omissions.add(reason, f"frame {number + 1}", boxes=0)
+
+    for num_frames, frame in enumerate(read_video(video, tell_lost), start=1):
         height, width = frame.shape[:2]
         if progress:
             progress("counting frames", num_frames, max(promised_frames, num_frames))
