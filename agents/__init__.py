@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from a3d_env.interface import ActionMode
-from a3d_env.sb3 import ActionModeWrapper
+from a3d_env.sb3 import ActionModeWrapper, Attention3DVecEnv
 from agents.control_algorithm import ControlAlgorithm, ControlPolicy
 from agents.extractors import OverviewReader
 from agents.policy import AttentionPolicy
@@ -224,9 +225,10 @@ def make(
 
     Args:
         name: as in `get_algorithm`.
-        env: the environment, as a stable-baselines3 VecEnv. Algorithms that choose among bins get it with an
-            `ActionModeWrapper` around it, unless it has their action mode. One to evaluate them on, as for
-            `evaluate_policy` and `EvalCallback`, needs that wrapper, too.
+        env: the environment, as a stable-baselines3 VecEnv. A bare `Attention3DVecEnv` gets a `VecMonitor` around
+            it, so that the episodes' rewards are logged; algorithms that choose among bins get it with an
+            `ActionModeWrapper`, unless it has their action mode. One to evaluate them on, as for `evaluate_policy`
+            and `EvalCallback`, needs that wrapper, too.
         policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; what looks at an
             overview gets the environment's `overview_locations`.
         overrides: settings of the algorithm, over the entry's defaults (`agents.settings.known_settings`).
@@ -237,8 +239,7 @@ def make(
         TypeError: a setting that the algorithm or its policy does not have.
     """
     entry = get_algorithm(name)
-    if env.get_attr("action_mode")[0] != entry.action_mode:
-        env = ActionModeWrapper(env, entry.action_mode)
+    env = _fitting(entry, env)
     settings = {**entry.defaults, **overrides}
     if entry.stand_alone is not None:
         settings.pop("device", None)  # its own business
@@ -255,3 +256,34 @@ def make(
     elif policy_kwargs.get("locator") == "mixture":
         policy_kwargs.setdefault("overview_locations", locations)
     return entry.build(entry.policy, env, policy_kwargs=policy_kwargs, **settings)
+
+
+def load(name: str, path: str | Path, env: VecEnv, **settings: Any) -> BaseAlgorithm:
+    """Load what an agent wrote by its `save`, to go on with in an A3D environment.
+
+    Such a file can hold code, which runs: load your own only. stable-baselines3's own `load` takes the environment
+    as it is, and so refuses it where the algorithm chooses among bins; here it is fitted as `make` does.
+
+    Args:
+        name: of the agent, as in `get_algorithm`.
+        path: what `save` was given.
+        env: as in `make`.
+        settings: of stable-baselines3's `load`, such as `device`.
+
+    Raises:
+        ValueError: unknown name, an algorithm that is none of stable-baselines3's, or an environment that differs
+            from the one trained in.
+    """
+    entry = get_algorithm(name)
+    if entry.stand_alone is not None:
+        raise ValueError(f"{name} is no stable-baselines3 algorithm: it has its own way to be loaded")
+    return entry.build.load(path, env=_fitting(entry, env), **settings)
+
+
+def _fitting(entry: Algorithm, env: VecEnv) -> VecEnv:
+    """Return the environment with what an algorithm needs around it."""
+    if isinstance(env, Attention3DVecEnv):
+        env = VecMonitor(env)
+    if env.get_attr("action_mode")[0] != entry.action_mode:
+        env = ActionModeWrapper(env, entry.action_mode)
+    return env

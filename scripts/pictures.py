@@ -24,8 +24,13 @@ from scripts.logs import HISTORY, read_history
 TEST_CURVES = ("R1", "mAP", "hit_rate")
 
 
-def draw_curves(folder: Path) -> None:
-    """Draw a run's history as `curves.png`: losses, reward, accuracy, hit rate and test scores."""
+def draw_curves(folder: Path, unit: str = "batch") -> None:
+    """Draw a run's history as `curves.png`: losses, reward, accuracy, hit rate and test scores.
+
+    Args:
+        folder: the run's.
+        unit: what its steps are.
+    """
     history = read_history(folder / HISTORY)
     history += [
         {"step": line["step"]} | {f"test {name}": line[name] for name in TEST_CURVES if line[name] is not None}
@@ -40,7 +45,7 @@ def draw_curves(folder: Path) -> None:
     }
     known = {name for entry in history for name in entry}
     panels = {title: names for title, names in panels.items() if known.intersection(names)} or panels
-    figure = matplotlib.figure.Figure(figsize=(15, 3.4), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(15 if len(panels) > 1 else 6, 3.4), layout="constrained")
     for axes, (title, names) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
@@ -49,7 +54,7 @@ def draw_curves(folder: Path) -> None:
             if points:
                 style = "--" if name.startswith("chance") else "-"
                 axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "))
-        axes.set(title=title, xlabel="batch")
+        axes.set(title=title, xlabel=unit)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()

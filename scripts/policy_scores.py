@@ -1,7 +1,10 @@
 """What a policy's episodes earn, beside agents that learned nothing and agents that know the truth."""
 
+import sys
+
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
@@ -10,6 +13,7 @@ from agents.rollout import Agent, Choosing, at_test, hit_shares
 from agents.statistics import mean_interval
 from scripts.scoring import controls
 
+CLIPS_AT_ONCE = 32
 COLUMNS = {"reward": 3, "log_prob": 3, "hit_rate": 1}  # and the digits shown
 
 # A mean and its 95% interval, which one person's clips don't have.
@@ -32,7 +36,18 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
     finished = {name: finish(process, process.start(clip), choose) for name, choose in choices.items()}
     # An agent that searches the table itself is not asked how it would go on from every bin.
     rest = (lambda now: now.bins[:, -1]) if isinstance(agent, Choosing) else follow
-    finished["best bins"] = best_bins(process, clip, rest)
+    # by far the longest: every bin is tried at every glimpse
+    parts = tqdm(
+        clip.split(CLIPS_AT_ONCE),
+        desc="scoring",
+        unit=" clips",
+        unit_scale=CLIPS_AT_ONCE,
+        leave=False,
+        mininterval=0.2 if sys.stderr.isatty() else 15,
+    )
+    best = [best_bins(process, part, rest) for part in parts]
+    bins, hidden = (torch.cat(values) for values in zip(*((one.bins, one.hidden) for one in best), strict=True))
+    finished["best bins"] = Episodes(clip, bins, hidden)
     return {name: _measure(process, episodes) for name, episodes in finished.items()}
 
 

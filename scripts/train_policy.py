@@ -1,7 +1,8 @@
 """Train one agent on a bank's folder, the representation fixed: `a3d policy`.
 
 Where agents are compared, on the same features: minutes instead of a joint training. Leaves policy.pt, which
-`load_policy` reads, and scores.json in the output folder.
+`load_policy` reads, history.jsonl and curves.png (the mean reward of late episodes by environment step), and
+scores.json in the output folder. Stopped while it scores, the same command scores what is trained.
 
 The clips that are scored are of tracklets that the agent was not trained on; F_c, which pays the reward, was, and
 knows their people. Whether an agent looks right on people whom nothing has seen is for `a3d probe` to say.
@@ -21,6 +22,7 @@ import dataclasses
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,19 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from agents.settings import settings_used
 from backbone.replacing import check_writable, replacing
-from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors
 from scripts.agent_flags import take_agent_settings
 from scripts.build import agent_settings, make_agent
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
+from scripts.logs import HISTORY
+from scripts.pictures import draw_curves
 from scripts.policy_scores import Table, score, text_table
 from scripts.progress import say, show
 
 POLICY, SCORES = "policy.pt", "scores.json"
+HISTORY_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -101,25 +106,60 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
     Raises:
         ValueError: the bank can't be used, nothing can be decided or held out, or unknown agent or reward.
     """
-    if (config.out / POLICY).exists():
-        raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
     check_writable(config.out, is_folder=True)
+    finished = trained_before(config)
     agent, process, held_out = build_policy_run(config)
     if config.agent_settings or ":" in config.agent:
         say(agents.describe(config.agent, **settings_used(agent)))
-    started = time.monotonic()
-    if not isinstance(agent, ControlAlgorithm):
-        agent.learn(config.timesteps, callback=StepProgress(config.timesteps))
-    steps_per_second = agent.num_timesteps / (time.monotonic() - started)
-
-    settings = json.dumps({**dataclasses.asdict(config), "algorithm": settings_used(agent)}, default=str)
-    save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
+    if finished is None:
+        steps_per_second = train_and_save(config, agent)
+    else:
+        say(f"{config.out} holds this policy, trained: it is scored")
+        parameters, steps_per_second = finished
+        agent.set_parameters(parameters)
     scores = score(process, agent, held_out)
     with replacing(config.out / SCORES) as partial:
         partial.write_text(
             json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n", encoding="utf-8"
         )
     return scores, steps_per_second
+
+
+def trained_before(config: PolicyRunConfig) -> tuple[dict[str, Any], float] | None:
+    """Return the parameters, and steps a second, of the same run if it was stopped before its scores; else None.
+
+    Raises:
+        ValueError: the folder holds another policy, or one that is scored.
+    """
+    if not (config.out / POLICY).exists():
+        return None
+    with suppress(ValueError, KeyError):
+        saved, parameters = read_policy(config.out)
+        steps_per_second = saved.pop("steps_per_second")
+        if saved == dataclasses.asdict(config) and not (config.out / SCORES).exists():
+            return parameters, steps_per_second
+    raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
+
+
+def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
+    """Train an agent and write all but the scores, policy.pt at last; return the environment steps a second."""
+    progress = StepProgress(config.timesteps)
+    started = time.monotonic()
+    if not isinstance(agent, ControlAlgorithm):
+        agent.learn(config.timesteps, callback=progress)
+    steps_per_second = agent.num_timesteps / (time.monotonic() - started)
+    if progress.history:
+        lines = "".join(json.dumps(line) + "\n" for line in progress.history)
+        with replacing(config.out / HISTORY) as partial:
+            partial.write_text(lines, encoding="utf-8")
+        draw_curves(config.out, "environment step")
+    settings = _as_json(config, algorithm=settings_used(agent), steps_per_second=steps_per_second)
+    save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
+    return steps_per_second
+
+
+def _as_json(config: PolicyRunConfig, **more: Any) -> str:
+    return json.dumps({**dataclasses.asdict(config), **more}, default=str)
 
 
 def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionProcess, torch.Tensor]:
@@ -170,7 +210,7 @@ def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarr
 
 
 def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a policy's run (those of `PolicyRunConfig`), and its parameters.
+    """Return the settings of a policy's run (those of `PolicyRunConfig`) with its steps a second, and its parameters.
 
     Raises:
         ValueError: the folder holds none that can be read.
@@ -180,10 +220,11 @@ def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         state = load_tensors(path)
         values = json.loads(state["config"])
         values.pop("algorithm", None)
+        steps_per_second = values.pop("steps_per_second", 0.0)
         config = dacite.from_dict(PolicyRunConfig, values, dacite.Config(cast=[Path, tuple], strict=True))
         if not isinstance(state["parameters"], dict):  # stable-baselines3 takes a text for a file's name
             raise TypeError("the parameters are no tensors by name")
-        return dataclasses.asdict(config), state["parameters"]
+        return {**dataclasses.asdict(config), "steps_per_second": steps_per_second}, state["parameters"]
     except UnknownTensor as error:
         raise ValueError(f"{path} is no policy that can be read: {error}") from error
     except Exception as error:  # torch raises many types for damaged files, and so do values of other types
@@ -207,11 +248,16 @@ def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
 
 
 class StepProgress(BaseCallback):
-    """Shows the steps taken, of how many, and the mean reward of late episodes."""
+    """Shows the steps taken, of how many, and the mean reward of late episodes.
+
+    Attributes:
+        history: that reward in the course of the training, about a hundred lines of `step` and `reward`.
+    """
 
     def __init__(self, total: int):
         super().__init__()
         self.total = total
+        self.history: list[dict[str, float]] = []
         self._bar: tqdm | None = None
 
     def _on_training_start(self) -> None:
@@ -226,6 +272,8 @@ class StepProgress(BaseCallback):
         if self.model.ep_info_buffer:
             mean = np.mean([episode["r"] for episode in self.model.ep_info_buffer])
             self._bar.set_postfix(reward=f"{mean:.3f}", refresh=False)
+            if self.num_timesteps >= (len(self.history) + 1) * self.total / HISTORY_LINES:
+                self.history.append({"step": self.num_timesteps, "reward": float(mean)})
         return True
 
     def _on_training_end(self) -> None:
@@ -235,6 +283,7 @@ class StepProgress(BaseCallback):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    config = None
     try:
         argv, own = take_agent_settings(argv)
         config = tyro.cli(
@@ -252,7 +301,10 @@ def main(argv: list[str] | None = None) -> int:
         say(f"a3d policy: error: {error}")
         return 2
     except KeyboardInterrupt:
-        say("\na3d policy: stopped; nothing was written")
+        if config is not None and (config.out / POLICY).exists():
+            say(f"\na3d policy: stopped; {config.out / POLICY} is written, and the same command scores it")
+        else:
+            say("\na3d policy: stopped; nothing was written")
         return 130
     show(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
     show(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")

@@ -340,3 +340,22 @@ def test_an_environment_of_another_action_mode_is_refused():
     with pytest.raises(ValueError, match="only a continuous environment can be given another action mode"):
         agents.make("dqn", make_env(2, action_mode="multidiscrete"))
     assert agents.make("dqn", make_env(2, action_mode="discrete")).action_space.n == 12
+
+
+def test_a_bare_environments_rewards_are_logged():
+    env = Attention3DVecEnv(Attention3DVectorEnv(8, *analytic()))
+    agent = agents.make("reinforce", env, seed=0)
+    agent.learn(16)
+    assert all("r" in episode for episode in agent.ep_info_buffer)
+    assert len(agent.ep_info_buffer) == 16
+
+
+@pytest.mark.parametrize("name", ["reinforce", "dqn", "ppo-multidiscrete"])
+def test_a_saved_agent_comes_back_without_knowing_its_kind_of_action(name, tmp_path):
+    agent = make_agent(name, make_env(4), **({"buffer_size": 100} if name == "dqn" else {}))
+    agent.save(tmp_path / "agent")
+    bare = Attention3DVecEnv(Attention3DVectorEnv(4, *analytic()))
+    again = agents.load(name, tmp_path / "agent", bare, device="cpu")
+    process = AttentionProcess(*analytic())
+    assert mean_reward(again, process) == mean_reward(agent, process)
+    again.learn(8)

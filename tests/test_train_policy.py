@@ -16,7 +16,18 @@ from agents.controls import centre_agent
 from agents.rollout import follow
 from scripts.cli import main
 from scripts.policy_scores import score, text_table
-from scripts.train_policy import PolicyRunConfig, load_policy, split_clips, train_policy
+from scripts.train_policy import (
+    PolicyRunConfig,
+    build_policy_run,
+    load_policy,
+    split_clips,
+    train_and_save,
+    train_policy,
+)
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +175,33 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_named(bank, tmp_path, caps
     assert main(["policy", "--bank", str(tmp_path / "short"), "--out", str(tmp_path / "out")]) == 2
     assert "1 glimpses: none is chosen" in capsys.readouterr().err
 
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("scripts.train_policy.StepProgress._on_step", interrupt)
     assert main(["policy", "--bank", str(bank), "--out", str(tmp_path / "out")]) == 130
     assert "stopped; nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_stopped_while_it_is_scored_is_scored_by_the_same_command(bank, tmp_path, capsys, monkeypatch):
+    command = ["policy", "--bank", str(bank), "--out", str(tmp_path), "--timesteps", "600", "--num-envs", "8"]
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.policy_scores.best_bins", interrupt)
+        assert main(command) == 130
+    assert "policy.pt is written, and the same command scores it" in capsys.readouterr().err
+    written = (tmp_path / "policy.pt").read_bytes()
+    assert main([*command, "--seed", "1"]) == 2
+    assert "already holds a policy" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "scoring" in capsys.readouterr().err
+    assert (tmp_path / "policy.pt").read_bytes() == written
+    assert json.loads((tmp_path / "scores.json").read_text())["steps_per_second"] > 0
+    assert main(command) == 2
+
+
+def test_a_learning_curve_is_left(bank, tmp_path):
+    config = PolicyRunConfig(bank, tmp_path, timesteps=1200, num_envs=4)
+    train_and_save(config, build_policy_run(config)[0])
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert len(lines) == 100
+    assert lines[-1]["step"] == 1200
+    assert all(-10 < line["reward"] <= 0 for line in lines)
+    assert (tmp_path / "curves.png").stat().st_size > 0
