@@ -61,7 +61,8 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         bank: the clips to look at, or a bank's folder (`a3d bank`); by default a small made-up bank
             (`a3d_env.playground`).
         glimpse: F_o, F_h and F_c; needed if `bank` is given, and in the folder if that is one.
-        reward: the reward's name.
+        reward: the reward's name; by default the paper's, as in the recipe paper of a3d train. The other commands
+            and recipes take glimpses.
         render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
         overview: how many bins along time, height and width every observation shows, as (2, 6, 4); by default
             the bank's own (`BinGrid.overview_counts`), mostly none.

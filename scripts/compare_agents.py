@@ -6,7 +6,7 @@ compare.html, which needs nothing beside it, and compare.md, .csv, .json, curves
 
 A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
-Then: `a3d compare --bank runs/bank --agents reinforce,ppo,sac,random --seeds 5 --steps 100000 --out runs/compare`
+Then: `a3d compare --bank runs/bank --agents reinforce,ppo,sac,random --timesteps 100000 --out runs/compare`
 
 Any of their settings: `--agents.ppo.learning-rate 3e-4`, or a file of them, which says who is compared, too:
 `a3d compare --bank runs/bank --agents agents.yaml`
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import joblib
 import tyro
@@ -47,7 +47,7 @@ from scripts.compare_text import text_table
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
 from scripts.progress import say, show
-from scripts.train_policy import PolicyRunConfig, split_clips
+from scripts.train_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
 
 # What every comparison has: the ends of the scale.
 ENDS = ("random", "best")
@@ -71,15 +71,16 @@ class CompareConfig:
     """Runs of each agent."""
     first_seed: int = 0
     """The first run's seed."""
-    steps: int = 100_000
+    steps: Annotated[int, tyro.conf.arg(name="timesteps", aliases=("--steps",))] = PolicyRunConfig.timesteps
     """Environment steps of each run, T - 1 an episode."""
     out: Path = Path("runs/compare")
     """Where results and report go."""
-    reward: str = "glimpses"
-    """identity (equation 7), log_prob, margin, rank or glimpses."""
-    num_envs: int = 64
+    reward: str = PolicyRunConfig.reward
+    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank or glimpses; by default as
+    in a3d policy, and in the recipe strong of a3d train."""
+    num_envs: int = PolicyRunConfig.num_envs
     """Episodes at once."""
-    episodes_per_clip: int = 8
+    episodes_per_clip: int = PolicyRunConfig.episodes_per_clip
     """How many of them look at one clip: what the baseline clip compares; the same for all agents."""
     held_out: float = 0.25
     """Share of the tracklets whose clips are not trained on, and scored."""
@@ -91,11 +92,7 @@ class CompareConfig:
     """F_a of reinforce, a2c, ppo and trpo; auto: mixture where there is an overview, else linear."""
     agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
-    policy: PolicyConfig = dataclasses.field(
-        default_factory=lambda: PolicyConfig(
-            learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip"
-        )
-    )
+    policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
     """Settings of those policies. The learning rate is each algorithm's own, unless one is given here for all."""
     jobs: int | None = None
     """Runs at a time, one thread each; by default one a core, or all that ray has."""
@@ -141,9 +138,7 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
         )
     has_overview = (config.overview or bank.grid.overview_counts) is not None
     locator: Locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
-    policy = dataclasses.replace(config.policy, locator=locator)
-    if config.episodes_per_clip == 1:  # nobody to compare an episode with
-        policy = dataclasses.replace(policy, baseline="value")
+    policy = with_possible_baseline(dataclasses.replace(config.policy, locator=locator), config.episodes_per_clip)
     return [
         CompareTask(
             PolicyRunConfig(

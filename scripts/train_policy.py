@@ -11,8 +11,8 @@ A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
 Then an agent: `a3d policy --bank runs/bank --out runs/policy`
 
-As in the strong recipe, on a bank of a run of that recipe: `a3d policy --bank runs/bank --reward glimpses
---episodes-per-clip 8 --policy.locator mixture --policy.baseline clip --out runs/mixture`
+As in the strong recipe, on a bank of a run of that recipe: `a3d policy --bank runs/bank --policy.locator mixture
+--out runs/mixture`
 
 Another algorithm, any of its settings, and seed: `a3d policy --bank runs/bank --agent ppo
 --agents.ppo.learning-rate 3e-4 --seed 1 --out runs/ppo`, or a file of them, `--agents agents.yaml`
@@ -25,7 +25,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dacite
 import numpy as np
@@ -43,7 +43,7 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from agents.settings import settings_used
 from backbone.replacing import check_writable, replacing
-from backbone.tensor_file import UnknownTensor, load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.agent_flags import take_agent_settings
 from scripts.build import agent_settings, make_agent
 from scripts.checkpoint import explaining_misfits
@@ -53,9 +53,20 @@ from scripts.logs import HISTORY
 from scripts.pictures import draw_curves
 from scripts.policy_scores import Table, score, text_table
 from scripts.progress import say, show
+from scripts.recipes import STRONG
 
 POLICY, SCORES = "policy.pt", "scores.json"
 HISTORY_LINES = 100
+
+
+def default_policy() -> PolicyConfig:
+    """Return the settings of policies that are trained on a bank, in `a3d policy` and `a3d compare`."""
+    return PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip")
+
+
+def with_possible_baseline(policy: PolicyConfig, episodes_per_clip: int) -> PolicyConfig:
+    """Return the settings, without a baseline of other episodes on the same clip where there are none."""
+    return dataclasses.replace(policy, baseline="value") if episodes_per_clip == 1 else policy
 
 
 @dataclass(frozen=True)
@@ -70,16 +81,18 @@ class PolicyRunConfig:
     """Who looks, by a name of agents.ALGORITHMS, or module:Class: a stable-baselines3 algorithm of your own, or
     any class with learn(total_timesteps) and predict(observation, deterministic). Settings of the algorithm by
     --agents.NAME.KEYWORD VALUE, or --agents FILE.yaml, as in a3d train."""
-    timesteps: int = 200_000
+    timesteps: Annotated[int, tyro.conf.arg(aliases=("--steps",))] = 100_000
     """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
-    num_envs: int = 256
+    num_envs: int = 64
     """Episodes at once."""
-    episodes_per_clip: int = 1
-    """How many of them look at one clip; --policy.baseline clip, which compares them, needs 2 or more."""
+    episodes_per_clip: int = STRONG["episodes"]["joint"]["episodes_per_clip"]
+    """How many of them look at one clip, as in the recipe strong of a3d train and in a3d compare; with 1,
+    --policy.baseline clip, which compares them, becomes value."""
     seed: int = 0
     """Of weights, episodes and exploration; which clips are held out does not depend on it."""
-    reward: str = "log_prob"
-    """identity (equation 7), log_prob, margin, rank or glimpses."""
+    reward: str = STRONG["glimpse_reward"]["attention"]["reward"]
+    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank or glimpses; by default as
+    in the recipe strong of a3d train, and in a3d compare."""
     overview: tuple[int, int, int] | None = None
     """Bins along time, height and width that the agent always sees; by default those of the bank's run, if any."""
     held_out: float = 0.25
@@ -88,9 +101,8 @@ class PolicyRunConfig:
     """The agent's; the bank stays on the CPU."""
     agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
-    policy: PolicyConfig = field(
-        default_factory=lambda: PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True)
-    )
+    policy: PolicyConfig = field(default_factory=default_policy)
+    """Settings of reinforce, a2c, ppo and trpo. The learning rate is each algorithm's own, unless one is given."""
 
     def __post_init__(self) -> None:
         if self.timesteps < 1:
@@ -183,7 +195,8 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
         clips=training,
         episodes_per_clip=config.episodes_per_clip,
     )
-    settings = agent_settings(config.agent, config.policy, config.agent_settings)
+    policy = with_possible_baseline(config.policy, config.episodes_per_clip)
+    settings = agent_settings(config.agent, policy, config.agent_settings)
     agent = make_agent(
         config.agent, VecMonitor(Attention3DVecEnv(env)), seed=config.seed, device=config.device, **settings
     )
@@ -210,7 +223,7 @@ def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarr
 
 
 def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a policy's run (those of `PolicyRunConfig`) with its steps a second, and its parameters.
+    """Return a policy's settings, those of `PolicyRunConfig` and `steps_per_second`, and its parameters.
 
     Raises:
         ValueError: the folder holds none that can be read.

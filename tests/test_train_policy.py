@@ -1,6 +1,7 @@
 """Policies trained on a bank: that they learn, are scored on other tracklets, and come back from their file."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import centre_agent
 from agents.rollout import follow
 from scripts.cli import main
+from scripts.compare_agents import CompareConfig
 from scripts.policy_scores import score, text_table
+from scripts.train_joint import read_arguments
 from scripts.train_policy import (
     PolicyRunConfig,
     build_policy_run,
@@ -42,7 +45,7 @@ def vec_env(bank):
 
 
 def test_reinforce_learns_where_to_look(bank, tmp_path):
-    table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=60_000))
+    table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=60_000, reward="log_prob"))
     mean = {name: row["reward"][0] for name, row in table.items()}
     assert mean["policy"] > mean["random bins"] + 0.5
     assert mean["best bins"] >= mean["policy"]
@@ -50,7 +53,7 @@ def test_reinforce_learns_where_to_look(bank, tmp_path):
     assert table["truth bins"]["hit_rate"] == (100, 100, 100)
     for row in table.values():
         assert all(low <= value <= high for value, low, high in row.values())
-        assert row["reward"] == row["log_prob"]  # the reward by default
+        assert row["reward"] == row["log_prob"]
     assert steps_per_second > 0
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written["scores"]["policy"]["reward"] == list(table["policy"]["reward"])
@@ -198,10 +201,28 @@ def test_what_is_stopped_while_it_is_scored_is_scored_by_the_same_command(bank, 
 
 
 def test_a_learning_curve_is_left(bank, tmp_path):
-    config = PolicyRunConfig(bank, tmp_path, timesteps=1200, num_envs=4)
+    config = PolicyRunConfig(bank, tmp_path, timesteps=1200, num_envs=4, episodes_per_clip=1)
     train_and_save(config, build_policy_run(config)[0])
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert len(lines) == 100
     assert lines[-1]["step"] == 1200
     assert all(-10 < line["reward"] <= 0 for line in lines)
     assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_every_command_earns_the_same_by_default(bank, tmp_path, capsys):
+    train, _ = read_arguments([])  # the recipe strong
+    policy, compare = PolicyRunConfig(bank, tmp_path), CompareConfig(bank)
+    assert train.attention.reward == policy.reward == compare.reward == "glimpses"
+    assert train.joint.episodes_per_clip == policy.episodes_per_clip == compare.episodes_per_clip == 8
+    assert train.policy.baseline == policy.policy.baseline == compare.policy.baseline == "clip"
+    assert (policy.timesteps, policy.num_envs) == (compare.steps, compare.num_envs)
+    for command in ("policy", "compare"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert re.search(r"--(time)?steps INT, --(time)?steps INT", capsys.readouterr().out)
+
+
+def test_an_episode_alone_on_its_clip_is_compared_with_the_value(bank, tmp_path):
+    agent, *_ = build_policy_run(PolicyRunConfig(bank, tmp_path, num_envs=4, episodes_per_clip=1))
+    assert agent.baseline == "value"
