@@ -134,7 +134,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         broken = _not_finite(state)
         config = config_from_json(state["config"], path)
     except (dacite.DaciteError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no checkpoint of this version: {error!r}") from error
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise ValueError(f"{path} is no checkpoint of this version: {reason[:200]}") from error
     agents.check_trusted(config.agent, path)
     if broken:
         raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
