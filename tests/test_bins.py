@@ -192,3 +192,12 @@ def test_wrong_actions_and_maps_are_errors():
     for shape in [(2, 3, 6, 16, 9), (3, 6, 16, 8)]:
         with pytest.raises(ValueError, match="expected a feature map"):
             grid.pool(torch.zeros(shape))
+
+
+def test_a_clip_beyond_all_bounds_is_refused():
+    with pytest.raises(
+        ValueError, match="9,500,000 bins is too large: 134,217,728 pixels and 100,000 bins at most"
+    ):
+        BinGrid(feature_size=(1, 100, 100_000), bin_size=(1, 6, 1), clip_size=(1, 100, 100_000))
+    with pytest.raises(ValueError, match="with 1 bins is too large"):
+        BinGrid(feature_size=(1, 1, 1), bin_size=(1, 1, 1), clip_size=(1000, 1000, 1000))

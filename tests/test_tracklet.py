@@ -128,3 +128,10 @@ def test_a_pipe_is_no_frame(tmp_path):
     os.mkfifo(tmp_path / "1.png")
     with pytest.raises(ValueError, match=r"1\.png is no regular file"):
         read_image(tmp_path / "1.png")
+
+
+def test_a_file_larger_than_any_is_not_read(tmp_path):
+    (tmp_path / "1.png").touch()
+    os.truncate(tmp_path / "1.png", 2**40)  # of which nothing is on the disk
+    with pytest.raises(ValueError, match=r"1\.png is no regular file of at most 536,870,912 bytes"):
+        read_image(tmp_path / "1.png")

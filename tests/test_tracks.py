@@ -193,3 +193,11 @@ def test_short_gaps_are_bridged_on_a_straight_line(tmp_path):
     assert shorter.frame_index.tolist() == [4, 0, 3, 4, 5, 8]
     with pytest.raises(ValueError, match="bridge_gaps must be 0 frames or more, got -1"):
         TrackFormat(bridge_gaps=-1)
+
+
+def test_a_file_larger_than_any_is_not_read(tmp_path):
+    path = tmp_path / "gt.txt"
+    path.touch()
+    os.truncate(path, 2**40)  # of which nothing is on the disk
+    with pytest.raises(ValueError, match=r"gt\.txt are no regular file of at most 1,073,741,824 bytes"):
+        read_tracks(path)

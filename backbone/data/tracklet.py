@@ -18,6 +18,7 @@ from backbone.data.images import read_sequence
 
 MOST_PIXELS = 50_000_000  # of a frame: more than 8K has
 LOST_AT_END = 1000  # frames of a video in a row that can't be decoded: it has ended
+MOST_BYTES = 2**29  # of its file
 SMALL_JPEG = 100_000  # bytes: at most about 100 pixels a byte
 
 
@@ -206,8 +207,9 @@ def read_image(path: Path) -> np.ndarray:
         ValueError: the file is missing, empty, truncated or no image that OpenCV can decode.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"the frame {path} is no regular file")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            raise ValueError(f"the frame {path} is no regular file of at most {MOST_BYTES:,} bytes")
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ValueError(f"cannot read the frame {path}: {error.strerror or error}") from error

@@ -10,6 +10,7 @@ import numpy as np
 
 VALID_ROW = "1,9,312.00,98.56,19.39,46.98,1 (frame from 1, id, left, top, width, height in pixels, confidence)"
 LARGEST_INTEGER = 2**31
+MOST_BYTES = 2**30  # of the file: 20 million boxes
 LARGEST_ID = 2**62
 LOOKED_AT = 1000  # lines that tell what separates the columns
 
@@ -200,8 +201,8 @@ def bridge_gaps(tracks: Tracks, most_frames: int, omissions: Omissions) -> Track
 
 def _read_text(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError(f"the tracks {path} are no regular file")
+        if path.exists() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
+            raise ValueError(f"the tracks {path} are no regular file of at most {MOST_BYTES:,} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the tracks {path}: {error.strerror or error}") from error
