@@ -130,8 +130,6 @@ def main(argv: list[str] | None = None) -> int:
     status = 0
     try:
         arguments, flags = read_arguments(argv)
-        if arguments.json is not None:
-            check_writable(arguments.json)
         if arguments.splits:
             assert arguments.out is not None
             check_writable(arguments.out, is_folder=True)

@@ -47,7 +47,6 @@ def test_scripts_run_as_files():
         "train --preset tiny --data folder:nowhere --out",
         "pretrain --out",
         "evaluate --splits all --train folder:nowhere --preset tiny --out",
-        "evaluate --checkpoint nowhere --json",
         "embed --checkpoint nowhere --out",
         "search --query nowhere.npz --gallery nowhere.npz --json",
         "search --query nowhere.npz --gallery nowhere.npz --page",
