@@ -16,6 +16,7 @@ from backbone.replacing import explaining_no_room, replacing
 
 HISTORY = "history.jsonl"
 SHOWN_BATCHES = 50
+HISTORY_LINES = 100  # of a training on a bank
 
 
 class ProgressCallback(BaseCallback):
@@ -121,6 +122,40 @@ class CheckpointCallback(BaseCallback):
     def _on_training_end(self) -> None:
         self.shared.finish_step()
         self.save()
+
+
+class StepProgress(BaseCallback):
+    """Shows the steps taken, of how many, and the mean reward of late episodes.
+
+    Attributes:
+        history: that reward in the course of the training, about a hundred lines of `step` and `reward`.
+    """
+
+    def __init__(self, total: int):
+        super().__init__()
+        self.total = total
+        self.history: list[dict[str, float]] = []
+        self._bar: tqdm | None = None
+
+    def _on_training_start(self) -> None:
+        interval = 0.2 if sys.stderr.isatty() else 15
+        self._bar = tqdm(
+            total=self.total, desc="training", unit="step", leave=False, file=sys.stderr, mininterval=interval
+        )
+
+    def _on_step(self) -> bool:
+        assert self._bar is not None
+        self._bar.update(min(self.num_timesteps, self.total) - self._bar.n)
+        if self.model.ep_info_buffer:
+            mean = np.mean([episode["r"] for episode in self.model.ep_info_buffer])
+            self._bar.set_postfix(reward=f"{mean:.3f}", refresh=False)
+            if self.num_timesteps >= (len(self.history) + 1) * self.total / HISTORY_LINES:
+                self.history.append({"step": self.num_timesteps, "reward": float(mean)})
+        return True
+
+    def _on_training_end(self) -> None:
+        assert self._bar is not None
+        self._bar.close()
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -37,15 +37,12 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
     # An agent that searches the table itself is not asked how it would go on from every bin.
     rest = (lambda now: now.bins[:, -1]) if isinstance(agent, Choosing) else follow
     # by far the longest: every bin is tried at every glimpse
-    parts = tqdm(
-        clip.split(CLIPS_AT_ONCE),
-        desc="scoring",
-        unit=" clips",
-        unit_scale=CLIPS_AT_ONCE,
-        leave=False,
-        mininterval=0.2 if sys.stderr.isatty() else 15,
-    )
-    best = [best_bins(process, part, rest) for part in parts]
+    best = []
+    interval = 0.2 if sys.stderr.isatty() else 15
+    with tqdm(desc="scoring", total=len(clip), unit="clip", leave=False, mininterval=interval) as bar:
+        for part in clip.split(CLIPS_AT_ONCE):
+            best.append(best_bins(process, part, rest))
+            bar.update(len(part))
     bins, hidden = (torch.cat(values) for values in zip(*((one.bins, one.hidden) for one in best), strict=True))
     finished["best bins"] = Episodes(clip, bins, hidden)
     return {name: _measure(process, episodes) for name, episodes in finished.items()}

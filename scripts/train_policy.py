@@ -20,7 +20,6 @@ Another algorithm, any of its settings, and seed: `a3d policy --bank runs/bank -
 
 import dataclasses
 import json
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,9 +31,7 @@ import numpy as np
 import torch
 import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
-from tqdm import tqdm
 
 import agents
 from a3d_env.process import AttentionProcess
@@ -49,14 +46,13 @@ from scripts.build import agent_settings, make_agent
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
-from scripts.logs import HISTORY
+from scripts.logs import HISTORY, StepProgress
 from scripts.pictures import draw_curves
 from scripts.policy_scores import Table, score, text_table
 from scripts.progress import say, show
 from scripts.recipes import STRONG
 
 POLICY, SCORES = "policy.pt", "scores.json"
-HISTORY_LINES = 100
 
 
 def default_policy() -> PolicyConfig:
@@ -166,6 +162,8 @@ def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
             partial.write_text(lines, encoding="utf-8")
         draw_curves(config.out, "environment step")
     settings = _as_json(config, algorithm=settings_used(agent), steps_per_second=steps_per_second)
+    if not agent.get_parameters():
+        say(f"{config.agent} has no get_parameters: it is scored, but can't be loaded again")
     save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
     return steps_per_second
 
@@ -258,40 +256,6 @@ def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
     with explaining_misfits(folder / POLICY):
         agent.set_parameters(parameters)
     return agent
-
-
-class StepProgress(BaseCallback):
-    """Shows the steps taken, of how many, and the mean reward of late episodes.
-
-    Attributes:
-        history: that reward in the course of the training, about a hundred lines of `step` and `reward`.
-    """
-
-    def __init__(self, total: int):
-        super().__init__()
-        self.total = total
-        self.history: list[dict[str, float]] = []
-        self._bar: tqdm | None = None
-
-    def _on_training_start(self) -> None:
-        interval = 0.2 if sys.stderr.isatty() else 15
-        self._bar = tqdm(
-            total=self.total, desc="training", unit="step", leave=False, file=sys.stderr, mininterval=interval
-        )
-
-    def _on_step(self) -> bool:
-        assert self._bar is not None
-        self._bar.update(min(self.num_timesteps, self.total) - self._bar.n)
-        if self.model.ep_info_buffer:
-            mean = np.mean([episode["r"] for episode in self.model.ep_info_buffer])
-            self._bar.set_postfix(reward=f"{mean:.3f}", refresh=False)
-            if self.num_timesteps >= (len(self.history) + 1) * self.total / HISTORY_LINES:
-                self.history.append({"step": self.num_timesteps, "reward": float(mean)})
-        return True
-
-    def _on_training_end(self) -> None:
-        assert self._bar is not None
-        self._bar.close()
 
 
 def main(argv: list[str] | None = None) -> int:
