@@ -1,6 +1,7 @@
 """Descriptors of tracklets in a file, with ids: `.npz` (NumPy) or `.safetensors`."""
 
 import json
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
             np.savez(file, **arrays, **names, origin=np.array(texts["origin"]))  # type: ignore[arg-type]
         else:
             # not save_file, whose files nobody else may read
-            file.write(safetensors.numpy.save(arrays, metadata=texts))
+            checksum = str(_checksum(arrays, texts))
+            file.write(safetensors.numpy.save(arrays, metadata={**texts, "checksum": checksum}))
 
 
 def load_embeddings(path: Path) -> Embeddings:
@@ -149,7 +151,17 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="numpy") as file:
         texts = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
+    if (saved := texts.pop("checksum", None)) is not None and saved != str(_checksum(arrays, texts)):
+        raise ValueError("its checksum is wrong")
     return {**arrays, **{key: json.loads(texts[key]) for key in TEXTS}, "origin": texts["origin"]}
+
+
+def _checksum(arrays: dict[str, np.ndarray], texts: dict[str, str]) -> int:
+    """Return the CRC-32 of what a file holds: an .npz has its own."""
+    found = zlib.crc32(repr(sorted(texts.items())).encode())
+    for name, array in sorted(arrays.items()):
+        found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes(), found)
+    return found
 
 
 def _check_ending(path: Path) -> None:

@@ -109,12 +109,16 @@ def weights(folder):
     return lambda: read_state(folder / "weights.pt")
 
 
-def embeddings(folder):
+def embeddings(folder, name="a.npz"):
     numbers, names = np.arange(6), [f"name {number}" for number in range(6)]
     origin = Origin("data", "test", {"split": 1}, "model", "agent", (1, 1, 1), (1, 1, 1), (1, 1, 1))
     parts = Embeddings(NOISE, numbers, numbers, names, names, names, np.ones((6, 4), np.int64), numbers, origin)
-    save_embeddings(folder / "a.npz", parts)
-    return lambda: load_embeddings(folder / "a.npz")
+    save_embeddings(folder / name, parts)
+    return lambda: load_embeddings(folder / name)
+
+
+def safetensors(folder):
+    return embeddings(folder, "a.safetensors")
 
 
 def compared(folder):
@@ -181,8 +185,19 @@ def picture(folder):
 
 
 FORMATS = [
-    checkpoint, policy, weights, embeddings, compared, ablated, written_task, cached, drawn, bank, picture
-]  # fmt: skip
+    checkpoint,
+    policy,
+    weights,
+    embeddings,
+    safetensors,
+    compared,
+    ablated,
+    written_task,
+    cached,
+    drawn,
+    bank,
+    picture,
+]
 # What people and other programs write, without a checksum: what it says now is read, and is of the right kind.
 TEXTS = {
     "config.json": (
