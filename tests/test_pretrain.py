@@ -64,7 +64,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(short, tmp_path, mon
     assert main(["pretrain", "--out", str(whole), "--steps", "3"]) == 0
     with monkeypatch.context() as patch:
         if finished == 3:
-            patch.setattr(module, "replacing", press_ctrl_c)  # before the weights are written
+            patch.setattr(module, "save_tensors", press_ctrl_c)  # before the weights are written
         else:
             patch.setattr(
                 SharedFeatureCallback,
