@@ -93,9 +93,9 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
     if isinstance(space, spaces.Box) and np.issubdtype(array.dtype, np.integer):
         mode = "discrete" if array.ndim == 1 else "multidiscrete"
         raise ValueError(
-            f"expected locations, floats {shape}, got whole numbers {array.shape}. Are they bins, of an agent "
-            f"that chooses among those? Then its environment is a3d_env.sb3.ActionModeWrapper(env, {mode!r}), as "
-            "agents.make puts one around what it is given"
+            f"expected locations, floats {shape}, got whole numbers {array.shape}: give locations as floats. If "
+            "these are the bins of an agent that chooses among bins, its environment is "
+            f"a3d_env.sb3.ActionModeWrapper(env, {mode!r}), as agents.make puts one around what it is given"
         )
     if array.shape != shape:
         raise ValueError(f"expected {count} actions of {space}, {shape}, got {array.shape}")

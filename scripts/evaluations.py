@@ -10,13 +10,13 @@ from stable_baselines3.common.logger import Image
 
 from backbone.replacing import replacing
 from backbone.representation import Representation
-from scripts.logs import read_history
+from scripts.logs import SCORES, read_history
 from scripts.pictures import bins_picture
 from scripts.progress import say
 from scripts.scoring import Scores
 from scripts.training import Training
 
-SCORES, BEST = "scores.jsonl", "best.pt"
+BEST = "best.pt"
 CHOSEN_BY = "mAP"
 
 
@@ -31,10 +31,17 @@ class EvaluationCallback(BaseCallback):
         training: what is trained.
         every: batches between two evaluations.
         folder: the run's.
-        save_best: writes the checkpoint `best.pt`, given the representation as it was tested.
+        save_best: writes the checkpoint `best.pt`, given the representation as it was tested, and what the
+            training would go on with, where that is not what it holds now.
     """
 
-    def __init__(self, training: Training, every: int, folder: Path, save_best: Callable[[Representation], None]):
+    def __init__(
+        self,
+        training: Training,
+        every: int,
+        folder: Path,
+        save_best: Callable[[Representation, dict[str, Any] | None], None],
+    ):
         super().__init__()
         self.training = training
         self.every = every
@@ -59,23 +66,24 @@ class EvaluationCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def note(self, tested: Representation, scores: Scores) -> None:
+    def note(self, tested: Representation, scores: Scores, training_state: dict[str, Any] | None = None) -> None:
         """Keep the scores of this batch, and the checkpoint if none before it had a higher mAP.
 
         Args:
             tested: the representation as it was tested.
             scores: the agent's (`scripts.scoring.evaluate`).
+            training_state: what the training would go on with, where that is not what it holds now.
         """
         step = self.training.shared.step
         if self._is_scored(step):
             return
         is_best = all(scores[CHOSEN_BY] > line[CHOSEN_BY] for line in self._lines)
-        self._lines.append({"step": step, **scores})
+        shown = {name: value for name, value in scores.items() if value is not None}
+        self._lines.append({"step": step, **shown})
         if is_best:
-            self.save_best(tested)
+            self.save_best(tested, training_state)
         with replacing(self.path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
-        shown = {name: value for name, value in scores.items() if value is not None}
         for name, value in shown.items():
             self.logger.record(f"test/{name}", value)
         text = ", ".join(f"{name} {shown[name]:.1f}" for name in ("R1", "mAP", "hit_rate") if name in shown)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from agents.features import SharedFeatureCallback
 from backbone.replacing import explaining_no_room, replacing
 
-HISTORY = "history.jsonl"
+HISTORY, SCORES = "history.jsonl", "scores.jsonl"
 SHOWN_BATCHES = 50
 HISTORY_LINES = 100  # of a training on a bank
 
@@ -159,7 +159,7 @@ class StepProgress(BaseCallback):
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history file, numbers by name with their `step`; none if there is no file.
+    """Return the lines of a file of curves, numbers by name with their `step`; none if there is no file.
 
     Raises:
         ValueError: a line is damaged; the message names it.
@@ -175,6 +175,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, AttributeError, RecursionError):
             is_sound = False
         if not is_sound or (history and entry["step"] <= history[-1]["step"]):
-            raise ValueError(f"{path} is damaged in line {number}: remove the line, which only the curves need")
+            raise ValueError(f"{path} is damaged in line {number}: remove the line")
         history.append(entry)
     return history

@@ -19,7 +19,7 @@ from backbone.replacing import replacing, writing
 from backbone.representation import Representation
 from scripts.config import TrainConfig
 from scripts.describe import clip_bank
-from scripts.logs import HISTORY, read_history
+from scripts.logs import HISTORY, SCORES, read_history
 
 TEST_CURVES = ("R1", "mAP", "hit_rate")
 
@@ -33,8 +33,8 @@ def draw_curves(folder: Path, unit: str = "batch") -> None:
     """
     history = read_history(folder / HISTORY)
     history += [
-        {"step": line["step"]} | {f"test {name}": line[name] for name in TEST_CURVES if line[name] is not None}
-        for line in read_history(folder / "scores.jsonl")
+        {"step": line["step"]} | {f"test {name}": line[name] for name in TEST_CURVES if name in line}
+        for line in read_history(folder / SCORES)
     ]
     panels = {
         "cross entropy": ("identity_loss", "glimpse_loss"),

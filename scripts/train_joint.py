@@ -103,7 +103,10 @@ def train(
         )
 
     evaluations = EvaluationCallback(
-        parts, config.evaluate_every, folder, lambda tested: save(tested=tested.state_dict(), name=BEST)
+        parts,
+        config.evaluate_every,
+        folder,
+        lambda tested, training_state: save(training_state, tested.state_dict(), BEST),
     )
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     agent.learn(
@@ -129,7 +132,7 @@ def train(
     save(training_state, parts.representation.state_dict())
     scores = parts.score(with_controls=True)
     if config.evaluate_every:
-        evaluations.note(parts.representation, scores["agent"])
+        evaluations.note(parts.representation, scores["agent"], training_state)
         agent.logger.dump(agent.num_timesteps)
     metrics = {
         "before": pick(scores_before["agent"]),

@@ -1,3 +1,7 @@
+import itertools
+
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -59,3 +63,14 @@ def interrupt_at(monkeypatch):
         monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
 
     return at
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A folder of six people in two cameras, who carry nothing that is known."""
+    root = tmp_path / "people"
+    for person, camera, frame in itertools.product("abcdef", "12", range(6)):
+        folder = root / person / camera / "walk"
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{frame}.png"), np.full((64, 32, 3), ord(person) + 10 * frame, np.uint8))
+    return root

@@ -158,7 +158,7 @@ def test_with_an_overview_every_kind_of_policy_looks_at_it(name):
 def test_evaluating_an_agent_that_chooses_among_bins_reads_them_as_bins(name, mode):
     env = make_env(8)
     agent = agents.make(name, env, seed=0)
-    refusal = rf"Are they bins.*ActionModeWrapper\(env, '{mode}'\)"
+    refusal = rf"give locations as floats.*ActionModeWrapper\(env, '{mode}'\)"
     with pytest.raises(ValueError, match=refusal):
         evaluate_policy(agent, env, 8)
     with pytest.warns(UserWarning, match="not of the same type"), pytest.raises(ValueError, match=refusal):

@@ -63,3 +63,20 @@ def test_a_resumed_run_has_the_same_scores_and_the_same_best_checkpoint(scored_r
     assert own["shared"]["step"] == other["shared"]["step"]
     for name, value in own["tested"].items():
         assert torch.equal(value, other["tested"][name]), name
+
+
+def test_people_who_carry_nothing_known_are_scored_without_hits(people, tmp_path, capsys):
+    flags = ("--data", f"folder:{people}", "--steps", "2", "--evaluate-every", "1")
+    assert main(["train", "--preset", "tiny", *flags, "--out", str(tmp_path / "run")]) == 0
+    assert [sorted(line)[0] for line in read_history(tmp_path / "run" / "scores.jsonl")] == ["R1", "R1"]
+    assert "hit_rate" not in (tmp_path / "run" / "scores.jsonl").read_text()
+    assert main(["train", "--resume", "--steps", "3", "--out", str(tmp_path / "run")]) == 0
+
+
+def test_the_best_checkpoint_of_the_end_holds_what_a_training_goes_on_with(tmp_path):
+    flags = ("--preset", "tiny", "--recipe", "strong", "--steps", "2", "--evaluate-every", "2")
+    assert main(["train", *flags, "--out", str(tmp_path / "run")]) == 0
+    best, last = (read_checkpoint(tmp_path / "run" / name) for name in ("best.pt", "checkpoint.pt"))
+    for name, value in last["shared"]["representation"].items():
+        assert torch.equal(value, best["shared"]["representation"][name]), name
+        assert torch.equal(last["tested"][name], best["tested"][name]), name

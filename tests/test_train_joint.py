@@ -1,11 +1,9 @@
 import dataclasses
-import itertools
 import json
 import re
 import shutil
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -190,17 +188,6 @@ def test_a_resumed_run_can_go_further_with_other_workers(finished_run, tmp_path)
     flags = ["--resume", "--out", str(tmp_path / "run"), "--steps", "7", "--load.workers", "1"]
     assert main(["train", *flags]) == 0
     assert [entry["step"] for entry in read_history(tmp_path / "run" / "history.jsonl")] == [1, 2, 3, 4, 5, 6, 7]
-
-
-@pytest.fixture
-def people(tmp_path):
-    """A folder of six people in two cameras, who carry nothing that is known."""
-    root = tmp_path / "people"
-    for person, camera, frame in itertools.product("abcdef", "12", range(6)):
-        folder = root / person / camera / "walk"
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"{frame}.png"), np.full((64, 32, 3), ord(person) + 10 * frame, np.uint8))
-    return root
 
 
 def test_people_who_came_later_are_noticed(people, tmp_path, capsys):
