@@ -35,7 +35,7 @@ class HiddenStateAndOverview(BaseFeaturesExtractor):
         if "overview" not in parts:
             raise ValueError(
                 "the observations have no overview for the locator 'mixture': make the environment with one, as "
-                "overview=(2, 6, 4)"
+                "overview=(2, 6, 4); a run of a3d train has one by --recipe strong or --attention.overview 2 6 4"
             )
         size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
         super().__init__(observation_space, size)

@@ -76,7 +76,7 @@ class IdentitySampler:
         if len(self._by_person) < num_people:
             raise ValueError(
                 f"a batch of {num_people} people needs as many to train on, got {len(self._by_person)}: "
-                "make the batch smaller or give more people"
+                "make the batch smaller (--load.num-people) or give more people"
             )
 
     @property
