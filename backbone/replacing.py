@@ -129,7 +129,7 @@ def explaining_no_room(path: Path, needed: int | None = None, partial: Path | No
     """Say of an error for want of room which file or folder it is about, on which disk, and what is free there.
 
     Args:
-        path: the file or folder, for the message.
+        path: the file or folder, for the message, unless the error names another one.
         needed: bytes that it will have, where that is known.
         partial: what is written so far, and will be removed.
     """
@@ -139,13 +139,16 @@ def explaining_no_room(path: Path, needed: int | None = None, partial: Path | No
         if error.errno not in NO_ROOM:
             raise
         written = partial.stat().st_size if partial is not None and partial.exists() else 0
-        there = next(folder for folder in path.absolute().parents if folder.exists())
+        size = f"more than {written / 2**20:.2f}" if needed is None else f"{needed / 2**20:.2f}"
+        if isinstance(error.filename, str | os.PathLike) and ".partial" not in os.fspath(error.filename):
+            path, written, needed = Path(error.filename), 0, None
+        whole = path.absolute()
+        there = next(folder for folder in (whole, *whole.parents) if folder.is_dir()).resolve()
         disk = next(folder for folder in (there, *there.parents) if os.path.ismount(folder))
         free = (shutil.disk_usage(there).free + written) / 2**20
-        size = f"more than {written / 2**20:.2f}" if needed is None else f"{needed / 2**20:.2f}"
+        takes = f"It takes {size} MiB, and " if written or needed else ""
         raise OSError(
-            f"{path} can't be written: {error.strerror or error}. It takes {size} MiB, and {free:.2f} MiB are "
-            f"free on the disk at {disk}"
+            f"{path} can't be written: {error.strerror or error}. {takes}{free:.2f} MiB are free on the disk at {disk}"
         ) from error
 
 

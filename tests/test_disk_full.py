@@ -1,5 +1,6 @@
 """Where a disk takes no more, every writer says which file, which disk, and how much is free; nothing is left."""
 
+import errno
 import os
 import subprocess
 from contextlib import contextmanager
@@ -22,9 +23,7 @@ resource = pytest.importorskip("resource")
 SMALL = SyntheticConfig(num_train_people=3, num_test_people=2, tracklets_per_camera=2, num_frames=8)
 LIMIT = 4_000  # bytes that a file may have
 NOISE = np.random.default_rng(0).random((100, 100)).astype(np.float32)
-SAYS = (
-    r" can't be written: File too large\. It takes (more than )?\d+\.\d\d MiB, and [\d.]+ MiB are free on the disk"
-)
+SAYS = r" can't be written: File too large\. (It takes (more than )?\d+\.\d\d MiB, and )?[\d.]+ MiB are free on the disk"
 
 
 @contextmanager
@@ -116,3 +115,19 @@ def test_a_full_disk_is_named(small_disk):
     with pytest.raises(OSError, match=rf"No space left on device\. It takes .* free on the disk at {small_disk}$"):
         read_synthetic(SMALL, small_disk)
     assert list(small_disk.iterdir()) == []
+
+
+def test_the_folder_itself_can_be_the_disk_and_the_error_can_name_another_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        os.path, "ismount", lambda folder: os.fspath(folder) in (str(tmp_path), str(tmp_path / "run"))
+    )
+
+    def fill(*names):
+        with only_here(tmp_path / "run"):
+            raise OSError(errno.ENOSPC, "full", *names)
+
+    says = r"can't be written: full\. [\d.]+ MiB are free on the disk at"
+    with pytest.raises(OSError, match=rf"run {says} {tmp_path}/run$"):
+        fill()
+    with pytest.raises(OSError, match=rf"other {says} {tmp_path}$"):
+        fill(str(tmp_path / "other"))
