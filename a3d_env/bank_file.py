@@ -31,7 +31,7 @@ from a3d_env.bank_format import (
     read_meta,
 )
 from backbone.glimpse import GlimpseNetwork
-from backbone.replacing import explaining_no_room, new_temporary_folder, patient_file, to_disk
+from backbone.replacing import explaining_no_room, patient_file, temporary_folder, to_disk
 from backbone.tensor_file import UnknownTensor, load_tensors
 
 
@@ -62,12 +62,12 @@ class BankWriter:
         self.new_people = new_people
         self._meta: BankMeta | None = None
         self._files: dict[str, BinaryIO] = {}
-        self._stack = ExitStack()
+        self._stack, self._place = ExitStack(), ExitStack()
         self._needed = 0
 
     def __enter__(self) -> "BankWriter":
         check_nothing_there(self.folder)
-        self.partial = new_temporary_folder(self.folder)
+        self.partial = self._place.enter_context(temporary_folder(self.folder))
         return self
 
     def append(self, bank: FeatureBank, person: list[int] | None = None, camera: list[int] | None = None) -> None:
@@ -109,7 +109,7 @@ class BankWriter:
                 if error_type is None:
                     self._finish()
         finally:
-            shutil.rmtree(self.partial, ignore_errors=True)
+            self._place.close()
 
     def _begin(self, rows: dict[str, np.ndarray]) -> None:
         self._needed = sum(array[:1].nbytes for array in rows.values()) * self.num_clips

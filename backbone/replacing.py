@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
+from filelock import FileLock, Timeout
+
 # Who writes: the machine, as processes of others can't be asked after, and the process.
 _HOST = f"{crc32(socket.gethostname().encode()):08x}"
 # What a disk answers that is full, of which one's share is, or on which a file may not be as large.
@@ -148,7 +150,8 @@ def explaining_no_room(path: Path, needed: int | None = None, partial: Path | No
         free = (shutil.disk_usage(there).free + written) / 2**20
         takes = f"It takes {size} MiB, and " if written or needed else ""
         raise OSError(
-            f"{path} can't be written: {error.strerror or error}. {takes}{free:.2f} MiB are free on the disk at {disk}"
+            f"{path} can't be written: {error.strerror or error}. {takes}{free:.2f} MiB are free on the disk at "
+            f"{disk}"
         ) from error
 
 
@@ -179,38 +182,52 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{token}.partial{path.suffix}")
 
 
-def remove_left_over(path: Path) -> list[Path]:
+def remove_left_over(path: Path, *, is_alone: bool = False) -> None:
     """Remove what processes that were killed left of a file or folder under temporary names.
 
-    Returns:
-        What is there of processes that are alive.
+    Args:
+        path: the file or folder.
+        is_alone: whether nobody else can be writing it, whoever has the numbers of the killed processes now.
     """
     pattern = f"{glob.escape(path.stem)}.{_HOST}-*.partial{glob.escape(path.suffix)}"
-    alive = []
     for old in path.parent.glob(pattern):
         found = re.search(rf"\.{_HOST}-(\d+)-[0-9a-f]+\.partial", old.name)
-        if not found:
+        if not found or (not is_alone and _is_alive(int(found[1]))):
             continue
-        if _is_alive(int(found[1])):
-            alive.append(old)
-        elif old.is_dir():
+        if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.unlink(missing_ok=True)
-    return alive
 
 
-def new_temporary_folder(path: Path) -> Path:
-    """Make a folder beside `path`, where nobody else is making one, to be renamed to it when it is complete.
+@contextmanager
+def temporary_folder(path: Path, *, is_alone: bool = True) -> Iterator[Path]:
+    """Make a folder beside `path`, to be renamed to it when it is complete; it vanishes if it was not.
+
+    Args:
+        path: what it will be.
+        is_alone: whether others are kept from making one meanwhile, by a lock that a killed process lets go of.
 
     Raises:
         ValueError: another process is at it.
     """
-    if (others := remove_left_over(path)) and os.name != "nt":  # where nobody can tell whether they are alive
-        raise ValueError(f"another command is writing {path}, so far in {others[0].name}: wait for it, or end it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     partial = temporary_name(path)
-    partial.mkdir(parents=True)
-    return partial
+    try:
+        if is_alone:
+            lock.acquire()
+        remove_left_over(path, is_alone=is_alone)
+        partial.mkdir()
+        yield partial
+    except Timeout as error:
+        raise ValueError(f"another command is writing {path}: wait for it, or end it") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if lock.is_locked:
+            with suppress(OSError):  # on Windows, where it stays
+                Path(lock.lock_file).unlink()
+            lock.release()
 
 
 def _is_alive(process: int) -> bool:

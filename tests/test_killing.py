@@ -153,7 +153,8 @@ def test_a_bank_that_was_killed_is_whole(trained, drawn, tmp_path):
     undisturbed = kill_and_finish(work, out, kills=6, seed=1)
     assert {f"{name}.npy" for name in DTYPES if name != "frames"} < {path.name for path in out.iterdir()}
     assert files_in(out) == files_in(undisturbed)
-    assert {path.name for path in tmp_path.iterdir()} == {"bank", "undisturbed"}
+    # a lock that nobody holds stays if the end came between the bank's name and the lock's removal
+    assert {path.name for path in tmp_path.iterdir()} - {".bank.lock"} == {"bank", "undisturbed"}
 
 
 def test_a_cache_that_was_killed_is_whole(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import Omission, TrackFormat, read_tracks
 from backbone.data.video import Progress, video_tracklets
-from backbone.replacing import check_writable, explaining_no_room, new_temporary_folder
+from backbone.replacing import check_writable, explaining_no_room, temporary_folder
 
 REPORT_NAME = ".cut_report.json"
 
@@ -99,25 +99,32 @@ def cut_video(
         omissions=(*omitted.by_reason.values(), *lost.by_reason.values()),
     )
     missing = [folder for folder in out.parents if not folder.exists()]
-    partial = new_temporary_folder(out)
+    try:
+        with temporary_folder(out) as partial:
+            with explaining_no_room(out):
+                _write_frames(video, tracklets, partial, progress)
+                (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+            _rename_over(partial, out)
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    return report
+
+
+def _rename_over(partial: Path, out: Path) -> None:
+    """Give a folder its name; the one that had it is removed, or stays if that fails."""
     old = partial.with_name(f".{partial.name}.old")
     try:
-        with explaining_no_room(out):
-            _write_frames(video, tracklets, partial, progress)
-            (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         if out.exists():
             out.rename(old)
         partial.rename(out)
     except BaseException:
         if old.exists() and not out.exists():
             old.rename(out)
-        shutil.rmtree(partial, ignore_errors=True)
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
-    return report
 
 
 def _check_out(out: Path, overwrite: bool, inputs: tuple[Path, ...]) -> None:

@@ -34,7 +34,7 @@ from backbone.data.drawing import (
     dressed,
 )
 from backbone.data.tracklet import FrameArray, Tracklet
-from backbone.replacing import explaining_no_room, remove_left_over, temporary_name
+from backbone.replacing import explaining_no_room, temporary_folder
 
 LOG = logging.getLogger("a3d")
 
@@ -283,17 +283,12 @@ def _draw_into(config: SyntheticConfig, folder: Path) -> None:
             frames, boxes[row] = draw_tracklet(looks[person], config, cameras[camera], generator)
             yield frames
 
-    remove_left_over(folder)
-    partial = temporary_name(folder)
-    partial.mkdir(parents=True)
-    try:
+    with temporary_folder(folder, is_alone=False) as partial:
         # written, not mapped: where a disk is full, a map's writer is killed without a word
         with explaining_no_room(folder, math.prod(shape)):
             write_parts(partial / "frames.npy", np.dtype(np.uint8), shape, drawn())
             write_array(partial / "truth_boxes.npy", boxes)
         _rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _rename(partial: Path, folder: Path) -> None:
