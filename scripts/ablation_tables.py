@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from backbone.two_stream import build_backbone
 from scripts.config import TrainConfig
-from scripts.recipes import STRONG_LEVERS, TRICKS, has_trick, plain, set_trick, with_settings
+from scripts.recipes import STRONG_LEVERS, TRICKS, has_trick, plain, set_trick, with_agent, with_settings
 
 Change = Callable[[TrainConfig], TrainConfig]
 Figures = dict[str, float]  # percentages by column
@@ -68,7 +68,7 @@ def unchanged(config: TrainConfig) -> TrainConfig:
 
 def set_agent(name: str) -> Change:
     """Let another agent decide."""
-    return lambda config: dataclasses.replace(config, agent=name)
+    return lambda config: with_agent(config, name)
 
 
 def set_backbone(**settings: Any) -> Change:
@@ -101,9 +101,8 @@ def set_glimpses(number: int) -> Change:
 
 def without_decisions(config: TrainConfig) -> TrainConfig:
     """Take the cheapest settings where no agent can make a difference: all episodes of a clip are alike."""
-    config = dataclasses.replace(config, agent="centre")
     return with_settings(
-        config,
+        with_agent(config, "centre"),
         joint={"episodes_per_clip": 1},
         attention={"reward": "log_prob", "overview": None},
         policy={"locator": "linear"},

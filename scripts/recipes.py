@@ -103,7 +103,7 @@ def plain(config: TrainConfig) -> TrainConfig:
         if name not in ("triplet", "spread_frames"):
             config = set_trick(name, config, on=False)
     return with_settings(
-        dataclasses.replace(config, agent="centre", recipe="plain"),
+        dataclasses.replace(with_agent(config, "centre"), recipe="plain"),
         backbone={"flow_scale": "one"},
         descriptor={"compared": "global", "mirror": False},
         attention={"num_glimpses": 0, "reward": "log_prob", "overview": None},
@@ -187,6 +187,11 @@ def _switch_back(lever: str) -> Change:
 # Each switches one lever of a configuration of the strong recipe back to what the preset has, as the recipe paper
 # leaves it; with "episodes" two of a clip stay, which its baseline needs.
 STRONG_LEVERS: dict[str, Change] = {lever: _switch_back(lever) for lever in LEVERS}
+
+
+def with_agent(config: TrainConfig, name: str) -> TrainConfig:
+    """Let another agent decide, without the settings that were made for the one before."""
+    return config if name == config.agent else dataclasses.replace(config, agent=name, agent_settings={})
 
 
 def with_settings(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:

@@ -127,6 +127,14 @@ def test_every_row_of_every_table_can_be_built():
             build_agent(changed, env)
 
 
+def test_a_row_with_another_agent_has_none_of_the_settings_of_the_one_asked_for():
+    config = dataclasses.replace(get_preset("tiny"), agent_settings={"policy_weight": 2})
+    for table in TABLES.values():
+        for row in table.rows(config):
+            changed = row.change(config)
+            assert changed.agent_settings == (config.agent_settings if changed.agent == "reinforce" else {})
+
+
 def test_the_strong_recipe_is_taken_apart_lever_by_lever(tmp_path):
     config = strong(get_preset("tiny"))
     plan = make_plan(TABLES["levers"], config, tmp_path, seeds=1)
