@@ -20,6 +20,12 @@ from backbone.data.cache import FrameCache, default_cache
 from backbone.representation import Representation
 from scripts.config import PolicyConfig, TrainConfig
 
+# What only learning needs, and takes memory, or writes where it says.
+_OF_LEARNING = (
+    "n_steps", "batch_size", "buffer_size", "stats_window_size", "tensorboard_log", "optimize_memory_usage",
+    "replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs",
+)  # fmt: skip
+
 
 def build_cache(config: TrainConfig) -> FrameCache:
     """Return the cache of frames at the configuration's size, and of their flow."""
@@ -114,15 +120,42 @@ def agent_settings(agent: str, policy: PolicyConfig, own: Mapping[str, Setting])
         own: of this one, by the keywords of its constructor, as YAML and JSON have them.
 
     Raises:
-        ValueError: unknown agent or keyword, or a value of another type.
+        ValueError: unknown agent or keyword, a value of another type, or networks that are too large.
     """
     entry = agents.get_algorithm(agent)
+    check_size(agent, own.get("policy_kwargs") or {})
     settings = policy_settings(agent, policy)
     if policy.learning_rate is not None and entry.stand_alone is None:
         settings["learning_rate"] = policy.learning_rate
     given = read_settings(agent, entry.maker, own)
     policy_kwargs = {**settings.get("policy_kwargs", {}), **(given.get("policy_kwargs") or {})}
     return {**settings, **given, "policy_kwargs": policy_kwargs}
+
+
+def for_its_weights(own: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return an agent's own settings without those that take memory or write files where it does not learn."""
+    return {name: value for name, value in own.items() if name not in _OF_LEARNING}
+
+
+def check_size(agent: str, policy_kwargs: Setting) -> None:
+    """Refuse networks so large that who reads a file of somebody's would run out of memory.
+
+    Raises:
+        ValueError: more weights than 8 layers of 4,096 units have between them, or than 512 small layers.
+    """
+    critics = policy_kwargs.get("n_critics", 1) if isinstance(policy_kwargs, dict) else 1
+    if _weights(policy_kwargs) * (critics if isinstance(critics, int) else 1) > 8 * 4096**2:
+        raise ValueError(
+            f"the networks of the agent {agent} are too large: 8 layers of 4,096 units, all of its critics' "
+            f"together, are the most, got policy_kwargs {str(policy_kwargs)[:200]}"
+        )
+
+
+def _weights(value: Setting) -> int:
+    """Return about as many weights as layers of the sizes in a setting have, each 512 units at least."""
+    if isinstance(value, dict | list):
+        return sum(map(_weights, value.values() if isinstance(value, dict) else value))
+    return max(value, 512) ** 2 if isinstance(value, int) else 0
 
 
 def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:

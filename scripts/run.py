@@ -15,7 +15,14 @@ from backbone.data.bad_frames import OnBadFrame
 from backbone.data.cache import FrameCache
 from backbone.data.tracklet import place_of
 from backbone.representation import Representation
-from scripts.build import build_agent, build_cache, build_environment, build_grid, build_representation
+from scripts.build import (
+    build_agent,
+    build_cache,
+    build_environment,
+    build_grid,
+    build_representation,
+    for_its_weights,
+)
 from scripts.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
 from scripts.config import TrainConfig
 from scripts.data_spec import parse_data
@@ -102,7 +109,10 @@ def load_model(
     )
     representation = build_representation(config, len(state["people"]))
     grid = build_grid(config, representation)
-    agent = build_agent(config, build_environment(config, representation, grid))
+    settings = for_its_weights(config.agent_settings)
+    agent = build_agent(
+        dataclasses.replace(config, agent_settings=settings), build_environment(config, representation, grid)
+    )
     if representation.comparison.is_fitted_to_data and state.get("tested") is None:
         say(f"{checkpoint} is of an unfinished run: its metric is not fitted yet, and f_g alone is compared")
     with explaining_misfits(checkpoint):

@@ -42,7 +42,7 @@ from agents.settings import settings_used
 from backbone.replacing import check_writable, replacing
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.agent_flags import take_agent_settings
-from scripts.build import agent_settings, make_agent
+from scripts.build import agent_settings, for_its_weights, make_agent
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
@@ -250,7 +250,7 @@ def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
     """
     config, parameters = read_policy(folder)
     agents.check_trusted(config["agent"], folder / POLICY)
-    own = config.get("agent_settings", {})
+    own = for_its_weights(config.get("agent_settings", {}))
     settings = agent_settings(config["agent"], PolicyConfig(**config["policy"]), own)
     agent = make_agent(config["agent"], env, **settings)
     with explaining_misfits(folder / POLICY):

@@ -12,12 +12,14 @@ import torch
 import agents
 from a3d_env.bank_file import open_bank, save_bank
 from agents.state import load_training_state
+from scripts.build import make_agent
 from scripts.checkpoint import read_checkpoint
 from scripts.cli import main, own_agents
 from scripts.config import config_to_json
 from scripts.run import load_model
 from scripts.train_joint import read_arguments
-from scripts.train_policy import POLICY, read_policy
+from scripts.train_policy import POLICY, load_policy, read_policy
+from tests.test_algorithms import make_env
 
 EVIL = """
 from pathlib import Path
@@ -109,6 +111,16 @@ def changed(trained, folder, change):
             lambda state, config: config["data_options"]["synthetic"].update(num_frames=10**9),
             "bytes of synthetic frames are too many",
         ),
+        (
+            lambda state, config: config["agent_settings"].update(policy_kwargs={"value_layers": [60_000] * 2}),
+            "the networks of the agent reinforce are too large: 8 layers of 4,096 units",
+        ),
+        (
+            lambda state, config: config.update(
+                agent="sac", agent_settings={"policy_kwargs": {"n_critics": 10**6}}
+            ),
+            "the networks of the agent sac are too large",
+        ),
         (lambda state, config: state.update(agent="/dev/zero"), 'field "agent"'),
         (lambda state, config: state.update(people=10**9), 'field "people"'),
         (
@@ -123,6 +135,25 @@ def test_a_checkpoint_does_not_choose_how_much_memory_is_taken(trained, tmp_path
     assert main(["evaluate", "--checkpoint", str(folder)]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert message in error
+
+
+def test_of_an_agents_settings_a_file_chooses_only_what_its_weights_need(trained, tmp_path):
+    own = {"n_steps": 77, "stats_window_size": 7, "tensorboard_log": str(tmp_path / "logs")}
+    kept = {"policy_kwargs": {"value_layers": [256]}, "vf_coef": 0.25}
+    folder = changed(trained, tmp_path, lambda state, config: config.update(agent_settings={**own, **kept}))
+    agent = load_model(folder).agent
+    assert (agent.n_steps, agent._stats_window_size, agent.tensorboard_log) == (3, 100, None)
+    assert (agent.policy.value_layers, agent.vf_coef) == ([256], 0.25)
+    own |= {"batch_size": 77}
+    config = {"bank": "b", "out": "o", "agent": "ppo", "agent_settings": {**own, **kept}}
+    parameters = make_agent("ppo", make_env(4)).get_parameters()
+    torch.save({"config": json.dumps(config), "parameters": parameters}, tmp_path / POLICY)
+    agent = load_policy(tmp_path, make_env(4))
+    assert (agent.n_steps, agent.batch_size, agent.tensorboard_log, agent.vf_coef) == (1, 4, None, 0.25)
+    config["agent_settings"]["policy_kwargs"] = {"value_layers": [4096] * 9}
+    torch.save({"config": json.dumps(config), "parameters": parameters}, tmp_path / POLICY)
+    with pytest.raises(ValueError, match="the networks of the agent ppo are too large"):
+        load_policy(tmp_path, make_env(4))
 
 
 def test_a_checkpoint_does_not_choose_how_many_processes_load(trained, tmp_path):
