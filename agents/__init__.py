@@ -202,7 +202,7 @@ def _of_no_kind(build: type[BaseAlgorithm]) -> Algorithm:
     )
 
 
-def describe(name: str, **overrides: Any) -> str:
+def describe(name: str, /, **overrides: Any) -> str:
     """Say in a line how an agent of that name is set up, with those settings over the entry's own."""
     entry = get_algorithm(name)
     policy = entry.policy if isinstance(entry.policy, str) else entry.policy.__name__
@@ -219,7 +219,7 @@ def describe(name: str, **overrides: Any) -> str:
 
 
 def make(
-    name: str, env: VecEnv, *, policy_kwargs: dict[str, Any] | None = None, **overrides: Any
+    name: str, env: VecEnv, /, *, policy_kwargs: dict[str, Any] | None = None, **overrides: Any
 ) -> BaseAlgorithm:
     """Make an agent for an A3D environment.
 

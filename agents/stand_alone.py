@@ -45,7 +45,7 @@ class StandAlone(BaseAlgorithm):
         ValueError: an object that can't be given the environment.
     """
 
-    def __init__(self, env: VecEnv, algorithm: Any, seed: int | None = None, **settings: Any):
+    def __init__(self, env: VecEnv, algorithm: Any, /, seed: int | None = None, **settings: Any):
         super().__init__(
             NoPolicy,
             env,

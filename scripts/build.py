@@ -1,7 +1,9 @@
 """The parts of a run, each built from its configuration; training and evaluation build the same ones."""
 
 import math
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ _OF_LEARNING = (
     "n_steps", "batch_size", "buffer_size", "stats_window_size", "tensorboard_log", "optimize_memory_usage",
     "replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs",
 )  # fmt: skip
+_THEIRS = ("stable_baselines3", "sb3_contrib")
 
 
 def build_cache(config: TrainConfig) -> FrameCache:
@@ -89,16 +92,38 @@ def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
     )
 
 
-def make_agent(name: str, env: VecEnv, **settings: Any) -> BaseAlgorithm:
+def make_agent(name: str, env: VecEnv, /, **settings: Any) -> BaseAlgorithm:
     """Make an agent (`agents.make`).
 
     Raises:
         ValueError: a setting of the policy that it does not have, too.
+        TypeError: raised by code of the user's own.
     """
     try:
-        return agents.make(name, env, **settings)
+        with explaining_settings(name):
+            return agents.make(name, env, **settings)
     except TypeError as error:
+        if name not in agents.ALGORITHMS and _raised_in(error) not in (*_THEIRS, "agents"):
+            raise
         raise ValueError(f"the agent {name} can't be made with these settings: {error}") from error
+
+
+@contextmanager
+def explaining_settings(agent: str) -> Iterator[None]:
+    """Turn what stable-baselines3 refuses by `assert`, when it is made or learns, into a `ValueError`."""
+    try:
+        yield
+    except AssertionError as error:
+        if _raised_in(error) not in _THEIRS:
+            raise
+        reason = " ".join(str(error).split()) or traceback.extract_tb(error.__traceback__)[-1].line
+        raise ValueError(f"the agent {agent} can't be used with these settings: {reason}") from error
+
+
+def _raised_in(error: Exception) -> str:
+    """Return the package whose line raised an error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def initial_learning_rate(config: TrainConfig) -> float:

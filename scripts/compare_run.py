@@ -31,6 +31,7 @@ from agents.control_algorithm import ControlAlgorithm
 from agents.rollout import at_test, follow, hit_shares
 from agents.settings import settings_used
 from backbone.json_file import read_object, write_object
+from scripts.build import explaining_settings
 from scripts.children import child_environment, end_with_parent
 from scripts.memory import out_of_memory
 from scripts.train_joint import write_text
@@ -171,7 +172,8 @@ def train_and_score(task: CompareTask) -> dict[str, Any]:
     curve = Curve(task, process, held_out[:: -(-len(held_out) // CURVE_CLIPS)])
     started = time.monotonic()
     if not isinstance(agent, ControlAlgorithm):
-        agent.learn(task.config.timesteps, callback=curve)
+        with explaining_settings(task.config.agent):
+            agent.learn(task.config.timesteps, callback=curve)
     trained = time.monotonic() - started - curve.seconds
     episodes = follow(at_test(agent), process, held_out)
     scores = clip_scores(process, episodes)

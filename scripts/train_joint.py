@@ -41,6 +41,7 @@ from agents.health import TrainingHealth
 from agents.settings import settings_used
 from backbone.replacing import replacing
 from scripts.agent_flags import take_agent_settings
+from scripts.build import explaining_settings
 from scripts.checkpoint import CHECKPOINT, read_checkpoint, restore, save_checkpoint
 from scripts.config import TrainConfig, config_to_json, get_preset
 from scripts.evaluations import BEST, EvaluationCallback
@@ -109,21 +110,22 @@ def train(
         lambda tested, training_state: save(training_state, tested.state_dict(), BEST),
     )
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
-    agent.learn(
-        parts.num_steps,
-        callback=[
-            # a line of the history before the checkpoint behind it: nothing is lost wherever a run is killed
-            progress,
-            *([evaluations] if config.evaluate_every else []),
-            CheckpointCallback(shared, config.checkpoint_every, save),
-            shared,
-            # controls do on purpose what it warns of
-            *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth()]),
-            *callbacks,
-        ],
-        log_interval=config.log_every,
-        reset_num_timesteps=state is None,
-    )
+    with explaining_settings(config.agent):
+        agent.learn(
+            parts.num_steps,
+            callback=[
+                # a line of the history before the checkpoint behind it: nothing is lost wherever a run is killed
+                progress,
+                *([evaluations] if config.evaluate_every else []),
+                CheckpointCallback(shared, config.checkpoint_every, save),
+                shared,
+                # controls do on purpose what it warns of
+                *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth()]),
+                *callbacks,
+            ],
+            log_interval=config.log_every,
+            reset_num_timesteps=state is None,
+        )
 
     training_state = copy.deepcopy(shared.state_dict())  # what a longer training goes on with
     shared.take_average()

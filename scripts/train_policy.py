@@ -42,7 +42,7 @@ from agents.settings import settings_used
 from backbone.replacing import check_writable, replacing
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 from scripts.agent_flags import take_agent_settings
-from scripts.build import agent_settings, for_its_weights, make_agent
+from scripts.build import agent_settings, explaining_settings, for_its_weights, make_agent
 from scripts.checkpoint import explaining_misfits
 from scripts.config import PolicyConfig
 from scripts.locking import only_here
@@ -154,7 +154,8 @@ def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
     progress = StepProgress(config.timesteps)
     started = time.monotonic()
     if not isinstance(agent, ControlAlgorithm):
-        agent.learn(config.timesteps, callback=progress)
+        with explaining_settings(config.agent):
+            agent.learn(config.timesteps, callback=progress)
     steps_per_second = agent.num_timesteps / (time.monotonic() - started)
     if progress.history:
         lines = "".join(json.dumps(line) + "\n" for line in progress.history)

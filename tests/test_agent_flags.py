@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from scripts.build import (
     build_grid,
     build_representation,
     initial_learning_rate,
+    make_agent,
 )
 from scripts.cli import main
 from scripts.compare_agents import CompareConfig, make_tasks
@@ -71,6 +73,16 @@ class Guesser:
         self.place = parameters["place"].numpy()
 
 
+class Broken(Guesser):
+    def __init__(self, env, kind=TypeError):
+        raise kind("of my own")
+
+
+class Named(Guesser):
+    def __init__(self, env, **own):
+        self.own = own
+
+
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     folder = tmp_path_factory.mktemp("banks") / "playground"
@@ -107,6 +119,7 @@ def test_flags_go_before_files_and_names_stay(file):
         (["--agents.ppo.gamma"], "--agents.ppo.gamma needs a value"),
         (["--agents.gamma", "1"], "as in --agents.ppo.learning-rate 3e-4"),
         (["--agents.ppo.policy-kwargs", "{eyes: 2}"], "ppo can't be made with these settings: .*'eyes'"),
+        (["--agents.ppo.batch-size", "0"], "ppo can't be used with these settings: .*batch_size"),
         (["--agents.ppo.gamma", "{"], "--agents.ppo.gamma is no YAML"),
         (["--agents", "nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -116,6 +129,29 @@ def test_mistakes_are_explained(bank, tmp_path, capsys, flags, message):
     assert main(["policy", *where, "--agent", "ppo", *flags]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_refused_when_learning_begins_is_explained(bank, tmp_path, capsys):
+    flags = ["--agent", "sac", "--agents.sac.train-freq", "0"]
+    assert main(["policy", "--bank", str(bank), "--out", str(tmp_path / "out"), "--num-envs", "8", *flags]) == 2
+    assert "error: the agent sac can't be used with these settings: Should at least" in capsys.readouterr().err
+
+
+def test_errors_of_ones_own_code_keep_their_place():
+    for name, given in (("OwnKind", {"policy_kwargs": {"eyes": 2}}), ("Guesser", {"eyes": 2})):
+        with pytest.raises(ValueError, match=r"can't be made with these settings: .*'eyes'"):
+            make_agent(f"{__name__}:{name}", make_env(2), **given)
+    with pytest.raises(TypeError, match="of my own") as caught:
+        make_agent(f"{__name__}:Broken", make_env(2))
+    assert caught.traceback[-1].path == Path(__file__)
+    with pytest.raises(AssertionError, match="of my own"):
+        make_agent(f"{__name__}:Broken", make_env(2), kind=AssertionError)
+
+
+def test_keywords_of_ones_own_may_have_any_name():
+    own = {"name": "a", "algorithm": "b", "entry": 3}
+    assert make_agent(f"{__name__}:Named", make_env(2), **own).algorithm.own == own
+    assert "name a, algorithm b, entry 3" in agents.describe(f"{__name__}:Named", **own)
 
 
 @pytest.mark.parametrize(
