@@ -20,9 +20,10 @@ def write_object(path: Path, data: dict[str, Any], **options: Any) -> None:
         data: what JSON can hold.
         options: of `json.dumps`.
     """
-    whole = {**data, CHECKSUM: _checksum(data)}
+    as_read = json.loads(json.dumps(data, **options))  # lists for tuples, texts for the numbers that are keys
     with replacing(path) as partial:
-        partial.write_text(json.dumps(whole, **options) + "\n", encoding="utf-8", errors="backslashreplace")
+        text = json.dumps({**as_read, CHECKSUM: _checksum(as_read)}, **options)
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def read_object(path: Path, shape: type, remedy: str) -> dict[str, Any]:
@@ -52,5 +53,4 @@ def read_object(path: Path, shape: type, remedy: str) -> dict[str, Any]:
 
 
 def _checksum(data: dict[str, Any]) -> int:
-    as_read = json.loads(json.dumps(data))  # lists for tuples, texts for the numbers that are keys
-    return zlib.crc32(json.dumps(as_read, sort_keys=True).encode())
+    return zlib.crc32(json.dumps(data, sort_keys=True).encode())

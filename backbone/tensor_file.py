@@ -101,7 +101,7 @@ def check_weights(state: dict[str, Tensor]) -> None:
 
 
 def _some(names: list[str]) -> str:
-    return f"{names[0]} (and {len(names) - 1} more)"
+    return f"{names[0]} (and {len(names) - 1} more)" if len(names) > 1 else names[0]
 
 
 def _unknown_kind(value: Tensor) -> str:

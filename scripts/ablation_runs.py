@@ -259,6 +259,9 @@ class Progress:
 
 
 def steps_taken(task: Task) -> int:
-    """Return how many batches a run says that it has been trained on."""
-    history = read_history(task.folder / HISTORY)
+    """Return how many batches a run says that it has been trained on; 0 if its history is damaged."""
+    try:
+        history = read_history(task.folder / HISTORY)
+    except ValueError:  # the run itself names it
+        return 0
     return history[-1]["step"] if history else 0

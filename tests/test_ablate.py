@@ -451,6 +451,11 @@ def test_ctrl_c_ends_the_runs_that_were_started(monkeypatch, tmp_path):
     assert all(process.poll() is not None for process in processes)
 
 
+def test_a_damaged_history_stops_no_run(tmp_path):
+    (tmp_path / "history.jsonl").write_text("?\n")
+    assert ablation_runs.steps_taken(Task("full", 0, get_preset("tiny"), tmp_path)) == 0
+
+
 def test_the_cores_are_shared(monkeypatch, tmp_path):
     started = []
 

@@ -42,7 +42,7 @@ def test_the_tensor_and_the_file_are_named(what, tmp_path, played):
 def test_tensors_of_eight_bits_are_no_weights(tmp_path):
     torch.save({"weight": ONES.to(torch.int8)}, tmp_path / "w.pt")
     with pytest.raises(
-        ValueError, match=r"w\.pt holds whole numbers of 8 bits, as of a quantised network, in weight"
+        ValueError, match=r"w\.pt holds whole numbers of 8 bits, as of a quantised network, in weight$"
     ):
         read_state(tmp_path / "w.pt")
     assert load_tensors(tmp_path / "w.pt")["weight"].dtype == torch.int8  # a random state has them
