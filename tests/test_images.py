@@ -1,13 +1,14 @@
 """Videos that are folders of images: as MOT has them, read as the film of the same frames, and what is wrong."""
 
+import os
 import re
 
 import cv2
 import numpy as np
 import pytest
 
-from backbone.data import DataConfig
-from backbone.data.images import read_sequence
+from backbone.data import DataConfig, images
+from backbone.data.images import images_in, read_sequence
 from backbone.data.source import read_source
 from scripts.prepare_data import main
 
@@ -62,6 +63,17 @@ def test_the_key_is_of_the_images(sequence, tmp_path):
     before = keys()
     cv2.imwrite(str(folder / "frames" / "000003.png"), pictures[0] // 2)
     assert [old == new for old, new in zip(before, keys(), strict=True)] == [False, True, True, True]
+
+
+def test_a_folder_is_listed_once_until_it_changes(sequence, monkeypatch):
+    folder, _ = sequence
+    before, listed = read_sequence(folder), []
+    monkeypatch.setattr(images, "images_in", lambda *given: listed.append(given) or images_in(*given))
+    assert read_sequence(folder) == before
+    assert not listed
+    os.remove(before.paths[-1])
+    assert read_sequence(folder).paths == before.paths[:-1]
+    assert len(listed) == 1
 
 
 def test_a_folder_alone_is_a_video(sequence):

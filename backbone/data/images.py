@@ -2,6 +2,7 @@
 
 import configparser
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -44,14 +45,21 @@ def read_sequence(folder: Path) -> Sequence:
     if inside.is_absolute() or ".." in inside.parts or not (folder / inside).is_dir():
         raise ValueError(f"{folder / INFO} says imDir={inside}, and there is no such folder in {folder}")
     endings = (f".{values['imext'].lower().lstrip('.')}",) if "imext" in values else IMAGE_ENDINGS
-    numbers = images_in(folder / inside, SEQUENCE_LAYOUT, endings)
+    changed = (folder / inside).stat().st_mtime_ns
+    return Sequence(_without_gaps(folder / inside, endings, changed), length)
+
+
+@lru_cache(maxsize=16)
+def _without_gaps(folder: Path, endings: tuple[str, ...], changed: int) -> tuple[Path, ...]:
+    """Return a folder's images in order, listed once for each time that it was `changed`."""
+    numbers = images_in(folder, SEQUENCE_LAYOUT, endings)
     first = min(numbers)
     if first > 1:
         raise ValueError(f"{numbers[first]} is the first image, and frames are numbered from 0 or 1")
     for number, (found, path) in enumerate(numbers.items(), first):
         if found != number:
             raise ValueError(f"frame {number}, before {path}, is missing: the tracks would be on other frames")
-    return Sequence(tuple(numbers.values()), length)
+    return tuple(numbers.values())
 
 
 def images_in(folder: Path, layout: str, endings: tuple[str, ...] = IMAGE_ENDINGS) -> dict[int, Path]:
