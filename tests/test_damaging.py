@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import time
 
 import cv2
@@ -42,6 +43,13 @@ NOISE = RNG.random((6, 8)).astype(np.float32)
 IMAGE = cv2.resize(RNG.integers(0, 256, (8, 4, 3), dtype=np.uint8), (24, 48))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_waits_for_the_disk():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:
     """Return the content with flipped bits, cut, with zeros, more or swapped bytes, or a character edited."""
     data = bytearray(content)
@@ -71,7 +79,8 @@ def plain(value):
     if dataclasses.is_dataclass(value):
         value = dataclasses.asdict(value)
     if isinstance(value, torch.Tensor | np.ndarray):
-        return str(value.dtype), repr(value.tolist())  # NaN is like itself there
+        value = np.asarray(value)
+        return str(value.dtype), value.shape, value.tobytes()  # NaN is like itself there
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     return [plain(one) for one in value] if isinstance(value, list | tuple) else repr(value)
