@@ -32,7 +32,7 @@ from a3d_env.bank_format import (
 )
 from backbone.glimpse import GlimpseNetwork
 from backbone.replacing import explaining_no_room, patient_file, temporary_folder, to_disk
-from backbone.tensor_file import UnknownTensor, load_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory
 
 
 class BankWriter:
@@ -260,6 +260,7 @@ def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:
         state = load_tensors(path)
         glimpse = GlimpseNetwork.of_weights(state, meta.num_channels, meta.num_glimpses, meta.num_identities)
     except Exception as error:  # torch raises many types for damaged files
+        pass_on_lack_of_memory(error)
         is_text = isinstance(error, RuntimeError | UnknownTensor)
         reason = " ".join(str(error).split())[:300] if is_text else type(error).__name__
         raise ValueError(f"{path} does not hold the bank's glimpse network: {reason}") from error

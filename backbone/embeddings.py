@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from backbone.replacing import writing
-from backbone.tensor_file import check_archive
+from backbone.tensor_file import check_archive, pass_on_lack_of_memory
 
 UNKNOWN = -2
 """The person id of a tracklet of which nobody says whose it is."""
@@ -135,6 +135,7 @@ def load_embeddings(path: Path) -> Embeddings:
         parts: dict[str, Any] = {**arrays, **{key: values[key] for key in TEXTS}}
         return Embeddings(**parts, origin=origin)
     except Exception as error:  # NumPy raises many types for damaged files
+        pass_on_lack_of_memory(error)
         raise ValueError(
             f"{path} holds no descriptors that can be read: it is damaged, or not of a3d embed ({error})"
         ) from error

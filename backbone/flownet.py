@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone.raft import flow_of_batches, network_device, pad
-from backbone.tensor_file import UnknownTensor, check_weights, load_tensors
+from backbone.tensor_file import UnknownTensor, check_weights, load_tensors, pass_on_lack_of_memory
 
 # Six halvings: every side must be a multiple of this.
 STEP = 64
@@ -206,6 +206,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], float]:
     except UnknownTensor:
         raise
     except Exception as error:  # torch raises many types for damaged files
+        pass_on_lack_of_memory(error)
         raise ValueError(f"it can't be read, or is damaged ({str(error).partition(chr(10))[0]})") from error
     div_flow: object = 20.0
     if isinstance(content, Mapping) and "state_dict" in content:

@@ -8,6 +8,7 @@ from typing import Any
 import dacite
 
 from backbone.replacing import replacing
+from backbone.tensor_file import pass_on_lack_of_memory
 
 CHECKSUM = "checksum"
 
@@ -48,6 +49,7 @@ def read_object(path: Path, shape: type, remedy: str) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # of many types: JSON's parser and dacite on values of any type
+        pass_on_lack_of_memory(error)
         raise ValueError(f"{path} is damaged, or of another version ({error}): {remedy}") from error
     return data
 

@@ -1,5 +1,6 @@
 """Files of tensors and arrays, read without running code, and found out where they are damaged."""
 
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -20,6 +21,23 @@ MOST_SHRUNK = 100
 SMALL = 2**26  # bytes, of which nobody runs out
 
 
+LACKING = re.compile(
+    "can't allocate memory|cannot allocate memory|out of memory|insufficient memory|unable to allocate|bad_alloc",
+    re.IGNORECASE,
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error of Python, NumPy, OpenCV or torch is that the memory is used up."""
+    return isinstance(error, MemoryError) or bool(LACKING.search(" ".join(str(error).split())))
+
+
+def pass_on_lack_of_memory(error: Exception) -> None:
+    """Raise an error again that says nothing of the file that was being read: the memory is used up."""
+    if lacks_memory(error):
+        raise error
+
+
 class UnknownTensor(ValueError):
     """A file holds a tensor that no network here has; the text says which, and not in which file."""
 
@@ -28,7 +46,7 @@ def check_archive(path: Path) -> None:
     """Refuse an archive whose parts would take far more memory than the file has bytes.
 
     Raises:
-        zipfile.BadZipFile: it is one, or damaged.
+        zipfile.BadZipFile: it is one, or damaged: the checksum of a part is wrong.
     """
     with zipfile.ZipFile(path) as archive:
         for part in archive.infolist():
@@ -36,6 +54,8 @@ def check_archive(path: Path) -> None:
                 raise zipfile.BadZipFile(
                     f"{part.filename} would grow from {part.compress_size:,} to {part.file_size:,} bytes"
                 )
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
 def save_tensors(path: Path, values: Any) -> None:
@@ -56,14 +76,11 @@ def load_tensors(path: Path) -> Any:
 
     Raises:
         UnknownTensor: one is sparse, nested, quantised, complex, without content, or repeats its numbers.
-        zipfile.BadZipFile: a checksum is wrong, or as `check_archive`.
+        zipfile.BadZipFile: as `check_archive`.
         Exception: whatever else torch raises for damaged files, and for code in them, which is not run.
     """
     if zipfile.is_zipfile(path):
         check_archive(path)
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
     with warnings.catch_warnings():  # of kinds of tensors that are refused below
         warnings.simplefilter("ignore", UserWarning)
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from backbone.tensor_file import UnknownTensor, check_tensors, check_weights, load_tensors
+from backbone.tensor_file import UnknownTensor, check_tensors, check_weights, load_tensors, pass_on_lack_of_memory
 
 # Under these, training scripts keep the state dict beside epoch, optimiser and the like.
 WRAPPERS = ("state_dict", "model")
@@ -32,6 +32,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except UnknownTensor as error:
         raise ValueError(f"{path} can't be used: {error}") from error
     except Exception as error:  # many types for damaged files; torch's advice is to run the code in them
+        pass_on_lack_of_memory(error)
         raise ValueError(
             f"{path} can't be read as weights: it is truncated or damaged, of another kind than its ending says, "
             f"or holds more than tensors and numbers ({type(error).__name__})"

@@ -20,7 +20,7 @@ from agents.settings import settings_used
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
-from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory, save_tensors
 from scripts.config import TrainConfig, config_from_json, config_to_json
 
 CHECKPOINT = "checkpoint.pt"
@@ -122,6 +122,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except UnknownTensor as error:
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
     except Exception as error:  # torch raises many types for damaged files; its advice is to run the code in them
+        pass_on_lack_of_memory(error)
         raise ValueError(
             f"{path} is no checkpoint that can be read: it is damaged, or holds more than tensors and numbers "
             f"({type(error).__name__})"

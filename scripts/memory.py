@@ -1,12 +1,9 @@
 """Memory that is used up: told in a line, with what to make smaller."""
 
-import re
 import traceback
 
-LACKING = re.compile(
-    "can't allocate memory|cannot allocate memory|out of memory|insufficient memory|unable to allocate|bad_alloc",
-    re.IGNORECASE,
-)
+from backbone.tensor_file import lacks_memory
+
 OWN = ("backbone.", "a3d_env.", "agents.", "scripts.")
 OF_TRAINING = (
     "--load.num-people, --load.clips-per-person, --load.num-frames, --load.height and --load.width (a batch), "
@@ -34,9 +31,9 @@ def out_of_memory(error: BaseException, command: str) -> str:
         error: of Python, NumPy, OpenCV or torch, on the CPU or a GPU.
         command: of `a3d`.
     """
-    reason = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not LACKING.search(reason):
+    if not lacks_memory(error):
         return ""
+    reason = " ".join(str(error).split())
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     places = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in frames]
     where = next((f" in {module}.{name}" for module, name in reversed(places) if module.startswith(OWN)), "")

@@ -40,7 +40,7 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from agents.settings import settings_used
 from backbone.replacing import check_writable, replacing
-from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
+from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory, save_tensors
 from scripts.agent_flags import take_agent_settings
 from scripts.build import agent_settings, explaining_settings, for_its_weights, make_agent
 from scripts.checkpoint import explaining_misfits
@@ -240,6 +240,7 @@ def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except UnknownTensor as error:
         raise ValueError(f"{path} is no policy that can be read: {error}") from error
     except Exception as error:  # torch raises many types for damaged files, and so do values of other types
+        pass_on_lack_of_memory(error)
         raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
 
 

@@ -1,9 +1,15 @@
 """Tensors that no network has are named, in whatever file of weights they are."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
 from a3d_env.bank_file import open_bank, save_bank
+from backbone.embeddings import load_embeddings
+from backbone.flownet import load_flownet
+from backbone.json_file import read_object
 from backbone.tensor_file import UnknownTensor, load_tensors
 from backbone.weights_file import read_state
 from scripts.checkpoint import read_checkpoint
@@ -18,6 +24,19 @@ UNUSUAL = {
     "holds numbers of the type complex64": lambda: ONES.to(torch.complex64),
     "holds numbers of the type float8_e4m3fn": lambda: ONES.to(torch.float8_e4m3fn),
     "repeats a few numbers to 1,000,000,000,000": lambda: torch.ones(1).expand(10**12),  # a file of 1 kB
+}
+
+
+READERS = {
+    torch: [
+        lambda folder: read_state(folder / "weights.pt"),
+        lambda folder: read_checkpoint(folder / "weights.pt"),
+        lambda folder: load_flownet(folder / "weights.pt", torch.device("cpu")),
+        read_policy,
+        lambda folder: open_bank(folder / "bank"),
+    ],
+    np: [lambda folder: load_embeddings(folder / "a.npz")],
+    json: [lambda folder: read_object(folder / "a.json", UnknownTensor, "")],
 }
 
 
@@ -37,6 +56,25 @@ def test_the_tensor_and_the_file_are_named(what, tmp_path, played):
     (tmp_path / "bank" / "glimpse.pt").write_bytes(weights.read_bytes())
     with pytest.raises(ValueError, match=rf"glimpse\.pt .*: {text}"):
         open_bank(tmp_path / "bank")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_lack_of_memory_is_not_taken_for_damage(error, tmp_path, played, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    save_bank(tmp_path / "bank", *played)
+    np.savez(tmp_path / "a.npz", a=1)
+    for name in ("weights.pt", POLICY, "a.json"):
+        (tmp_path / name).write_bytes((tmp_path / "a.npz").read_bytes())
+    for place, name in ((torch, "load"), (np, "load"), (json, "loads")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            for read in READERS[place]:
+                with pytest.raises(type(error)):
+                    read(tmp_path)
 
 
 def test_tensors_of_eight_bits_are_no_weights(tmp_path):
