@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from dacite.types import is_instance
@@ -62,6 +62,8 @@ def read_settings(agent: str, build: object, values: Mapping[str, Setting]) -> d
 
 def _as_wanted(agent: str, parameter: inspect.Parameter, value: Setting) -> Any:
     wanted = parameter.annotation
+    if isinstance(value, bool) and not _takes_bool(wanted):
+        raise _other_type(agent, parameter, value)
     if parameter.name == "action_noise" and isinstance(value, int | float):
         return NormalActionNoise(np.zeros(3), np.full(3, value))
     if wanted is parameter.empty or isinstance(wanted, str):  # an algorithm of the user's own that does not say
@@ -69,8 +71,19 @@ def _as_wanted(agent: str, parameter: inspect.Parameter, value: Setting) -> Any:
     for candidate in (value, tuple(value) if isinstance(value, list) else value):
         if is_instance(candidate, wanted):
             return candidate
-    wanted = inspect.formatannotation(wanted)
-    raise ValueError(f"the setting {parameter.name} of the agent {agent} must be {wanted}, got {value!r}")
+    raise _other_type(agent, parameter, value)
+
+
+def _takes_bool(wanted: Any) -> bool:
+    """Tell whether an annotation, or one of those it is made of, is of yes or no: True is an int to Python."""
+    if wanted in (bool, Any, object, inspect.Parameter.empty) or isinstance(wanted, str | bool):
+        return True
+    return any(_takes_bool(one) for one in get_args(wanted))
+
+
+def _other_type(agent: str, parameter: inspect.Parameter, value: Setting) -> ValueError:
+    wanted = inspect.formatannotation(parameter.annotation)
+    return ValueError(f"the setting {parameter.name} of the agent {agent} must be {wanted}, got {value!r}")
 
 
 def settings_used(agent: object) -> dict[str, Setting]:

@@ -93,9 +93,13 @@ def read_agents_file(path: Path) -> Settings:
     """Read a file of settings: agent -> keyword -> value.
 
     Raises:
-        ValueError: it is no YAML, or holds something else, or names code that nobody has vouched for.
+        ValueError: it can't be read, is no YAML, holds something else, or names code that nobody has vouched for.
     """
-    content = _read(path.read_text(encoding="utf-8"), path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # no UTF-8 is a ValueError
+        raise ValueError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    content = _read(text, path)
     if not (isinstance(content, Mapping) and all(isinstance(one, Mapping) for one in content.values())):
         raise ValueError(f"{path} must hold settings by agent and keyword, as in\nppo:\n  learning_rate: 3e-4")
     for name in content:
@@ -107,5 +111,5 @@ def read_agents_file(path: Path) -> Settings:
 def _read(text: str, source: object) -> Any:
     try:
         return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # of a date that can't be, too
         raise ValueError(f"{source} is no YAML that can be read: {' '.join(str(error).split())}") from error

@@ -108,6 +108,9 @@ def test_flags_go_before_files_and_names_stay(file):
     assert read == {"train_freq": (2, "step")}
     noise = read_settings("td3", agents.ALGORITHMS["td3"].build, {"action_noise": 0.3})["action_noise"]
     assert noise._sigma.tolist() == [0.3] * 3
+    assert read_settings("ppo", agents.ALGORITHMS["ppo"].build, {"use_sde": True}) == {"use_sde": True}
+    with pytest.raises(ValueError, match=r"action_noise of the agent td3 must be .*, got True"):
+        read_settings("td3", agents.ALGORITHMS["td3"].build, {"action_noise": True})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,9 @@ def test_flags_go_before_files_and_names_stay(file):
         (["--agents.ppo.policy-kwargs", "{eyes: 2}"], "ppo can't be made with these settings: .*'eyes'"),
         (["--agents.ppo.batch-size", "0"], "ppo can't be used with these settings: .*batch_size"),
         (["--agents.ppo.gamma", "{"], "--agents.ppo.gamma is no YAML"),
-        (["--agents", "nowhere.yaml"], "nowhere.yaml"),
+        (["--agents.ppo.n-epochs", "True"], "setting n_epochs of the agent ppo must be int, got True"),
+        (["--agents.ppo.gamma", "2026-13-45"], "--agents.ppo.gamma is no YAML that can be read: month must be"),
+        (["--agents", "nowhere.yaml"], "error: nowhere.yaml can't be read: No such file"),
     ],
 )
 def test_mistakes_are_explained(bank, tmp_path, capsys, flags, message):
@@ -161,11 +166,13 @@ def test_keywords_of_ones_own_may_have_any_name():
         ("dqnn: {gamma: 1}", "unknown agent 'dqnn'"),
         ("sac: {gama: 1}", "sac has no setting gama"),
         ("ppo: {gamma: 1", "is no YAML"),
+        ("ppo: {gamma: 2026-13-45}", "bad.yml is no YAML that can be read: month must be"),
+        ("# \xe9", "bad.yml can't be read: 'utf-8' codec"),
         ("evil:Agent: {gamma: 1}", "evil:Agent: using it runs the code of that"),
     ],
 )
 def test_mistakes_in_files_are_explained(bank, tmp_path, capsys, text, message):
-    (tmp_path / "bad.yml").write_text(text)
+    (tmp_path / "bad.yml").write_text(text, encoding="latin-1")
     where = ["--bank", str(bank), "--out", str(tmp_path / "out")]
     assert main(["compare", *where, "--agents", "ppo", "--agents", str(tmp_path / "bad.yml")]) == 2
     assert message in capsys.readouterr().err
