@@ -1,6 +1,7 @@
 """Algorithms that are none of stable-baselines3's: whatever has `learn` and `predict`."""
 
 import inspect
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import Tensor
 
 Self = TypeVar("Self", bound="StandAlone")
+
+
+class _Stopped(BaseException):
+    """Ends the algorithm's own loop; no Exception, which that may catch."""
 
 
 def stands_alone(found: object) -> bool:
@@ -82,7 +87,7 @@ class StandAlone(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Let the algorithm learn for that many environment steps; callbacks are told of each."""
+        """Let the algorithm learn for that many environment steps; callbacks are told of each, and may stop it."""
         total, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -90,9 +95,12 @@ class StandAlone(BaseAlgorithm):
         self.env.seed(self.seed)  # what comes first, the algorithm itself asks for
         callback.on_training_start(locals(), globals())
         self._watched.callback = callback
-        self.algorithm.learn(total)
-        self._watched.callback = None
-        callback.on_training_end()
+        try:
+            with suppress(_Stopped):
+                self.algorithm.learn(total)
+        finally:
+            self._watched.callback = None
+            callback.on_training_end()
         return self
 
     def predict(
@@ -107,8 +115,12 @@ class StandAlone(BaseAlgorithm):
         return np.asarray(actions), None
 
     def get_parameters(self) -> dict[str, Any]:
-        """Return what the algorithm learned, where it says; else nothing."""
-        return self.algorithm.get_parameters() if hasattr(self.algorithm, "get_parameters") else {}
+        """Return what the algorithm learned, where it says and can be given it again; else nothing."""
+        return self.algorithm.get_parameters() if self._can_be_loaded else {}
+
+    @property
+    def _can_be_loaded(self) -> bool:
+        return all(hasattr(self.algorithm, name) for name in ("get_parameters", "set_parameters"))
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """Give the algorithm what `get_parameters` returned.
@@ -116,7 +128,7 @@ class StandAlone(BaseAlgorithm):
         Raises:
             ValueError: it has nothing to be given.
         """
-        if not hasattr(self.algorithm, "set_parameters"):
+        if not self._can_be_loaded:
             raise ValueError(
                 f"{self.algorithm!r} has no get_parameters and set_parameters, so that it was not saved"
             )
@@ -142,10 +154,15 @@ class Watched(VecEnvWrapper):
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take one glimpse in every episode."""
+        """Take one glimpse in every episode.
+
+        Raises:
+            _Stopped: a callback wants no more.
+        """
         result = self.venv.step_wait()
         if self.callback is not None:
             self.agent.num_timesteps += self.num_envs
             self.agent._update_info_buffer(result[3], result[2])
-            self.callback.on_step()
+            if not self.callback.on_step():
+                raise _Stopped
         return result

@@ -137,16 +137,34 @@ def trained_before(config: PolicyRunConfig) -> tuple[dict[str, Any], float] | No
     """Return the parameters, and steps a second, of the same run if it was stopped before its scores; else None.
 
     Raises:
-        ValueError: the folder holds another policy, or one that is scored.
+        ValueError: the folder holds another policy, one that is scored, or one without parameters.
     """
     if not (config.out / POLICY).exists():
         return None
+    is_lost = False
     with suppress(ValueError, KeyError):
         saved, parameters = read_policy(config.out)
         steps_per_second = saved.pop("steps_per_second")
         if saved == dataclasses.asdict(config) and not (config.out / SCORES).exists():
-            return parameters, steps_per_second
+            if parameters:
+                return parameters, steps_per_second
+            is_lost = True
+    if is_lost:
+        raise ValueError(f"{config.out} holds a policy that can't be loaded and has no scores: remove that folder")
     raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
+
+
+def what_is_left(config: PolicyRunConfig) -> str:
+    """Say what a run that was stopped leaves behind."""
+    try:
+        is_trained = trained_before(config) is not None
+    except ValueError as error:
+        return str(error)
+    return (
+        f"{config.out / POLICY} is written, and the same command scores it"
+        if is_trained
+        else "nothing was written"
+    )
 
 
 def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
@@ -164,7 +182,7 @@ def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
         draw_curves(config.out, "environment step")
     settings = _as_json(config, algorithm=settings_used(agent), steps_per_second=steps_per_second)
     if not agent.get_parameters():
-        say(f"{config.agent} has no get_parameters: it is scored, but can't be loaded again")
+        say(f"{config.agent} has no get_parameters and set_parameters: it is scored, but can't be loaded again")
     save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
     return steps_per_second
 
@@ -280,10 +298,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"a3d policy: error: {error}")
         return 2
     except KeyboardInterrupt:
-        if config is not None and (config.out / POLICY).exists():
-            say(f"\na3d policy: stopped; {config.out / POLICY} is written, and the same command scores it")
-        else:
-            say("\na3d policy: stopped; nothing was written")
+        say(f"\na3d policy: stopped; {'nothing was written' if config is None else what_is_left(config)}")
         return 130
     show(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
     show(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 import agents
@@ -29,6 +30,7 @@ from scripts.config import config_from_json, config_to_json
 from scripts.train_joint import read_arguments
 from scripts.train_policy import load_policy
 from tests.test_algorithms import make_env
+from tests.test_train_policy import interrupt
 
 FILE = """
 ppo:
@@ -76,6 +78,13 @@ class Guesser:
 class Broken(Guesser):
     def __init__(self, env, kind=TypeError):
         raise kind("of my own")
+
+
+class Forgetful:
+    """A guesser that can't be asked for what it learned."""
+
+    __init__, learn, predict = Guesser.__init__, Guesser.learn, Guesser.predict
+    set_parameters = Guesser.set_parameters
 
 
 class Named(Guesser):
@@ -271,3 +280,42 @@ def test_an_algorithm_that_stands_alone_is_trained_and_comes_back(bank, tmp_path
         main(["train", "--preset", "tiny", "--agent", f"{__name__}:Guesser", "--out", str(tmp_path / "run")]) == 2
     )
     assert "train it on a bank (a3d policy, a3d compare)" in capsys.readouterr().err
+
+
+def test_what_cannot_be_loaded_is_not_scored_untrained(bank, tmp_path, capsys, monkeypatch):
+    out, flags = tmp_path / "out", ["--timesteps", "16", "--num-envs", "8", "--agent", f"{__name__}:Forgetful"]
+    command = ["policy", "--bank", str(bank), "--out", str(out), *flags]
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.train_policy.score", interrupt)
+        assert main(command) == 130
+    lost = f"{out} holds a policy that can't be loaded and has no scores: remove that folder"
+    assert f"stopped; {lost}" in capsys.readouterr().err
+    assert main(command) == 2
+    assert f"error: {lost}" in capsys.readouterr().err
+    agents.trust(f"{__name__}:Forgetful")
+    with pytest.raises(ValueError, match="it was not saved"):
+        load_policy(out, make_env(2))
+
+
+class Until(BaseCallback):
+    """Stops a training after 16 steps."""
+
+    ended = False
+
+    def _on_step(self):
+        return self.num_timesteps < 16
+
+    def _on_training_end(self):
+        self.ended = True
+
+
+def test_callbacks_stop_an_algorithm_that_stands_alone_and_are_told_of_the_end(monkeypatch):
+    agent, callback = make_agent(f"{__name__}:Guesser", make_env(8)), Until()
+    assert agent.learn(800, callback).num_timesteps == 16
+    assert callback.ended
+    monkeypatch.setattr(Guesser, "learn", interrupt)
+    callback = Until()
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(800, callback)
+    assert callback.ended
+    assert agent._watched.callback is None
