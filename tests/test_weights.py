@@ -105,7 +105,7 @@ def test_imagenet_weights_fit_exactly(torchvision_model, tmp_path, monkeypatch, 
         ({"epoch": 3, "state": {}}, "w.pth is no state dict"),
         ({0: torch.zeros(1)}, "w.pth is no state dict"),
         ({"path": Path("code")}, "w.pth can't be read as weights"),  # an object, which loading would have to build
-        ({"a": torch.ones(2), "b": torch.tensor([1, float("nan")])}, "w.pth holds NaN or infinity in b "),
+        ({"a": torch.ones(2), "b": torch.tensor([1, float("nan")])}, "w.pth holds NaN or infinity in b$"),
         ({"a": torch.tensor(float("inf")), "b": torch.tensor(float("nan"))}, r"in a \(and 1 more\)"),
     ],
 )
@@ -131,7 +131,7 @@ def test_truncated_file_is_named(weights_file, tmp_path, share):
 def test_damaged_safetensors_are_named(torchvision_model, tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file({**torchvision_model.state_dict(), "bad": torch.tensor(float("nan"))}, path)
-    with pytest.raises(ValueError, match=r"w\.safetensors holds NaN or infinity in bad \(and 0 more\)"):
+    with pytest.raises(ValueError, match=r"w\.safetensors holds NaN or infinity in bad"):
         read_state(path)
     for content in (path.read_bytes()[:100_000], b"", b"no weights"):
         path.write_bytes(content)
