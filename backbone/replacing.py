@@ -44,7 +44,8 @@ def check_writable(path: Path, *, is_folder: bool = False) -> None:
                 f"{above} is a file, where a folder has to be: name another place to write to"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        probe = temporary_name(folder / "check")
+        remove_left_over(folder / ".check")
+        probe = temporary_name(folder / ".check")
         try:
             probe.write_bytes(b"0")
         finally:
