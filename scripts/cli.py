@@ -5,7 +5,6 @@ import io
 import os
 import sys
 
-from scripts.memory import out_of_memory
 from scripts.progress import say, show
 
 COMMANDS = {
@@ -70,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        from scripts.memory import out_of_memory  # it needs torch, for which --help need not wait
+
         if not (text := out_of_memory(error, arguments[0])):
             raise
         say(f"a3d {arguments[0]}: error: {text}")

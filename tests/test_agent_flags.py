@@ -9,6 +9,8 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from test_algorithms import make_env
+from test_train_policy import interrupt
 
 import agents
 from a3d_env.bank_file import save_bank
@@ -29,8 +31,6 @@ from scripts.compare_run import run
 from scripts.config import config_from_json, config_to_json
 from scripts.train_joint import read_arguments
 from scripts.train_policy import load_policy
-from tests.test_algorithms import make_env
-from tests.test_train_policy import interrupt
 
 FILE = """
 ppo:

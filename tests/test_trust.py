@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_algorithms import make_env
 
 import agents
 from a3d_env.bank_file import open_bank, save_bank
@@ -19,7 +20,6 @@ from scripts.config import config_to_json
 from scripts.run import load_model
 from scripts.train_joint import read_arguments
 from scripts.train_policy import POLICY, load_policy, read_policy
-from tests.test_algorithms import make_env
 
 EVIL = """
 from pathlib import Path
