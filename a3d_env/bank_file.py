@@ -30,8 +30,8 @@ from a3d_env.bank_format import (
     open_array,
     read_meta,
 )
+from backbone.files import explaining_no_room, patient_file, temporary_folder, to_disk
 from backbone.glimpse import GlimpseNetwork
-from backbone.replacing import explaining_no_room, patient_file, temporary_folder, to_disk
 from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory
 
 

@@ -12,8 +12,11 @@ from torch import Tensor
 from a3d_env.process import AttentionProcess, Episodes
 from agents.oracles import agent_choice, best_bins, finish
 from agents.rollout import Agent, at_test, follow
+from backbone.data import ReidData
+from backbone.data.tracklet import JUNK
 from backbone.descriptor import Comparison, as_linear
 from backbone.glimpse import GlimpseNetwork
+from backbone.representation import Representation
 
 # Takes a process and the numbers of its N clips among all that are looked at, int64 (N,) on the CPU; returns a
 # finished episode on each.
@@ -108,3 +111,30 @@ def judge_by_means(glimpse: GlimpseNetwork, comparison: Comparison, means: Tenso
     judge.identify.weight.copy_(weight)
     judge.identify.bias.copy_(bias)
     return judge
+
+
+def gallery_judge(
+    data: ReidData, of_gallery: Tensor, camera: int, representation: Representation
+) -> tuple[GlimpseNetwork, dict[int, int]] | None:
+    """Return who judges queries of a camera in F_c's place (`agents.probes.judge_by_means`).
+
+    Args:
+        data: queries and gallery.
+        of_gallery: the gallery tracklets' descriptors, float32 (G, D).
+        camera: the queries'.
+        representation: F_o, F_h, and what is compared.
+
+    Returns:
+        The judge, and the number of each person that it knows: those whom another camera has; None if there is
+        nobody.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, tracklet in enumerate(data.gallery):
+        if tracklet.camera != camera and tracklet.person != JUNK:
+            rows.setdefault(tracklet.person, []).append(row)
+    if not rows:
+        return None
+    means = torch.stack([of_gallery[row].mean(dim=0) for row in rows.values()])
+    return judge_by_means(representation.glimpse, representation.comparison, means), {
+        person: number for number, person in enumerate(rows)
+    }

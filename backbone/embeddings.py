@@ -11,11 +11,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from backbone.replacing import writing
+from backbone.files import writing
 from backbone.tensor_file import check_archive, pass_on_lack_of_memory
-
-UNKNOWN = -2
-"""The person id of a tracklet of which nobody says whose it is."""
 
 ENDINGS = (".npz", ".safetensors")
 TEXTS = ("name", "source", "key")

@@ -8,13 +8,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from backbone.data.tracklet import JUNK
 from backbone.reranking import reranked_distances
 
 Compared = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 """A first query, and distances, matches and misses of it and those after it (`compared`)."""
-
-JUNK = -1
-"""The person id of gallery tracklets that count neither as a match nor as a miss."""
 
 
 @dataclass(frozen=True)

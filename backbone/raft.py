@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import optical_flow as models
 
 # Its correlation pyramid takes no smaller frames, and all sides in steps of this.
 SMALLEST_SIDE, STEP = 128, 8
 PAIRS_AT_ONCE = 8
 
+# torchvision's functions that build the networks, and its weights for them.
 NETWORKS = {
-    "raft-small": (models.raft_small, models.Raft_Small_Weights.DEFAULT),
-    "raft-large": (models.raft_large, models.Raft_Large_Weights.DEFAULT),
+    "raft-small": ("raft_small", "Raft_Small_Weights"),
+    "raft-large": ("raft_large", "Raft_Large_Weights"),
 }
 
 Estimate = Callable[[Tensor, Tensor], Tensor]
@@ -49,27 +49,36 @@ def load_raft(name: str, device: torch.device) -> nn.Module:
     Raises:
         ValueError: the weights are not here, and can't be fetched.
     """
-    build, weights = NETWORKS[name]
+    from torchvision.models import optical_flow  # it takes a second to import
+
     network: nn.Module
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay what they were
-        network = build(weights=None)
+        network = getattr(optical_flow, NETWORKS[name][0])(weights=None)
     try:
         state = torch.hub.load_state_dict_from_url(
-            weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            raft_url(name), map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
         network.load_state_dict(state)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"the weights of {name} can't be had, or are damaged ({error}). On a machine with a network, download "
-            f"{weights.url}, put the file at {raft_file(name)}, and run this again; or take another flow method."
+            f"{raft_url(name)}, put the file at {raft_file(name)}, and run this again; or take another "
+            "flow method."
         ) from error
     return network.eval().requires_grad_(False).to(device)
 
 
 def raft_file(name: str) -> Path:
     """Return where the network's weights are, or will be once they are fetched."""
-    url: str = NETWORKS[name][1].url
-    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    return Path(torch.hub.get_dir()) / "checkpoints" / raft_url(name).rpartition("/")[2]
+
+
+def raft_url(name: str) -> str:
+    """Return where torchvision publishes the network's weights."""
+    from torchvision.models import optical_flow
+
+    url: str = getattr(optical_flow, NETWORKS[name][1]).DEFAULT.url
+    return url
 
 
 def network_device() -> torch.device:

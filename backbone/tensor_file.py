@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbone.replacing import writing
+from backbone.files import writing
 
 KINDS = {
     torch.float16, torch.bfloat16, torch.float32, torch.float64,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from backbone.weights_file import read_state
 from backbone.weights_fit import best_fit, two_stream_state
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from backbone.two_stream import TwoStream
 
 TIMM = "timm:"  # begins the name of a backbone of timm's
-IMAGENET = {"resnet50": ResNet50_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}
+# The names of torchvision's weights, version 1.
+IMAGENET = {"resnet50": "ResNet50_Weights", "resnet18": "ResNet18_Weights"}
 
 # Made by `a3d pretrain` on drawn walkers without clutter; what ImageNet's are to a ResNet, at its size. A network
 # without a flow stream has a file of its own: what follows the two streams was trained on their sum.
@@ -88,6 +88,14 @@ def _synthetic_state(name: str, *, with_flow: bool) -> dict[str, Tensor]:
     return read_state(SYNTHETIC[name][with_flow])
 
 
+def imagenet_url(name: str) -> str:
+    """Return where torchvision publishes the weights of a backbone in `IMAGENET`."""
+    from torchvision import models  # it takes a second to import
+
+    url: str = getattr(models, IMAGENET[name]).IMAGENET1K_V1.url
+    return url
+
+
 def _imagenet_state(name: str) -> dict[str, Tensor]:
     if name.startswith(TIMM):
         # timm takes seconds to import
@@ -98,7 +106,7 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
         raise ValueError(
             f"there are no ImageNet weights for {name!r}; known: {', '.join(IMAGENET)}, and many of timm's models"
         )
-    url = IMAGENET[name].url
+    url = imagenet_url(name)
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.is_file():
         try:

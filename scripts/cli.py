@@ -5,22 +5,22 @@ import io
 import os
 import sys
 
-from scripts.progress import say, show
+from backbone.progress import say, show
 
 COMMANDS = {
-    "train": ("scripts.train_joint", "train the representation and an agent jointly"),
+    "train": ("scripts.train", "train the representation and an agent jointly"),
     "pretrain": ("scripts.pretrain", "make the small backbone's starting weights"),
     "evaluate": ("scripts.evaluate", "score a checkpoint: R1, R5, R10, R20, mAP, hit rate"),
     "embed": ("scripts.embed", "describe tracklets by a trained model, into a file"),
     "search": ("scripts.search", "find a person's tracklets again, by their descriptors"),
-    "export": ("scripts.export_model", "the whole trained model as ONNX, or for torch.export"),
+    "export": ("scripts.export", "the whole trained model as ONNX, or for torch.export"),
     "probe": ("scripts.probe", "tell whether the agent looks at the right place in each clip"),
     "ablate": ("scripts.ablate", "run the paper's ablations over seeds, and report them"),
-    "bank": ("scripts.make_bank", "run a trained representation over all clips, into a bank's folder"),
-    "policy": ("scripts.train_policy", "train an agent alone, on a bank"),
-    "compare": ("scripts.compare_agents", "compare agents on a bank, with statistics over seeds"),
-    "debug": ("scripts.debug_episode", "see single episodes: why there, and what if elsewhere"),
-    "data": ("scripts.prepare_data", "make tracklets of your own data"),
+    "bank": ("scripts.bank", "run a trained representation over all clips, into a bank's folder"),
+    "policy": ("scripts.policy", "train an agent alone, on a bank"),
+    "compare": ("scripts.compare", "compare agents on a bank, with statistics over seeds"),
+    "debug": ("scripts.debug", "see single episodes: why there, and what if elsewhere"),
+    "data": ("scripts.data", "make tracklets of your own data"),
     "benchmark": ("scripts.benchmark", "measure what the fast paths gain"),
 }
 
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from scripts.memory import out_of_memory  # it needs torch, for which --help need not wait
+        from agents.runs.memory import out_of_memory  # it needs torch, for which --help need not wait
 
         if not (text := out_of_memory(error, arguments[0])):
             raise

@@ -17,24 +17,18 @@ A MOT sequence, whose tracks miss a frame now and then:
 `a3d embed --checkpoint runs/small --data video:MOT17-02,MOT17-02/det.txt@bridge_gaps=3 --out street.npz`
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
+from agents.runs.describe import embed
+from agents.runs.model import load_model
 from backbone.data.bad_frames import OnBadFrame
-from backbone.data.fill import fill_from_videos
-from backbone.data.source import Part, absolute, person_name, read_source
-from backbone.data.tracklet import file_key
-from backbone.embeddings import ENDINGS, Embeddings, Origin, save_embeddings
-from backbone.replacing import check_writable
-from scripts.data_spec import parse_data
-from scripts.describe import describe_tracklets
-from scripts.progress import progress_bars, say, show
-from scripts.run import TrainedModel, load_model
+from backbone.data.source import Part
+from backbone.embeddings import ENDINGS, save_embeddings
+from backbone.files import check_writable
+from backbone.progress import say, show
 
 
 @dataclass(frozen=True)
@@ -61,50 +55,6 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         if self.out.suffix not in ENDINGS:
             raise ValueError(f"--out {self.out} has to end in {' or '.join(ENDINGS)}")
-
-
-def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
-    """Describe the tracklets of some data.
-
-    Args:
-        model: the networks.
-        data: as in `backbone.data.source.read_source`, or with other settings of a data set (`scripts.data_spec`);
-            None: what the model was trained on.
-        part: of a data set.
-
-    Raises:
-        ValueError: they can't be read.
-    """
-    spec, options = model.config.data, model.config.data_options
-    if data is not None:
-        spec, options = parse_data(data, options)
-    with progress_bars() as progress:
-        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=say)
-        fill_from_videos(model.cache, tracklets, progress)
-    described = describe_tracklets(model, tracklets)
-    if text := model.cache.describe_replaced():
-        say(text)
-    return Embeddings(
-        descriptors=described.descriptors.numpy(),
-        person=np.array([one.person for one in tracklets], dtype=np.int64),
-        camera=np.array([one.camera for one in tracklets], dtype=np.int64),
-        name=[person_name(one, spec) for one in tracklets],
-        source=[one.source for one in tracklets],
-        key=[file_key(one.frames) for one in tracklets],
-        bins=described.bins.numpy(),
-        clip=described.clip.numpy(),
-        origin=Origin(
-            data=absolute(spec),
-            part=part,
-            # as a file has them: lists for tuples
-            options=json.loads(json.dumps(dataclasses.asdict(options))),
-            model=model.digest,
-            agent=model.config.agent,
-            clip_size=model.grid.clip_size,
-            feature_size=model.grid.feature_size,
-            bin_size=model.grid.bin_size,
-        ),
-    )
 
 
 def main(argv: list[str] | None = None) -> int:

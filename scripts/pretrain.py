@@ -18,15 +18,14 @@ from pathlib import Path
 
 import tyro
 
-from backbone.replacing import check_writable
+from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
+from agents.runs.checks import check_resumed
+from agents.runs.config import get_preset
+from agents.runs.scoring import table
+from agents.runs.training import COLUMNS, train
+from backbone.files import check_writable, only_here
+from backbone.progress import say, show
 from backbone.tensor_file import save_tensors
-from scripts.checkpoint import CHECKPOINT, read_checkpoint
-from scripts.config import get_preset
-from scripts.locking import only_here
-from scripts.progress import say, show
-from scripts.scoring import table
-from scripts.train_checks import check_resumed
-from scripts.train_joint import COLUMNS, train
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ import cv2
 import pytest
 
 from agents.features import SharedFeatureCallback
-from backbone.data import DataConfig
-from scripts import ablation_run, ablation_runs
-from scripts.ablate import AblateConfig, make_plans
-from scripts.ablation_cost import cost_table, measure_cost
-from scripts.ablation_report import make_report, write_report
-from scripts.ablation_run import (
+from agents.runs import jobs
+from agents.runs import task as task_module
+from agents.runs.build import build_agent, build_environment, build_grid, build_representation
+from agents.runs.config import config_to_json, get_preset, with_seed
+from agents.runs.jobs import run_all
+from agents.runs.logs import read_history
+from agents.runs.recipes import STRONG_LEVERS, strong
+from agents.runs.task import (
     Task,
     perform,
     read_result,
@@ -20,16 +22,16 @@ from scripts.ablation_run import (
     settings_digest,
     write_task,
 )
-from scripts.ablation_runs import make_plan, missing_tasks, run_all, with_seed
-from scripts.ablation_tables import TABLES, WITHOUT_ATTENTION, lever_row, with_settings
-from scripts.ablation_text import markdown, table_csv
-from scripts.build import build_agent, build_environment, build_grid, build_representation
+from backbone.data import DataConfig
+from backbone.data.spec import parse_data
+from backbone.files import only_here
+from scripts.ablate import AblateConfig, make_plans
+from scripts.ablate.cost import cost_table, measure_cost
+from scripts.ablate.plan import make_plan, missing_tasks
+from scripts.ablate.report import make_report, write_report
+from scripts.ablate.tables import TABLES, WITHOUT_ATTENTION, lever_row, with_settings
+from scripts.ablate.text import markdown, table_csv
 from scripts.cli import main
-from scripts.config import config_to_json, get_preset
-from scripts.data_spec import parse_data
-from scripts.locking import only_here
-from scripts.logs import read_history
-from scripts.recipes import STRONG_LEVERS, strong
 
 NO_DECISIONS = {
     "agent": "centre",
@@ -351,8 +353,8 @@ def fake_runs(monkeypatch):
         started.append(task.title)
         return [sys.executable, "-S", "-c", code, str(task.folder)]
 
-    monkeypatch.setattr(ablation_runs, "command", command)
-    monkeypatch.setattr(ablation_runs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "command", command)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
     return started
 
 
@@ -432,8 +434,8 @@ def test_two_ablations_do_not_work_in_one_folder(fake_runs, tmp_path, capsys):
 
 def test_ctrl_c_ends_the_runs_that_were_started(monkeypatch, tmp_path):
     processes = []
-    start = ablation_runs.start
-    monkeypatch.setattr(ablation_runs, "command", lambda task: ["sleep", "600"])
+    start = jobs.start
+    monkeypatch.setattr(jobs, "command", lambda task: ["sleep", "600"])
 
     def noting(task, threads):
         processes.append(start(task, threads))
@@ -442,8 +444,8 @@ def test_ctrl_c_ends_the_runs_that_were_started(monkeypatch, tmp_path):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ablation_runs, "start", noting)
-    monkeypatch.setattr(ablation_runs.time, "sleep", interrupt)
+    monkeypatch.setattr(jobs, "start", noting)
+    monkeypatch.setattr(jobs.time, "sleep", interrupt)
     tasks = missing_tasks([make_plan(TABLES["8"], get_preset("tiny"), tmp_path, seeds=1)])
     with pytest.raises(KeyboardInterrupt):
         run_all(tasks, jobs=2)
@@ -453,7 +455,7 @@ def test_ctrl_c_ends_the_runs_that_were_started(monkeypatch, tmp_path):
 
 def test_a_damaged_history_stops_no_run(tmp_path):
     (tmp_path / "history.jsonl").write_text("?\n")
-    assert ablation_runs.steps_taken(Task("full", 0, get_preset("tiny"), tmp_path)) == 0
+    assert jobs.steps_taken(Task("full", 0, get_preset("tiny"), tmp_path)) == 0
 
 
 def test_the_cores_are_shared(monkeypatch, tmp_path):
@@ -464,8 +466,8 @@ def test_the_cores_are_shared(monkeypatch, tmp_path):
             started.append(env["OMP_NUM_THREADS"])
             super().__init__(["true"], env=env, **settings)
 
-    monkeypatch.setattr(ablation_runs.subprocess, "Popen", Popen)
-    monkeypatch.setattr(ablation_runs, "num_cores", lambda: 8)
+    monkeypatch.setattr(jobs.subprocess, "Popen", Popen)
+    monkeypatch.setattr(jobs, "num_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     tasks = missing_tasks([make_plan(TABLES["7"], get_preset("tiny"), tmp_path, seeds=1, names=["full"])])
     assert len(run_all(tasks, jobs=3)) == 1  # it leaves no result
@@ -493,7 +495,7 @@ def finished(tmp_path_factory, own_cache):
     """The folder of a finished run with its result."""
     folder = tmp_path_factory.mktemp("runs") / "plain"
     make_task(folder)
-    assert ablation_run.main([str(folder)]) == 0
+    assert task_module.main([str(folder)]) == 0
     return folder
 
 
@@ -522,9 +524,9 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(finished, tmp_path, monk
         learn(self, episodes)
 
     monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
-    assert ablation_run.main([str(tmp_path)]) == 130
+    assert task_module.main([str(tmp_path)]) == 130
     assert read_result(task) is None
-    assert ablation_run.main([str(tmp_path)]) == 0
+    assert task_module.main([str(tmp_path)]) == 0
     assert steps == [0, 1, 2, 3, 4, 3, 4, 5]
     assert same(read_result(task), read_result(read_task(finished)))
     assert (tmp_path / "checkpoint.pt").exists()
@@ -533,17 +535,17 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(finished, tmp_path, monk
 def test_a_run_that_fails_leaves_its_traceback(tmp_path, capsys):
     task = make_task(tmp_path)
     write_task(dataclasses.replace(task, config=dataclasses.replace(task.config, agent="nothing")))
-    assert ablation_run.main([str(tmp_path)]) == 1
-    failure = ablation_runs.failure(task, 1)
+    assert task_module.main([str(tmp_path)]) == 1
+    failure = jobs.failure(task, 1)
     assert failure.file == tmp_path / "error.txt"
     assert failure.reason.startswith("ValueError: unknown agent 'nothing'")
     assert "Traceback" in failure.file.read_text()
-    assert ablation_runs.failure(dataclasses.replace(task, folder=tmp_path / "x"), -9).reason == "ended by SIGKILL"
+    assert jobs.failure(dataclasses.replace(task, folder=tmp_path / "x"), -9).reason == "ended by SIGKILL"
 
 
 def test_points_of_the_course_and_other_data(finished, tmp_path):
     task = make_task(tmp_path, points=3, test_data="synthetic@seed=5")
-    assert ablation_run.main([str(tmp_path)]) == 0
+    assert task_module.main([str(tmp_path)]) == 0
     result = read_result(task)
     assert same(result, read_result(read_task(finished)))  # to look does not change what is learned
     assert [point["step"] for point in result["curve"]] == [0, 2, 4, 6]

@@ -10,14 +10,15 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from test_algorithms import make_env
-from test_train_policy import interrupt
+from test_policy_command import interrupt
 
 import agents
 from a3d_env.bank_file import save_bank
 from a3d_env.playground import playground
-from agents.settings import known_settings, read_settings, settings_used
-from scripts.agent_flags import take_agent_settings
-from scripts.build import (
+from agents.runs.agent_flags import take_agent_settings
+from agents.runs.arguments import read_arguments
+from agents.runs.bank_policy import load_policy
+from agents.runs.build import (
     build_agent,
     build_environment,
     build_grid,
@@ -25,12 +26,11 @@ from scripts.build import (
     initial_learning_rate,
     make_agent,
 )
+from agents.runs.config import config_from_json, config_to_json
+from agents.settings import known_settings, read_settings, settings_used
 from scripts.cli import main
-from scripts.compare_agents import CompareConfig, make_tasks
-from scripts.compare_run import run
-from scripts.config import config_from_json, config_to_json
-from scripts.train_joint import read_arguments
-from scripts.train_policy import load_policy
+from scripts.compare import CompareConfig, make_tasks
+from scripts.compare.task import run
 
 FILE = """
 ppo:
@@ -216,7 +216,9 @@ def test_a_run_is_trained_with_them_and_goes_on_with_them(tmp_path, monkeypatch)
     assert json.loads(text)["algorithm"] == used
     assert config_from_json(text, tmp_path) == config
 
-    monkeypatch.setattr("scripts.train_joint.read_checkpoint", lambda _: {"config": config, "shared": {"step": 1}})
+    monkeypatch.setattr(
+        "agents.runs.arguments.read_checkpoint", lambda _: {"config": config, "shared": {"step": 1}}
+    )
     resume = ["--resume", "--out", str(tmp_path)]
     assert read_arguments(resume)[0].agent_settings == config.agent_settings
     with pytest.raises(ValueError, match="agent_settings included"):
@@ -286,7 +288,7 @@ def test_what_cannot_be_loaded_is_not_scored_untrained(bank, tmp_path, capsys, m
     out, flags = tmp_path / "out", ["--timesteps", "16", "--num-envs", "8", "--agent", f"{__name__}:Forgetful"]
     command = ["policy", "--bank", str(bank), "--out", str(out), *flags]
     with monkeypatch.context() as patch:
-        patch.setattr("scripts.train_policy.score", interrupt)
+        patch.setattr("agents.runs.bank_policy.score", interrupt)
         assert main(command) == 130
     lost = f"{out} holds a policy that can't be loaded and has no scores: remove that folder"
     assert f"stopped; {lost}" in capsys.readouterr().err

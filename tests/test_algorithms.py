@@ -27,12 +27,12 @@ from agents.control_algorithm import ControlAlgorithm
 from agents.extractors import OverviewReader
 from agents.reinforce import REINFORCE
 from agents.rollout import follow
+from agents.runs.build import initial_learning_rate, policy_settings
+from agents.runs.config import get_preset
+from agents.runs.recipes import get_recipe, with_settings
 from agents.state import load_training_state, training_state
 from agents.statistics import swap_partners
 from backbone.glimpse import GlimpseNetwork
-from scripts.build import initial_learning_rate, policy_settings
-from scripts.config import get_preset
-from scripts.recipes import get_recipe, with_settings
 
 NUM_IDENTITIES = 4
 GRID = BinGrid(feature_size=(2, 3, 2), bin_size=(1, 1, 1), clip_size=(2, 12, 8))

@@ -11,19 +11,19 @@ import cv2
 import numpy as np
 import pytest
 
+from agents.runs.config import get_preset
+from agents.runs.task import settings_digest
 from backbone.data import cache as module
 from backbone.data.bad_frames import describe_replaced, nearest_readable
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.fill import fill_cache
 from backbone.data.loader import TestBatches, TrainingBatches, load_ahead
-from backbone.data.mars import NamedFrames
+from backbone.data.sets.mars import NamedFrames
 from backbone.data.tracklet import FrameFiles, Tracklet, VideoSlice
 from backbone.data.transforms import AugmentConfig
 from backbone.flow import optical_flow
-from scripts.ablation_run import settings_digest
 from scripts.cli import main
-from scripts.config import get_preset
 
 HEIGHT, WIDTH = 32, 16
 

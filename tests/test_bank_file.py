@@ -17,7 +17,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import BankWriter, open_bank, open_playable_bank, save_bank
 from a3d_env.bank_format import check_finite, open_array, read_meta
 from a3d_env.vector import Attention3DVectorEnv
-from backbone.replacing import temporary_name
+from backbone.files import temporary_name
 
 ARRAYS = ("bins", "global_feature", "identity", "frames", "truth_boxes")
 

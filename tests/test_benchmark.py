@@ -4,8 +4,8 @@ import pytest
 
 from scripts import benchmark
 from scripts.benchmark import COMPARISONS, Comparison
+from scripts.benchmark.scoring_cost import Size
 from scripts.cli import main
-from scripts.scoring_cost import Size
 
 
 def test_the_ratio_is_plain_over_fast():

@@ -9,16 +9,19 @@ import time
 import pytest
 
 from a3d_env.bank_file import save_bank
-from backbone import replacing
-from scripts import ablation_runs, compare_run
-from scripts.children import PARENT
+from agents.runs import jobs
+from agents.runs.bank_policy import PolicyRunConfig
+from agents.runs.children import PARENT
+from agents.runs.task import Task
+from backbone import files
+from backbone.files import only_here
 from scripts.cli import main
-from scripts.locking import only_here
+from scripts.compare import task as compare_task
 
 COMMAND = """
 import subprocess, sys
-from scripts.children import child_environment
-child = "from scripts.children import *; end_with_parent(); print(1, flush=True); time.sleep(60)"
+from agents.runs.children import child_environment
+child = "from agents.runs.children import *; end_with_parent(); print(1, flush=True); time.sleep(60)"
 process = subprocess.Popen([sys.executable, "-c", child], env=child_environment(), stdout=subprocess.PIPE)
 process.stdout.readline()
 print(process.pid, flush=True)
@@ -58,11 +61,11 @@ def test_every_run_is_told_whom_to_end_with(kind, monkeypatch, tmp_path):
         raise Started
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(ablation_runs, "write_task", lambda task: None)
-    policy = compare_run.PolicyRunConfig(bank=tmp_path, out=tmp_path)
+    monkeypatch.setattr(jobs, "write_task", lambda task: None)
+    policy = PolicyRunConfig(bank=tmp_path, out=tmp_path)
     starts = {
-        "compare": lambda: compare_run.start(compare_run.CompareTask(policy)),
-        "ablate": lambda: ablation_runs.start(ablation_runs.Task("a", 0, None, tmp_path), threads=1),
+        "compare": lambda: compare_task.start(compare_task.CompareTask(policy)),
+        "ablate": lambda: jobs.start(Task("a", 0, None, tmp_path), threads=1),
     }
     with pytest.raises(Started):
         starts[kind]()
@@ -79,11 +82,11 @@ def test_a_folder_that_a_command_is_at_work_in_is_refused(command, flag, tmp_pat
 
 def test_a_bank_that_another_command_writes_is_refused(tmp_path, played):
     with (
-        replacing.temporary_folder(tmp_path / "bank"),
+        files.temporary_folder(tmp_path / "bank"),
         pytest.raises(ValueError, match=r"another command is writing .*bank: wait for it"),
     ):
         save_bank(tmp_path / "bank", *played)
     for process in (os.getpid(), os.getppid()):  # as one that was killed can have had: containers begin at 1
-        (tmp_path / f"bank.{replacing._HOST}-{process}-00.partial").mkdir()
+        (tmp_path / f"bank.{files._HOST}-{process}-00.partial").mkdir()
     save_bank(tmp_path / "bank", *played)
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -30,15 +29,6 @@ def test_nothing_and_nonsense_are_explained(capsys):
 def test_help_does_not_wait_for_torch():
     code = "import sys; from scripts.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-def test_scripts_run_as_files():
-    command = [sys.executable, "scripts/evaluate.py", "--help"]
-    result = subprocess.run(command, capture_output=True, check=False)
-    assert result.returncode == 0, result.stderr.decode()
-    for module, _ in COMMANDS.values():  # each of them takes seconds to start
-        text = Path(f"{module.replace('.', '/')}.py").read_text()
-        assert text.endswith('\n\nif __name__ == "__main__":\n    raise SystemExit(main())\n')
 
 
 @pytest.mark.parametrize(

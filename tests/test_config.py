@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.config import PRESETS, TrainConfig, config_from_json, config_to_json, get_preset
+from agents.runs.config import PRESETS, TrainConfig, config_from_json, config_to_json, get_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

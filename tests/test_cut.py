@@ -10,7 +10,7 @@ import pytest
 from backbone.data import cut as cut_module
 from backbone.data import video as video_module
 from backbone.data.cut import cut_video
-from backbone.data.folder import read_folder
+from backbone.data.sets.folder import read_folder
 from backbone.data.tracks import read_tracks
 from backbone.data.video import video_tracklets
 

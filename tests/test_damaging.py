@@ -13,9 +13,14 @@ import torch
 from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import open_bank, save_bank
 from a3d_env.bins import BinGrid
+from agents.runs.bank_policy import PolicyRunConfig, read_policy
+from agents.runs.checkpoint import read_checkpoint
+from agents.runs.config import config_from_json, config_to_json, get_preset
+from agents.runs.logs import read_history
+from agents.runs.task import RunResult, Task, read_result, read_task, write_task
 from backbone.data import array_file
 from backbone.data.cache import FrameCache
-from backbone.data.synthetic import SyntheticConfig, read_synthetic
+from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
 from backbone.data.tracklet import FrameFiles, Tracklet, read_image
 from backbone.data.tracks import read_tracks
 from backbone.embeddings import Embeddings, Origin, load_embeddings, save_embeddings
@@ -23,12 +28,7 @@ from backbone.glimpse import GlimpseNetwork
 from backbone.json_file import write_object
 from backbone.tensor_file import load_tensors, save_tensors
 from backbone.weights_file import read_state
-from scripts.ablation_run import RunResult, Task, read_result, read_task, write_task
-from scripts.checkpoint import read_checkpoint
-from scripts.compare_run import CompareResult, read_object
-from scripts.config import config_from_json, config_to_json, get_preset
-from scripts.logs import read_history
-from scripts.train_policy import PolicyRunConfig, read_policy
+from scripts.compare.task import CompareResult, read_object
 
 resource = pytest.importorskip("resource")
 MUTATIONS = 200

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backbone.data import DATASETS, DataConfig, load_data
-from backbone.data.synthetic import SyntheticConfig
+from backbone.data.sets.synthetic import SyntheticConfig
 
 CONFIG = DataConfig(
     synthetic=SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=2, height=32, width=16)

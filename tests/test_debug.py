@@ -14,13 +14,13 @@ from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess
 from agents.episodes import Episode
 from agents.rollout import follow
+from agents.runs.model import load_run
+from agents.runs.picks import Outcome, Pick, choose
+from agents.runs.run_episodes import RunEpisodes, _is_called, best_scale
+from agents.runs.scoring import evaluate
 from backbone.data.tracklet import FrameFiles, Tracklet
 from scripts.cli import main
-from scripts.debug_episode import read_change
-from scripts.debug_picks import Outcome, Pick, choose
-from scripts.debug_run import RunEpisodes, _is_called, best_scale
-from scripts.run import load_run
-from scripts.scoring import evaluate
+from scripts.debug import read_change
 
 
 @pytest.fixture(scope="module")

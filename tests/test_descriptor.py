@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from backbone.build import BackboneConfig
 from backbone.descriptor import Comparison, DescriptorConfig, as_linear
 from backbone.metrics import evaluate_retrieval
 from backbone.representation import Representation
-from backbone.two_stream import BackboneConfig
 from backbone.whitening import fit_whitening, part_scales, spread_within
 
 

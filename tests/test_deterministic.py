@@ -11,8 +11,8 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import follow
+from backbone.build import BackboneConfig
 from backbone.representation import Representation
-from backbone.two_stream import BackboneConfig
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
 OVERVIEW = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32), (2, 3, 3))

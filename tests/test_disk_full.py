@@ -12,12 +12,11 @@ import torch
 
 from a3d_env.bank_file import save_bank
 from backbone.data.array_file import write_array
-from backbone.data.synthetic import SyntheticConfig, read_synthetic
+from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
 from backbone.embeddings import Embeddings, Origin, save_embeddings
-from backbone.replacing import replacing
+from backbone.files import LOCK, only_here, replacing
 from backbone.tensor_file import load_tensors, save_tensors
-from scripts import export_model
-from scripts.locking import LOCK, only_here
+from scripts import export
 
 resource = pytest.importorskip("resource")
 SMALL = SyntheticConfig(num_train_people=3, num_test_people=2, tracklets_per_camera=2, num_frames=8)
@@ -53,11 +52,11 @@ def write_text(path):
 def write_with_export(path):
     program = torch.export.export(torch.nn.Linear(100, 100), (torch.ones(1, 100),))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_model, "export_program", lambda *_: program)
-        patch.setattr(export_model, "DeterministicModel", lambda *_: None)
-        patch.setattr(export_model, "example", lambda *_: ())
-        patch.setattr(export_model, "compare", lambda *_: export_model.Parity(1, 1, 0.0))
-        export_model.export_model(SimpleNamespace(representation=None, agent=None, grid=None), path)
+        patch.setattr(export, "export_program", lambda *_: program)
+        patch.setattr(export, "DeterministicModel", lambda *_: None)
+        patch.setattr(export, "example", lambda *_: ())
+        patch.setattr(export, "compare", lambda *_: export.Parity(1, 1, 0.0))
+        export.export_model(SimpleNamespace(representation=None, agent=None, grid=None), path)
 
 
 WRITERS = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backbone.data.drawing import (
+from backbone.data.sets.drawing import (
     NUM_OUTFITS,
     PLACES,
     SHAPES,

@@ -8,13 +8,13 @@ import torch
 from test_source import frames
 
 from agents.deterministic import DeterministicModel
+from agents.runs.describe import describe_tracklets
+from agents.runs.model import load_model, load_run
+from agents.runs.scoring import ScoringConfig, score_model
 from backbone.data.clips import consecutive_clips
 from backbone.embeddings import load_embeddings
 from backbone.metrics import evaluate_retrieval
 from scripts.cli import main
-from scripts.describe import describe_tracklets
-from scripts.run import load_model, load_run
-from scripts.scoring import ScoringConfig, score_model
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_data_of_the_training_need_not_be_there(run, tmp_path, capsys, monke
     def gone(*_):
         raise ValueError("the training data is gone")
 
-    monkeypatch.setattr("scripts.run.load_data", gone)
+    monkeypatch.setattr("agents.runs.model.load_data", gone)
     frames(tmp_path / "one", ["1.png"])
     flags = ["--checkpoint", str(run), "--data", str(tmp_path / "one"), "--out", str(tmp_path / "one.npz")]
     assert main(["embed", *flags]) == 0

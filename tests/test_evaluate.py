@@ -14,20 +14,20 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
+from agents.runs.checkpoint import CHECKPOINT
+from agents.runs.describe import TrackletMeans, clip_bank, clip_batches
+from agents.runs.model import load_run
+from agents.runs.scoring import evaluate, table
+from backbone.build import BackboneConfig
 from backbone.data import DataConfig, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import consecutive_clips
 from backbone.data.loader import LoadConfig, TestBatches
-from backbone.data.synthetic import SyntheticConfig
+from backbone.data.sets.synthetic import SyntheticConfig
 from backbone.descriptor import DescriptorConfig
 from backbone.metrics import evaluate_retrieval
 from backbone.representation import Representation
-from backbone.two_stream import BackboneConfig
-from scripts.checkpoint import CHECKPOINT
 from scripts.cli import main
-from scripts.describe import TrackletMeans, clip_bank, clip_batches
-from scripts.run import load_run
-from scripts.scoring import evaluate, table
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
 LOAD = LoadConfig(height=64, width=32, num_frames=3, workers=0)

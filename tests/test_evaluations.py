@@ -5,11 +5,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts.checkpoint import read_checkpoint
+from agents.runs.checkpoint import read_checkpoint
+from agents.runs.logs import read_history
+from agents.runs.model import load_run
+from agents.runs.scoring import evaluate
 from scripts.cli import main
-from scripts.logs import read_history
-from scripts.run import load_run
-from scripts.scoring import evaluate
 
 
 @pytest.fixture(scope="module")

@@ -1,87 +1,195 @@
-import sys
+"""The command that exports a run, and what onnxruntime makes of the file."""
 
+import dataclasses
+import itertools
+import json
+
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 
-import agents
-from a3d_env.render import draw_frame
-from a3d_env.sb3 import Attention3DVecEnv
-from a3d_env.vector import Attention3DVectorEnv
-from agents.episodes import record_episode
-from agents.episodes.export import write_gif, write_minari, write_rerun
+from agents.deterministic import DeterministicModel
+from agents.runs.describe import describe_tracklets, embed
+from agents.runs.model import load_model, load_run
+from backbone.data.clips import consecutive_clips
+from backbone.data.inputs import network_inputs
+from backbone.data.tracklet import Frames
+from scripts.cli import main
+from scripts.export import OUTPUTS, compare, describe_clips, example
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def episodes():
-    env = Attention3DVecEnv(Attention3DVectorEnv(num_envs=2))
-    agent = agents.make("reinforce", env)
-    return [record_episode(env, agent, clip=clip, deterministic=False) for clip in (1, 5, 9)]
+def run(tmp_path_factory, own_cache):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    flags = ["--attention.overview", "2", "3", "2", "--policy.locator", "mixture"]
+    assert main(["train", "--preset", "tiny", "--steps", "2", *flags, "--out", str(folder)]) == 0
+    return folder
 
 
-def test_the_gif_has_every_frame(episodes, tmp_path):
-    write_gif(tmp_path / "one.gif", episodes[0])
-    with Image.open(tmp_path / "one.gif") as image:
-        milliseconds = 0
-        for frame in range(image.n_frames):
-            image.seek(frame)
-            milliseconds += image.info["duration"]
-        assert milliseconds == 6 * 500  # frames that look alike are one
-        image.seek(0)
-        first = np.array(image.convert("RGB")).astype(int)
-    drawn = draw_frame(episodes[0].process.bank, 0, 0, episodes[0].bins.tolist())
-    assert np.abs(first - drawn).mean() < 3  # 256 colours
-    assert [path.name for path in tmp_path.iterdir()] == ["one.gif"]
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    assert main(["export", "--checkpoint", str(run), "--out", str(path)]) == 0
+    return path
 
 
-def test_minari_recovers_an_environment_of_the_same_rewards(episodes, tmp_path, monkeypatch):
-    minari = pytest.importorskip("minari")
-    write_minari(tmp_path, episodes)
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    dataset = minari.load_dataset("a3d/episodes-v0")
-    assert (dataset.total_episodes, dataset.total_steps) == (3, 9)
-    env = dataset.recover_environment()
-    for number, (stored, episode) in enumerate(zip(dataset, episodes, strict=True)):
-        assert stored.rewards[-1] == episode.reward
-        observation, _ = env.reset(options={"clip": number})
-        np.testing.assert_array_equal(stored.observations["hidden"][0], observation["hidden"])
-        for step, action in enumerate(stored.actions):
-            observation, reward, terminated, _, info = env.step(action)
-            assert reward == stored.rewards[step]
-            assert terminated == stored.terminations[step]
-            np.testing.assert_array_equal(stored.observations["bin"][step + 1], observation["bin"])
-        assert stored.infos["identity"][-1] == info["identity"] == episode.identity
-    env.close()
-    with pytest.raises(ValueError, match="bank"):
-        write_minari(tmp_path, episodes)  # what is there is kept
+@pytest.mark.parametrize("count", [1, 5])
+def test_onnxruntime_computes_what_the_model_does(run, exported, count):
+    model = load_model(run, device="cpu")
+    module = DeterministicModel(model.representation, model.agent, model.grid)
+    clip, flow = example(model, count, seed=7)
+    with torch.no_grad():
+        descriptor, bins, logits = module(clip, flow)
+    session = onnxruntime.InferenceSession(exported)
+    found = session.run(list(OUTPUTS), {"clip": clip.numpy(), "flow": flow.numpy()})
+    np.testing.assert_array_equal(found[1], bins)
+    np.testing.assert_allclose(found[0], descriptor, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[2], logits, rtol=1e-4, atol=1e-4)
 
 
-def test_only_episodes_of_one_run_go_together(episodes, tmp_path, random_case):
-    pytest.importorskip("minari")
-    other = record_episode(
-        Attention3DVectorEnv(1, *random_case(num_channels=19)), agents.controls.ControlAgent("centre")
+def test_the_file_says_what_it_is(run, exported):
+    model = load_model(run)
+    session = onnxruntime.InferenceSession(exported)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["people"]) == model.people
+    assert (facts["agent"], facts["flow_method"], facts["model"]) == ("reinforce", "dis-fast", model.digest)
+    assert [one.shape[1:] for one in session.get_inputs()] == [[3, 64, 32, 3], [3, 64, 32, 2]]
+    assert {one.name: one.type for one in session.get_inputs()}["clip"] == "tensor(uint8)"
+
+
+def test_real_frames_and_the_programs_inputs_give_what_embed_writes(run, exported, tmp_path):
+    generator = np.random.default_rng(0)
+    low = (generator.random((7, 8, 4, 3)) * 255).astype(np.uint8)
+    heights = [150, 150, 150, 150, 64, 40, 30]  # shrunk, as they are, and enlarged
+    frames = [cv2.resize(frame, (70, height)) for frame, height in zip(low, heights, strict=True)]
+    (tmp_path / "person").mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / "person" / f"{number}.png"), frame[:, :, ::-1])
+    model = load_model(run, device="cpu")
+    model.representation.precision = "float32"
+    described = embed(model, str(tmp_path / "person"), "test")
+    session = onnxruntime.InferenceSession(exported)
+    shape = session.get_inputs()[0].shape
+    assert shape == ["batch", 3, 64, 32, 3]
+    clip, flow, num_different = network_inputs(iter(frames), *shape[2:4], shape[1], "dis-fast")
+    assert (len(clip), num_different.tolist()) == (3, [3, 3, 1])  # the last clip is padded
+    # The flow of a clip by itself would stand still in the padding, here and where two frames are left.
+    assert np.abs(flow[2]).max() == np.abs(flow[2, 0]).max()
+    found = session.run(list(OUTPUTS), {"clip": clip, "flow": flow})
+    np.testing.assert_allclose(found[0].mean(axis=0), described.descriptors[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found[1][1], described.bins[0])
+
+
+def test_a_torch_program_is_written_and_named(run, tmp_path, capsys):
+    path = tmp_path / "model.pt2"
+    assert main(["export", "--checkpoint", str(run), "--out", str(path)]) == 0
+    assert "on 6 clips it looks at the same bins as the model in 6" in capsys.readouterr().out
+    model = load_model(run)
+    with torch.no_grad():
+        own = DeterministicModel(model.representation, model.agent, model.grid)(*example(model, 3))
+        found = torch.export.load(path).module()(*example(model, 3))
+    torch.testing.assert_close(found[0], own[0], rtol=1e-4, atol=1e-4)
+
+
+def nearly(model, change):
+    """What the model computes, changed."""
+
+    def run(inputs):
+        outputs = [output.copy() for output in describe_clips(model, inputs, "float32")]
+        change(*outputs)
+        return tuple(outputs)
+
+    return run
+
+
+def fill_nan(descriptor, bins, logits):
+    descriptor[:] = np.nan
+
+
+def other_bins(descriptor, bins, logits):
+    bins[:, 2] += 1
+
+
+def other_logits(descriptor, bins, logits):
+    logits += 0.01
+
+
+@pytest.mark.parametrize("change", [fill_nan, other_bins, other_logits])
+def test_an_export_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, capsys, change):
+    model = load_model(run, device="cpu")
+    monkeypatch.setattr("scripts.export._program_runner", lambda path: nearly(model, change))
+    assert main(["export", "--checkpoint", str(run), "--out", str(tmp_path / "model.pt2")]) == 2
+    assert "does not compute what the model does" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_differences_are_those_of_clips_with_the_same_bins(run):
+    model = load_model(run, device="cpu")
+
+    def change(descriptor, bins, logits):
+        bins[0, 2] += 1
+        descriptor[0] += 50
+        descriptor[1:] += 0.25
+
+    parity = compare(model, nearly(model, change), "float32")  # of 1 and 5 clips
+    assert (parity.clips, parity.same_bins) == (6, 4)
+    assert parity.difference == pytest.approx(0.25, abs=1e-5)
+
+
+def test_it_is_compared_with_what_embedding_computes(run, tmp_path):
+    model = load_model(run, device="cpu")
+    model.representation.precision = "float32"
+    data = load_run(run).data
+    tracklets = [dataclasses.replace(one, frames=FirstFrames(one.frames, 3)) for one in data.query]
+    described = describe_tracklets(model, tracklets)
+    found = []
+    for one in tracklets:
+        clip, flow = (torch.from_numpy(np.array(part))[None] for part in model.cache.clip(one, np.arange(3)))
+        found.append(describe_clips(model, (clip, flow.float()), "float32"))
+    np.testing.assert_allclose(
+        np.concatenate([outputs[0] for outputs in found]), described.descriptors, rtol=1e-5, atol=1e-5
     )
-    with pytest.raises(ValueError, match="not of one run"):
-        write_minari(tmp_path, [episodes[0], other])
-    with pytest.raises(ValueError, match="no episodes"):
-        write_minari(tmp_path, [])
+    np.testing.assert_array_equal(np.concatenate([outputs[1] for outputs in found]), described.bins)
 
 
-def test_a_rerun_recording_holds_the_clip_and_the_bins(episodes, tmp_path):
-    rerun = pytest.importorskip("rerun")
-    write_rerun(tmp_path / "episodes.rrd", episodes)
-    assert [path.name for path in tmp_path.iterdir()] == ["episodes.rrd"]
-    recording = (
-        rerun.dataframe.load_recording(str(tmp_path / "episodes.rrd")) if hasattr(rerun, "dataframe") else None
-    )
-    if recording is not None:
-        paths = {column.entity_path for column in recording.schema().component_columns()}
-        assert {"/episode_0/clip", "/episode_2/clip/bins", "/episode_1/probability_of_truth"} <= paths
+def test_the_clips_of_a_tracklet_add_up_to_what_is_compared_by_cosine(tmp_path, own_cache):
+    flags = ["--preset", "tiny", "--steps", "2", "--descriptor.compared", "global", "--out", str(tmp_path / "run")]
+    assert main(["train", *flags]) == 0
+    run = load_run(tmp_path / "run", device="cpu")
+    run.representation.precision = "float32"
+    tracklet = run.data.query[0]  # of 8 frames: clips of 3, 3 and 2
+    total = 0.0
+    for indices in consecutive_clips(len(tracklet), run.config.load.num_frames):
+        clip, flow = (torch.from_numpy(np.array(part))[None] for part in run.cache.clip(tracklet, indices))
+        total = total + describe_clips(run, (clip, flow.float()), "float32")[0][0] * len(set(indices.tolist()))
+    described = describe_tracklets(run, [tracklet]).descriptors[0]
+    np.testing.assert_allclose(total / np.linalg.norm(total), described, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "write"), [("minari", write_minari), ("rerun", write_rerun)])
-def test_what_is_not_installed_is_said(name, write, episodes, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ValueError, match=r"pip install 'a3d\[export\]'"):
-        write(tmp_path / "out", episodes)
-    assert not list(tmp_path.iterdir())
+@dataclasses.dataclass(frozen=True)
+class FirstFrames:
+    """The first frames of others."""
+
+    frames: Frames
+    count: int
+
+    def __len__(self):
+        return self.count
+
+    def read(self):
+        yield from itertools.islice(self.frames.read(), self.count)
+
+    @property
+    def key(self):
+        return f"{self.frames.key}{self.count}"
+
+
+def test_mistakes_are_explained(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--checkpoint", str(run), "--out", str(tmp_path / "model.bin")])
+    assert "end in .onnx or .pt2" in capsys.readouterr().err
+    assert main(["export", "--checkpoint", str(tmp_path), "--out", str(tmp_path / "model.onnx")]) == 2
+    assert "no checkpoint at" in capsys.readouterr().err

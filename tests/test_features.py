@@ -16,11 +16,11 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.features import SharedFeatureCallback
 from agents.joint_config import JointConfig
+from backbone.build import BackboneConfig
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
 from backbone.losses import identity_loss, triplet_loss
 from backbone.representation import Representation
-from backbone.two_stream import BackboneConfig
 
 GRID = BinGrid(feature_size=(3, 8, 4), bin_size=(2, 3, 2), clip_size=(3, 32, 16))
 PEOPLE = [7, 7, 9, 9]

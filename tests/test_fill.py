@@ -11,7 +11,7 @@ import pytest
 from backbone.data.array_file import read_array
 from backbone.data.cache import FrameCache
 from backbone.data.fill import fill_cache, fill_from_videos
-from backbone.data.folder import read_folder
+from backbone.data.sets.folder import read_folder
 from backbone.data.tracklet import Tracklet, VideoSlice
 from scripts.cli import main
 

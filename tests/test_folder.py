@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.data.folder import frames_in, read_folder, split_people
+from backbone.data.sets.folder import frames_in, read_folder, split_people
 from backbone.data.tracklet import FrameFiles, Tracklet, read_image
 
 

@@ -10,7 +10,7 @@ import pytest
 from backbone.data import DataConfig, images
 from backbone.data.images import images_in, read_sequence
 from backbone.data.source import read_source
-from scripts.prepare_data import main
+from scripts.data import main
 
 INFO = "[Sequence]\nname=MOT\nimDir=frames\nframeRate=25\nseqLength={}\nimWidth=64\nimHeight=48\nimExt=.png\n"
 

@@ -13,14 +13,27 @@ ROOMS = ["backbone", "a3d_env", "agents", "scripts"]
 def test_imports_point_one_way(room):
     forbidden = set(ROOMS[ROOMS.index(room) + 1 :])
     for path in sorted((ROOT / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = []
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                modules = [node.module or ""]
-            wrong = {module.split(".")[0] for module in modules} & forbidden
-            assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+        wrong = {module.split(".")[0] for module in imported(path)} & forbidden
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_no_command_imports_another():
+    for path in sorted((ROOT / "scripts").rglob("*.py")):
+        own = path.relative_to(ROOT / "scripts").parts[0].removesuffix(".py")
+        others = {module.split(".")[1] for module in imported(path) if module.startswith("scripts.")}
+        wrong = others - {own, "report"}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}: what commands share belongs into agents/runs"
+
+
+def imported(path: Path) -> list[str]:
+    """Return the modules that a file imports, also inside its functions."""
+    modules = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return modules
 
 
 @pytest.mark.parametrize("name", ["agents/__init__.py", "agents.py"])

@@ -20,8 +20,8 @@ import torch
 
 from a3d_env.bank_file import save_bank
 from a3d_env.bank_format import DTYPES
-from scripts import compare_agents, compare_run, make_bank, train_joint  # noqa: F401  imported for the forks
-from scripts.checkpoint import read_checkpoint
+from agents.runs.checkpoint import read_checkpoint
+from scripts import bank, compare, train  # noqa: F401  imported for the forks
 from scripts.cli import main
 
 pytestmark = [
@@ -188,7 +188,7 @@ def test_a_comparison_that_was_killed_comes_to_the_same_results(tmp_path, played
 
     def work():
         # here, as a process of its own takes seconds to begin
-        compare_agents.start = lambda task: None if compare_run.run(task) else "failed"
+        compare.start = lambda task: None if compare.task.run(task) else "failed"
         return main(["compare", *flags, "--steps", "128", "--reward", "log_prob", "--jobs", "1"])
 
     undisturbed = kill_and_finish(work, out, kills=4, seed=3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backbone.metrics import evaluate_retrieval
-from scripts.scoring_cost import MARS_SIZE, ScoringCost, Size, draw_case, score_plainly, scoring_cost
+from scripts.benchmark.scoring_cost import MARS_SIZE, ScoringCost, Size, draw_case, score_plainly, scoring_cost
 
 
 @pytest.mark.parametrize("seed", range(3))

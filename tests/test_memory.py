@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.runs.memory import out_of_memory
 from scripts import cli, evaluate
-from scripts.memory import out_of_memory
 
 
 def of_gpu():

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from backbone.build import BackboneConfig
 from backbone.pooling import POOLINGS, QualityPooling, build_pooling
 from backbone.representation import Representation
-from backbone.two_stream import BackboneConfig
 
 MAPS = torch.randn(2, 5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
 

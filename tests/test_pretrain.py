@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from agents.features import SharedFeatureCallback
-from backbone.data.synthetic import without_clutter
-from backbone.two_stream import BackboneConfig, build_backbone
+from agents.runs.checkpoint import read_checkpoint
+from agents.runs.config import get_preset
+from backbone.build import BackboneConfig, build_backbone
+from backbone.data.sets.synthetic import without_clutter
 from scripts import pretrain as module
-from scripts.checkpoint import read_checkpoint
 from scripts.cli import main
-from scripts.config import get_preset
 
 
 @pytest.fixture

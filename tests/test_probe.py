@@ -19,16 +19,16 @@ from agents.probes import (
     looking_at,
     mean_locations,
 )
+from agents.runs.model import load_run
+from agents.runs.scoring import evaluate, searched_tracklets
 from agents.statistics import Interval, swap_partners
 from backbone.descriptor import Comparison
 from scripts.cli import main
-from scripts.clip_set import ClipSet
 from scripts.probe import ProbeConfig
-from scripts.probe_measures import BEST, MEAN_LOCATION, POLICY, ROWS, SWAPPED, TRUTH, measure
-from scripts.probe_report import COLUMNS, Cell, over_runs, summarise, text_table, verdict
-from scripts.query_oracle import QueryOracle
-from scripts.run import load_run
-from scripts.scoring import evaluate, searched_tracklets
+from scripts.probe.clip_set import ClipSet
+from scripts.probe.measures import BEST, MEAN_LOCATION, POLICY, ROWS, SWAPPED, TRUTH, measure
+from scripts.probe.query_oracle import QueryOracle
+from scripts.probe.report import COLUMNS, Cell, over_runs, summarise, text_table, verdict
 
 
 def test_the_mean_location_of_each_step_takes_every_clips_place():

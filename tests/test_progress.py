@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from scripts.prepare_data import main
-from scripts.progress import say, show, visible
+from backbone.progress import say, show, visible
+from scripts.data import main
 
 
 def test_controls_are_shown_and_other_text_stays():

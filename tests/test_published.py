@@ -11,13 +11,13 @@ import pytest
 import scipy.io
 import torch
 
+from agents.runs.model import load_model
+from agents.runs.scoring import describe_search, retrieve, searched_tracklets
 from backbone.data import DATASETS, DataConfig, load_data
-from backbone.data.ilids import read_ilids
-from backbone.data.mars import MarsCounts, NamedFrames, read_mars
-from backbone.data.prid import EXCLUDED, built_in_splits, read_prid
+from backbone.data.sets.ilids import read_ilids
+from backbone.data.sets.mars import MarsCounts, NamedFrames, read_mars
+from backbone.data.sets.prid import EXCLUDED, built_in_splits, read_prid
 from scripts.cli import main
-from scripts.run import load_model
-from scripts.scoring import describe_search, retrieve, searched_tracklets
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not (SHARED / "mars_info").is_dir(), reason="the official tables are not here")

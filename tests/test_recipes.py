@@ -10,10 +10,11 @@ import torch
 from a3d_env.bank_format import read_meta
 from agents.features import SharedFeatureCallback
 from agents.locator import MixtureLocator
-from scripts.checkpoint import read_checkpoint, weights_at_test
-from scripts.cli import main
-from scripts.config import PRESETS, config_from_json, config_to_json, get_preset
-from scripts.recipes import (
+from agents.runs.arguments import read_arguments
+from agents.runs.checkpoint import read_checkpoint, weights_at_test
+from agents.runs.config import PRESETS, config_from_json, config_to_json, get_preset
+from agents.runs.model import load_run
+from agents.runs.recipes import (
     LEVERS,
     PHOTOGRAPHED,
     RECIPES,
@@ -27,8 +28,7 @@ from scripts.recipes import (
     set_trick,
     with_settings,
 )
-from scripts.run import load_run
-from scripts.train_joint import read_arguments
+from scripts.cli import main
 
 STRONG_SETTINGS = {
     "recipe": "strong",

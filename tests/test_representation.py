@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from backbone import representation as module
+from backbone.build import BackboneConfig
 from backbone.representation import Representation, has_bfloat16, normalise
-from backbone.two_stream import BackboneConfig
 
 CLIP = torch.randint(0, 256, (2, 3, 32, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 FLOW = torch.randn(2, 3, 32, 16, 2, generator=torch.Generator().manual_seed(1))

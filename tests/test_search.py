@@ -17,7 +17,7 @@ from backbone.embeddings import Embeddings, load_embeddings
 from backbone.search import nearest
 from scripts.cli import main
 from scripts.search import search, summary
-from scripts.search_page import Strips
+from scripts.search.page import Strips
 
 
 def slow_nearest(query, gallery, count, allowed):

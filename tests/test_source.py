@@ -11,12 +11,10 @@ from backbone.data import DataConfig
 from backbone.data.cache import FrameCache
 from backbone.data.cut import cut_video
 from backbone.data.fill import fill_from_videos
-from backbone.data.folder import read_folder
+from backbone.data.sets.folder import read_folder
+from backbone.data.sets.synthetic import SyntheticConfig
 from backbone.data.source import absolute, person_name, read_source
-from backbone.data.synthetic import SyntheticConfig
-from backbone.data.tracklet import Tracklet
-from backbone.embeddings import UNKNOWN
-from backbone.metrics import JUNK
+from backbone.data.tracklet import JUNK, UNKNOWN, Tracklet
 
 PETS = Path(__file__).parent.parent.parent / "shared" / "data" / "pets2009_s2l1"
 TINY = DataConfig(

@@ -6,10 +6,10 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from backbone.data import synthetic as module
-from backbone.data.camera import Camera
-from backbone.data.drawing import NUM_OUTFITS, PLACES, SHAPES, THING_COLOURS, Look
-from backbone.data.synthetic import (
+from backbone.data.sets import synthetic as module
+from backbone.data.sets.camera import Camera
+from backbone.data.sets.drawing import NUM_OUTFITS, PLACES, SHAPES, THING_COLOURS, Look
+from backbone.data.sets.synthetic import (
     NUM_CAMERAS,
     SyntheticConfig,
     benchmark,

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from a3d_env.bank_file import open_bank, save_bank
+from agents.runs.bank_policy import POLICY, read_policy
+from agents.runs.checkpoint import read_checkpoint
 from backbone.embeddings import load_embeddings
 from backbone.flownet import load_flownet
 from backbone.json_file import read_object
 from backbone.tensor_file import UnknownTensor, load_tensors
 from backbone.weights_file import read_state
-from scripts.checkpoint import read_checkpoint
-from scripts.train_policy import POLICY, read_policy
 
 ONES = torch.ones(3, 3)
 UNUSUAL = {

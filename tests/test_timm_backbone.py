@@ -9,8 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from backbone.build import BackboneConfig, build_backbone
 from backbone.representation import Representation, normalise
-from backbone.two_stream import BackboneConfig, TwoStream, build_backbone
+from backbone.two_stream import TwoStream
 from backbone.weights import load_weights
 from backbone.weights_fit import best_fit
 

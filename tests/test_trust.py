@@ -12,14 +12,14 @@ from test_algorithms import make_env
 
 import agents
 from a3d_env.bank_file import open_bank, save_bank
+from agents.runs.arguments import read_arguments
+from agents.runs.bank_policy import POLICY, load_policy, read_policy
+from agents.runs.build import make_agent
+from agents.runs.checkpoint import read_checkpoint
+from agents.runs.config import config_to_json
+from agents.runs.model import load_model
 from agents.state import load_training_state
-from scripts.build import make_agent
-from scripts.checkpoint import read_checkpoint
 from scripts.cli import main, own_agents
-from scripts.config import config_to_json
-from scripts.run import load_model
-from scripts.train_joint import read_arguments
-from scripts.train_policy import POLICY, load_policy, read_policy
 
 EVIL = """
 from pathlib import Path

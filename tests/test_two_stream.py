@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from agents.runs.checkpoint import read_checkpoint
+from agents.runs.config import get_preset
+from agents.runs.training import train
+from backbone.build import BackboneConfig, build_backbone
 from backbone.representation import Representation
-from backbone.two_stream import BACKBONES, BackboneConfig, TwoStream, build_backbone, resnet50, small
-from scripts.checkpoint import read_checkpoint
+from backbone.resnet import resnet50
+from backbone.small import small
+from backbone.two_stream import TwoStream
 from scripts.cli import main
-from scripts.config import get_preset
-from scripts.train_joint import train
 
 # Tables I and II, then III: the rows' output sizes for a frame of 256 x 128.
 LOW_ROWS = {"conv1": ("0", (64, 128, 64)), "maxpool": ("3", (64, 64, 32)), "res1": ("4", (256, 64, 32))}
@@ -73,12 +76,12 @@ def test_table_3_as_printed_is_a_setting():
         assert network(torch.empty(2, 3, 6, 256, 128), torch.empty(2, 2, 6, 256, 128)).shape == (2, 2048, 6, 16, 8)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ["resnet50", "resnet18", "small"])
 @pytest.mark.parametrize("with_flow", [True, False])
 @pytest.mark.parametrize("size", [(2, 128, 64), (1, 33, 47), (3, 16, 16)])
 def test_feature_size_is_the_maps(name, with_flow, size):
     with torch.device("meta"):
-        network = BACKBONES[name](with_flow=with_flow)
+        network = build_backbone(BackboneConfig(name, flow="dis-fast" if with_flow else None))
         flow = torch.empty(2, 2, *size) if with_flow else None
         maps = network(torch.empty(2, 3, *size), flow)
     assert maps.shape == (2, network.num_channels, *network.feature_size(*size))

@@ -9,12 +9,13 @@ import safetensors.torch
 import torch
 from torchvision.models import resnet18
 
-from backbone.two_stream import BACKBONES, BackboneConfig, build_backbone
-from backbone.weights import IMAGENET, load_weights
+from backbone.build import BackboneConfig, build_backbone
+from backbone.resnet import resnet18 as two_stream_resnet18
+from backbone.weights import imagenet_url, load_weights
 from backbone.weights_file import read_state
 from backbone.weights_fit import two_stream_state
 
-URL = IMAGENET["resnet18"].url
+URL = imagenet_url("resnet18")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_flow_stream_starts_as_the_image_stream_with_colours_averaged(torchvisio
 
 
 def test_state_without_flow_has_no_flow_and_no_classifier(torchvision_model):
-    state = two_stream_state(BACKBONES["resnet18"](with_flow=False), torchvision_model.state_dict())
+    state = two_stream_state(two_stream_resnet18(with_flow=False), torchvision_model.state_dict())
     assert {key.split(".")[0] for key in state} == {"image_stream", "high_level"}
     assert len(state) == len(torchvision_model.state_dict()) - 2  # fc.weight, fc.bias
 
@@ -91,7 +92,7 @@ def test_imagenet_weights_fit_exactly(torchvision_model, tmp_path, monkeypatch, 
     with pytest.raises(
         ValueError, match=rf"(?s)'imagenet' do not fit the backbone 'resnet18'.*{message}"
     ) as error:
-        load_weights(BACKBONES["resnet18"](), "resnet18", "imagenet")
+        load_weights(two_stream_resnet18(), "resnet18", "imagenet")
     assert len(str(error.value)) < 900
 
 

@@ -8,8 +8,10 @@ import timm
 import torch
 from torchvision.models import resnet18
 
+from backbone.build import BackboneConfig, build_backbone
 from backbone.representation import Representation
-from backbone.two_stream import BACKBONES, BackboneConfig, build_backbone
+from backbone.resnet import resnet18 as two_stream_resnet18
+from backbone.small import small
 from backbone.weights import load_weights
 from backbone.weights_file import read_state
 from backbone.weights_fit import best_fit
@@ -22,7 +24,7 @@ def torchvision_model():
 
 
 def test_own_state_comes_back(tmp_path):
-    saved, network = BACKBONES["small"](), BACKBONES["small"]()
+    saved, network = small(), small()
     torch.save(saved.state_dict(), tmp_path / "own.pt")
     load_weights(network, "small", str(tmp_path / "own.pt"))
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in saved.state_dict().items())
@@ -30,14 +32,14 @@ def test_own_state_comes_back(tmp_path):
         f"{tmp_path / 'own.pt'} into the backbone 'small':\n"
         "  35 of 35 tensors fit, 17,808 of 17,808 parameters (100.0%)"
     )
-    without_flow = BACKBONES["small"](with_flow=False)
+    without_flow = small(with_flow=False)
     load_weights(without_flow, "small", str(tmp_path / "own.pt"))
     assert all(torch.equal(value, saved.state_dict()[key]) for key, value in without_flow.state_dict().items())
     assert "  not used (12): flow_stream.0.weight, " in without_flow.weights_report
 
 
 def test_a_file_without_a_flow_stream_leaves_it_as_initialised(tmp_path):
-    without_flow, network = BACKBONES["small"](with_flow=False), BACKBONES["small"]()
+    without_flow, network = small(with_flow=False), small()
     before = {key: value.clone() for key, value in network.flow_stream.state_dict().items()}
     torch.save(without_flow.state_dict(), tmp_path / "half.pt")
     load_weights(network, "small", str(tmp_path / "half.pt"))
@@ -81,7 +83,7 @@ def test_a_file_without_a_flow_stream_leaves_it_as_initialised(tmp_path):
 def test_what_does_not_fit_of_a_file_is_reported(torchvision_model, tmp_path, changes, lines):
     state = {**torchvision_model.state_dict(), **changes}
     torch.save({key: value for key, value in state.items() if value is not None}, tmp_path / "other.pth")
-    network = BACKBONES["resnet18"]()
+    network = two_stream_resnet18()
     load_weights(network, "resnet18", str(tmp_path / "other.pth"))
     title, counts, *rest = network.weights_report.splitlines()
     assert title == f"{tmp_path / 'other.pth'} into the backbone 'resnet18':"
@@ -94,7 +96,7 @@ def test_what_does_not_fit_of_a_file_is_reported(torchvision_model, tmp_path, ch
 
 
 def test_numbers_of_the_report():
-    network, other = BACKBONES["small"](), BACKBONES["small"]()
+    network, other = small(), small()
     state = {key: value for key, value in other.state_dict().items() if key.startswith("high_level.")}
     state["high_level.0.weight"] = torch.zeros(32, 8, 3, 3)
     fitting, report = best_fit(network, state)
@@ -111,7 +113,7 @@ def test_numbers_of_the_report():
     "state", [{}, {"a": torch.zeros(3)}, {"layer4.1.conv2.weight": torch.zeros(512, 512, 3, 3)}]
 )
 def test_a_file_of_another_network_is_an_error(tmp_path, state):
-    network = BACKBONES["resnet18"]()
+    network = two_stream_resnet18()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     torch.save(state, tmp_path / "w.pt")
     message = (
@@ -135,7 +137,7 @@ def test_formats_and_prefixes(torchvision_model, tmp_path, ending, prefix):
         safetensors.torch.save_file(state, path)
     else:
         torch.save(state, path)
-    network = BACKBONES["resnet18"]()
+    network = two_stream_resnet18()
     load_weights(network, "resnet18", str(path))
     assert torch.equal(network.image_stream[0].weight, torchvision_model.conv1.weight)
     printed = network.weights_report

@@ -16,7 +16,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import save_bank
 from a3d_env.render import COLOURS, TRUTH_COLOUR, draw_frame
 from agents.episodes.episode import F_C, Episode
-from backbone.replacing import replacing
+from backbone.files import replacing
 
 GIF_MILLISECONDS = 500  # each frame
 ENVIRONMENT = "a3d_env:A3D/Attention3D-v0"

@@ -18,8 +18,8 @@ from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent
 from agents.episodes.decision import Decision
 from agents.episodes.episode import Episode, RewardMap
 from agents.rollout import Agent, at_test
+from backbone.files import replacing
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
-from backbone.replacing import replacing
 from backbone.tensor_file import check_archive
 
 VERSION = 1

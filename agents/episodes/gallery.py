@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbone.metrics import JUNK
+from backbone.data.tracklet import JUNK
 
 Kind = Literal["true", "wrong", "junk", "same camera"]
 

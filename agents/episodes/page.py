@@ -16,7 +16,7 @@ from a3d_env.render import COLOURS, TRUTH_COLOUR
 from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery, Ranking
 from agents.episodes.story import tell, tell_change
-from backbone.replacing import replacing
+from backbone.files import replacing
 
 TOP = 5  # identities shown
 RANKED = 10  # tracklets shown of a gallery

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backbone.data.folder import read_folder, split_people
-from backbone.data.ilids import read_ilids
-from backbone.data.layout import Halves
-from backbone.data.mars import read_mars
-from backbone.data.prid import read_prid
-from backbone.data.synthetic import SyntheticConfig, read_synthetic
+from backbone.data.sets.folder import read_folder, split_people
+from backbone.data.sets.ilids import read_ilids
+from backbone.data.sets.layout import Halves
+from backbone.data.sets.mars import read_mars
+from backbone.data.sets.prid import read_prid
+from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
 from backbone.data.tracklet import Tracklet
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backbone.replacing import writing
+from backbone.files import writing
 
 DIGEST_BYTES = 16
 

@@ -15,8 +15,8 @@ from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, ne
 from backbone.data.decode import decode_clip
 from backbone.data.inputs import cut_clip, resize_frame
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
+from backbone.files import writing
 from backbone.flow import optical_flow
-from backbone.replacing import writing
 
 LOG = logging.getLogger("a3d")
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from backbone.data import TEN_SPLITS, DataConfig, ReidData, load_data
 from backbone.data.images import IMAGE_ENDINGS
-from backbone.data.tracklet import read_image
-from backbone.data.video import Progress
-from backbone.metrics import JUNK
+from backbone.data.tracklet import JUNK, read_image
+from backbone.progress import Progress
 
 # How many files are given to a worker at a time.
 CHUNK = 256

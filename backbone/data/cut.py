@@ -11,8 +11,9 @@ import numpy as np
 
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import Omission, TrackFormat, read_tracks
-from backbone.data.video import Progress, video_tracklets
-from backbone.replacing import check_writable, explaining_no_room, temporary_folder
+from backbone.data.video import video_tracklets
+from backbone.files import check_writable, explaining_no_room, temporary_folder
+from backbone.progress import Progress
 
 REPORT_NAME = ".cut_report.json"
 

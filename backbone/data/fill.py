@@ -11,7 +11,7 @@ import numpy as np
 
 from backbone.data.cache import FrameCache
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
-from backbone.data.video import Progress
+from backbone.progress import Progress
 
 # What is left free on the disk, of what is free before.
 SPARE = 0.05

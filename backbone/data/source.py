@@ -11,12 +11,11 @@ from typing import Literal, get_args
 
 from backbone.data import DATASETS, DataConfig, load_data
 from backbone.data.cut import REPORT_NAME
-from backbone.data.folder import frames_in, read_folder
-from backbone.data.tracklet import FrameFiles, Tracklet
+from backbone.data.sets.folder import frames_in, read_folder
+from backbone.data.tracklet import JUNK, UNKNOWN, FrameFiles, Tracklet
 from backbone.data.tracks import TrackFormat, read_tracks
-from backbone.data.video import Progress, video_tracklets
-from backbone.embeddings import UNKNOWN
-from backbone.metrics import JUNK
+from backbone.data.video import video_tracklets
+from backbone.progress import Progress
 
 Part = Literal["test", "query", "gallery", "train", "all"]
 

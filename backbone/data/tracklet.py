@@ -351,3 +351,14 @@ def _stamp_or_missing(path: Path) -> str:
 
 def _digest(parts: list) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+JUNK = -1
+"""The person id of gallery tracklets that count neither as a match nor as a miss."""
+
+
+UNKNOWN = -2
+"""The person id of a tracklet of which nobody says whose it is."""
+
+
+DISTRACTOR = 0

@@ -1,6 +1,6 @@
 """Tracklets from one video and the tracks of the people in it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,12 +9,10 @@ import numpy as np
 from backbone.data.images import read_sequence
 from backbone.data.tracklet import Tracklet, VideoSlice, read_video
 from backbone.data.tracks import LARGEST_INTEGER, Omissions, Tracks
+from backbone.progress import Progress
 
 SMALLEST_PX = 8
 SMALLEST_SHARE = 0.25
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage ("counting frames", "cutting"), the frames done and the frames in all."""
 
 
 def video_tracklets(

@@ -1,0 +1,62 @@
+"""The command line of a training: a preset's settings, a recipe's, then the flags."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from agents.runs.agent_flags import take_agent_settings
+from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
+from agents.runs.checks import check_resumed
+from agents.runs.config import TrainConfig, get_preset
+from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
+from backbone.progress import say
+
+
+def read_arguments(argv: list[str] | None, description: str = "") -> tuple[TrainConfig, dict[str, Any] | None]:
+    """Make the configuration of a command line: a preset's settings, a recipe's, then the flags.
+
+    Of a run that is resumed the saved settings take the place of the first two.
+
+    Args:
+        argv: the flags; None: this process's.
+        description: what --help says first.
+
+    Returns:
+        The configuration, and the checkpoint's state if a run is resumed.
+
+    Raises:
+        ValueError: unknown preset or recipe, or a run that can't be resumed like this.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="benchmark")
+    first.add_argument("--recipe")
+    first.add_argument("--out", type=Path)
+    first.add_argument("--resume", action="store_true")
+    argv, own = take_agent_settings(argv)
+    known, _ = first.parse_known_args(argv)
+    recipe = known.recipe or OF_PRESET.get(known.preset, DEFAULT)
+    default, state = get_recipe(recipe)(get_preset(known.preset)), None
+    if known.resume:
+        out = known.out or Path("runs") / known.preset
+        read_at = (out / CHECKPOINT).stat().st_mtime_ns if (out / CHECKPOINT).exists() else 0
+        state = {**read_checkpoint(out / CHECKPOINT), "read_at": read_at}
+        # a folder that a file names is not written to
+        default = dataclasses.replace(state["config"], out=out, cache=None)
+    config = tyro.cli(
+        TrainConfig,
+        default=default,
+        args=argv,
+        prog="a3d train",
+        description=description,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    own.check([config.agent])
+    config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
+    if state:
+        check_resumed(config, default, state["shared"]["step"])
+        if (saved := state["config"].cache) is not None and config.cache is None:
+            say(f"the run's cache was {saved}; this time it is the usual one, unless you say --cache {saved}")
+    return config, state

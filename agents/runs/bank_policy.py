@@ -1,0 +1,258 @@
+"""Training one agent on a bank's folder, the representation fixed."""
+
+import dataclasses
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import dacite
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecMonitor
+
+import agents
+from a3d_env.process import AttentionProcess
+from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.vector import Attention3DVectorEnv
+from agents.control_algorithm import ControlAlgorithm
+from agents.runs.build import agent_settings, explaining_settings, for_its_weights, make_agent
+from agents.runs.checkpoint import explaining_misfits
+from agents.runs.config import PolicyConfig
+from agents.runs.logs import HISTORY, StepProgress
+from agents.runs.pictures import draw_curves
+from agents.runs.policy_scores import Table, score
+from agents.runs.recipes import STRONG
+from agents.settings import settings_used
+from backbone.files import check_writable, replacing
+from backbone.progress import say
+from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory, save_tensors
+
+POLICY, SCORES = "policy.pt", "scores.json"
+
+
+def default_policy() -> PolicyConfig:
+    """Return the settings of policies that are trained on a bank, in `a3d policy` and `a3d compare`."""
+    return PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip")
+
+
+def with_possible_baseline(policy: PolicyConfig, episodes_per_clip: int) -> PolicyConfig:
+    """Return the settings, without a baseline of other episodes on the same clip where there are none."""
+    return dataclasses.replace(policy, baseline="value") if episodes_per_clip == 1 else policy
+
+
+@dataclass(frozen=True)
+class PolicyRunConfig:
+    """Who is trained on what."""
+
+    bank: Path
+    """A bank's folder, as `a3d bank` writes it."""
+    out: Path
+    """Where the policy and its scores go."""
+    agent: str = "reinforce"
+    """Who looks, by a name of agents.ALGORITHMS, or module:Class: a stable-baselines3 algorithm of your own, or
+    any class with learn(total_timesteps) and predict(observation, deterministic). Settings of the algorithm by
+    --agents.NAME.KEYWORD VALUE, or --agents FILE.yaml, as in a3d train."""
+    timesteps: Annotated[int, tyro.conf.arg(aliases=("--steps",))] = 100_000
+    """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
+    num_envs: int = 64
+    """Episodes at once."""
+    episodes_per_clip: int = STRONG["episodes"]["joint"]["episodes_per_clip"]
+    """How many of them look at one clip, as in the recipe strong of a3d train and in a3d compare; with 1,
+    --policy.baseline clip, which compares them, becomes value."""
+    seed: int = 0
+    """Of weights, episodes and exploration; which clips are held out does not depend on it."""
+    reward: str = STRONG["glimpse_reward"]["attention"]["reward"]
+    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank or glimpses; by default as
+    in the recipe strong of a3d train, and in a3d compare."""
+    overview: tuple[int, int, int] | None = None
+    """Bins along time, height and width that the agent always sees; by default those of the bank's run, if any."""
+    held_out: float = 0.25
+    """Share of the tracklets whose clips are not trained on, and scored."""
+    device: str = "cpu"
+    """The agent's; the bank stays on the CPU."""
+    agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
+    policy: PolicyConfig = field(default_factory=default_policy)
+    """Settings of reinforce, a2c, ppo and trpo. The learning rate is each algorithm's own, unless one is given."""
+
+    def __post_init__(self) -> None:
+        if self.timesteps < 1:
+            raise ValueError(f"timesteps must be 1 or more, got {self.timesteps}")
+
+
+def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
+    """Train an agent on the training clips, save it, and score it on the others.
+
+    Returns:
+        The scores, and the environment steps taken per second.
+
+    Raises:
+        ValueError: the bank can't be used, nothing can be decided or held out, or unknown agent or reward.
+    """
+    check_writable(config.out, is_folder=True)
+    finished = trained_before(config)
+    agent, process, held_out = build_policy_run(config)
+    if config.agent_settings or ":" in config.agent:
+        say(agents.describe(config.agent, **settings_used(agent)))
+    if finished is None:
+        steps_per_second = train_and_save(config, agent)
+    else:
+        say(f"{config.out} holds this policy, trained: it is scored")
+        parameters, steps_per_second = finished
+        agent.set_parameters(parameters)
+    scores = score(process, agent, held_out)
+    with replacing(config.out / SCORES) as partial:
+        partial.write_text(
+            json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n", encoding="utf-8"
+        )
+    return scores, steps_per_second
+
+
+def trained_before(config: PolicyRunConfig) -> tuple[dict[str, Any], float] | None:
+    """Return the parameters, and steps a second, of the same run if it was stopped before its scores; else None.
+
+    Raises:
+        ValueError: the folder holds another policy, one that is scored, or one without parameters.
+    """
+    if not (config.out / POLICY).exists():
+        return None
+    is_lost = False
+    with suppress(ValueError, KeyError):
+        saved, parameters = read_policy(config.out)
+        steps_per_second = saved.pop("steps_per_second")
+        if saved == dataclasses.asdict(config) and not (config.out / SCORES).exists():
+            if parameters:
+                return parameters, steps_per_second
+            is_lost = True
+    if is_lost:
+        raise ValueError(f"{config.out} holds a policy that can't be loaded and has no scores: remove that folder")
+    raise ValueError(f"{config.out} already holds a policy: take another folder (--out)")
+
+
+def what_is_left(config: PolicyRunConfig) -> str:
+    """Say what a run that was stopped leaves behind."""
+    try:
+        is_trained = trained_before(config) is not None
+    except ValueError as error:
+        return str(error)
+    return (
+        f"{config.out / POLICY} is written, and the same command scores it"
+        if is_trained
+        else "nothing was written"
+    )
+
+
+def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
+    """Train an agent and write all but the scores, policy.pt at last; return the environment steps a second."""
+    progress = StepProgress(config.timesteps)
+    started = time.monotonic()
+    if not isinstance(agent, ControlAlgorithm):
+        with explaining_settings(config.agent):
+            agent.learn(config.timesteps, callback=progress)
+    steps_per_second = agent.num_timesteps / (time.monotonic() - started)
+    if progress.history:
+        lines = "".join(json.dumps(line) + "\n" for line in progress.history)
+        with replacing(config.out / HISTORY) as partial:
+            partial.write_text(lines, encoding="utf-8")
+        draw_curves(config.out, "environment step")
+    settings = _as_json(config, algorithm=settings_used(agent), steps_per_second=steps_per_second)
+    if not agent.get_parameters():
+        say(f"{config.agent} has no get_parameters and set_parameters: it is scored, but can't be loaded again")
+    save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
+    return steps_per_second
+
+
+def _as_json(config: PolicyRunConfig, **more: Any) -> str:
+    return json.dumps({**dataclasses.asdict(config), **more}, default=str)
+
+
+def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionProcess, torch.Tensor]:
+    """Return the agent with its environment, the process over the whole bank, and the clips held out, int64 (N,).
+
+    Raises:
+        ValueError: as `train_policy`.
+    """
+    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview)
+    process = probe.process
+    if process.glimpse.num_glimpses < 2:
+        raise ValueError(
+            f"the episodes of {config.bank} have {process.glimpse.num_glimpses} glimpses: none is chosen"
+        )
+    training, held_out = split_clips(process.bank.tracklet, config.held_out)
+    env = Attention3DVectorEnv(
+        config.num_envs,
+        process.bank,
+        process.glimpse,
+        config.reward,
+        clips=training,
+        episodes_per_clip=config.episodes_per_clip,
+    )
+    policy = with_possible_baseline(config.policy, config.episodes_per_clip)
+    settings = agent_settings(config.agent, policy, config.agent_settings)
+    agent = make_agent(
+        config.agent, VecMonitor(Attention3DVecEnv(env)), seed=config.seed, device=config.device, **settings
+    )
+    return agent, process, torch.from_numpy(held_out)
+
+
+def split_clips(tracklet: list[str], share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split clips by tracklet, always the same way: clips of one tracklet are too alike to be on both sides.
+
+    Returns:
+        The numbers of the training clips and of those held out, int64.
+
+    Raises:
+        ValueError: a side would have no tracklet.
+    """
+    names, number = np.unique(np.array(tracklet), return_inverse=True)
+    count = round(share * len(names))
+    if not 0 < count < len(names):
+        raise ValueError(
+            f"held_out = {share} of {len(names)} tracklets is {count}: train on 1 or more, and hold out 1 or more"
+        )
+    is_held_out = np.isin(number, np.random.default_rng(0).permutation(len(names))[:count])
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a policy's settings, those of `PolicyRunConfig` and `steps_per_second`, and its parameters.
+
+    Raises:
+        ValueError: the folder holds none that can be read.
+    """
+    path = folder / POLICY
+    try:
+        state = load_tensors(path)
+        values = json.loads(state["config"])
+        values.pop("algorithm", None)
+        steps_per_second = values.pop("steps_per_second", 0.0)
+        config = dacite.from_dict(PolicyRunConfig, values, dacite.Config(cast=[Path, tuple], strict=True))
+        if not isinstance(state["parameters"], dict):  # stable-baselines3 takes a text for a file's name
+            raise TypeError("the parameters are no tensors by name")
+        return {**dataclasses.asdict(config), "steps_per_second": steps_per_second}, state["parameters"]
+    except UnknownTensor as error:
+        raise ValueError(f"{path} is no policy that can be read: {error}") from error
+    except Exception as error:  # torch raises many types for damaged files, and so do values of other types
+        pass_on_lack_of_memory(error)
+        raise ValueError(f"{path} is no policy that can be read ({type(error).__name__})") from error
+
+
+def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
+    """Return the agent that a folder holds, for an environment with the bank's kind of features.
+
+    Raises:
+        ValueError: there is none, or it does not fit.
+    """
+    config, parameters = read_policy(folder)
+    agents.check_trusted(config["agent"], folder / POLICY)
+    own = for_its_weights(config.get("agent_settings", {}))
+    settings = agent_settings(config["agent"], PolicyConfig(**config["policy"]), own)
+    agent = make_agent(config["agent"], env, **settings)
+    with explaining_misfits(folder / POLICY):
+        agent.set_parameters(parameters)
+    return agent

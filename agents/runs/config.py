@@ -1,0 +1,297 @@
+"""The configuration of a training run, its presets, and its file."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dacite
+import tyro
+
+from a3d_env.process import AttentionConfig
+from agents.joint_config import JointConfig
+from agents.locator import Locator
+from agents.policy import PAPER_VARIANCE
+from agents.reinforce import Baseline
+from backbone.build import BackboneConfig
+from backbone.data import TEN_SPLITS, DataConfig
+from backbone.data.bad_frames import OnBadFrame
+from backbone.data.loader import LoadConfig
+from backbone.data.sets import synthetic
+from backbone.data.sets.synthetic import SyntheticConfig
+from backbone.data.transforms import AugmentConfig
+from backbone.descriptor import DescriptorConfig
+
+MOST_EPISODES = 65_536  # of a batch
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How the agent learns."""
+
+    learning_rate: float | None = 2e-4
+    """Of F_a and V (or of the algorithm, whatever it trains); None: the algorithm's own (agents.ALGORITHMS)."""
+    variance: float = PAPER_VARIANCE
+    """Of the policy's Gaussian, or of each of its mixture, in [-1, 1] coordinates; algorithms that learn their own
+    ignore it."""
+    locator: Locator = "linear"
+    """F_a: linear, one layer on the hidden state, or mixture, a choice among the bins of an overview
+    (attention.overview) by what is in them; algorithms with a policy network of their own ignore it."""
+    normalize_advantage: bool = False
+    """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
+    baseline: Baseline = "value"
+    """What reinforce compares an episode's return with: the value network's estimate, or the mean return of the
+    other episodes on the same clip; other algorithms ignore it."""
+    gradient_to_glimpse: bool = True
+    """Let reinforce's policy gradient train F_o and F_h beside the supervised losses; other algorithms' never
+    does."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a training run."""
+
+    preset: str = "benchmark"
+    """Where the other settings start from. benchmark: built-in data, minutes on a CPU; tiny: seconds, learns
+    nothing; street: your own tracklets of real people, with a MobileNetV2 from ImageNet, on a CPU; small: the same
+    with the benchmark's small network; prid, ilids, mars: the paper's, with --recipe paper; walkers: for a3d
+    pretrain."""
+    recipe: str = "paper"
+    """The method's settings, after the preset and before the flags. strong, the one of a3d train: what makes the
+    agent find the identifying thing on other people, and what the field trains with (agents/runs/recipes.py says
+    what that is); paper: the preset as it is, and what tiny and walkers take unless told otherwise; plain: frames
+    averaged, no attention, to compare with."""
+    data: str = "synthetic"
+    """NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    agent: str = "reinforce"
+    """Who decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac, tqc,
+    td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
+    initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known), ... Any
+    keyword of the algorithm's constructor is set by --agents.NAME.KEYWORD VALUE, as in
+    --agents.ppo.learning-rate 3e-4, or in a file: --agents FILE.yaml (name -> keyword -> value)."""
+    agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
+    seed: int = 0
+    """Seed of weights, batches and exploration."""
+    steps: int = 600
+    """Batches to train on."""
+    out: Path | None = None
+    """The run's folder; by default runs/<preset>, with a number if that is taken."""
+    resume: bool = False
+    """Go on from the checkpoint in the run's folder, with the settings saved there."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. To be given again
+    with --resume: a folder that a checkpoint names is not written to."""
+    decode_anew: bool = False
+    """Keep nothing on disk, but decode image files and compute flow anew for each clip: for data larger than the
+    disk. It is slower, by how much depends on --load.workers."""
+    on_bad_frame: OnBadFrame = "error"
+    """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
+    neighbour takes its place in the tracklet, and in the end it is said how many there were, and which."""
+    checkpoint_every: int = 100
+    """Batches between two checkpoints."""
+    evaluate_every: int = 0
+    """Batches between two scorings of the test people, which go to scores.jsonl, curves.png and TensorBoard; 0:
+    only before and after the training. The checkpoint of the highest mAP is kept as best.pt; since the test people
+    chose it, its scores on them flatter."""
+    log_every: int = 10
+    """Batches that a point of the learning curves averages."""
+    data_options: DataConfig = field(default_factory=DataConfig)
+    load: LoadConfig = field(default_factory=LoadConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every must be 0 or more, got {self.evaluate_every}")
+        clips = self.load.num_people * self.load.clips_per_person
+        if not 1 <= clips * self.joint.episodes_per_clip <= MOST_EPISODES:
+            raise ValueError(
+                f"a batch has 1 to {MOST_EPISODES:,} episodes, got {self.load.num_people} people x "
+                f"{self.load.clips_per_person} clips x {self.joint.episodes_per_clip} episodes"
+            )
+
+
+def benchmark() -> TrainConfig:
+    """Return the benchmark on which looking matters, with the paper's method, in minutes on a CPU.
+
+    What depends on the data and the network is not the paper's: the batch, the steps and the learning rate.
+    """
+    return TrainConfig(
+        preset="benchmark",
+        steps=900,
+        data_options=DataConfig(synthetic=synthetic.benchmark()),
+        load=LoadConfig(
+            height=64, width=32, num_people=16, clips_per_person=2, augment=AugmentConfig(erase_probability=0.0)
+        ),
+        backbone=BackboneConfig(weights="synthetic"),
+        joint=JointConfig(learning_rate=1e-3, halve_every=300, episodes_per_clip=1),
+    )
+
+
+def walkers() -> TrainConfig:
+    """Return what the small backbone's starting weights are made with: no clutter, and no attention."""
+    return dataclasses.replace(
+        benchmark(),
+        preset="walkers",
+        agent="centre",
+        steps=1200,
+        data_options=DataConfig(synthetic=synthetic.without_clutter(seed=1000)),
+        backbone=BackboneConfig(weights=None),
+        attention=AttentionConfig(num_glimpses=0),
+        joint=JointConfig(learning_rate=2e-3, halve_every=300, episodes_per_clip=1, triplet_weight=0.0),
+    )
+
+
+def tiny() -> TrainConfig:
+    """Return a run of seconds that learns nothing, to try an installation."""
+    return dataclasses.replace(
+        benchmark(),
+        preset="tiny",
+        steps=6,
+        checkpoint_every=3,
+        log_every=1,
+        data_options=DataConfig(
+            synthetic=SyntheticConfig(
+                num_train_people=6, num_test_people=4, num_frames=8, height=64, width=32, tracklets_per_camera=1
+            )
+        ),
+        load=LoadConfig(height=64, width=32, num_frames=3, num_people=2, clips_per_person=2, workers=0),
+        attention=AttentionConfig(bin_size=(2, 3, 2)),
+    )
+
+
+def small() -> TrainConfig:
+    """Return settings for one's own few hundred tracklets on a CPU: the benchmark's, with fewer people a batch."""
+    return dataclasses.replace(
+        benchmark(),
+        preset="small",
+        data="folder",
+        steps=300,
+        load=LoadConfig(height=64, width=32),
+        joint=JointConfig(learning_rate=1e-3, halve_every=100, episodes_per_clip=1),
+    )
+
+
+def street() -> TrainConfig:
+    """Return settings for one's own tracklets of real people on a CPU: a MobileNetV2 from ImageNet, at 128 x 64.
+
+    The batch fits a CPU. There is no flow stream: it costs time, and means little where frames are far apart
+    (--backbone.flow dis-fast adds it).
+    """
+    return TrainConfig(
+        preset="street",
+        data="folder",
+        steps=600,
+        load=LoadConfig(sampling="spread", augment=AugmentConfig(crop_padding=0.05)),
+        backbone=BackboneConfig(name="timm:mobilenetv2_100", weights="imagenet", flow=None),
+        attention=AttentionConfig(bin_size=(4, 3, 2)),
+        joint=JointConfig(learning_rate=3.5e-4, halve_every=200, episodes_per_clip=1),
+    )
+
+
+def prid() -> TrainConfig:
+    """Return the paper's settings for PRID-2011: ResNet50 from ImageNet, 500 epochs of 89 people by 4."""
+    return _paper("prid", num_people=4, train_people=89, epochs=500)
+
+
+def ilids() -> TrainConfig:
+    """Return the paper's settings for iLIDS-VID: as PRID-2011, with 150 training people."""
+    return _paper("ilids", num_people=4, train_people=150, epochs=500)
+
+
+def mars() -> TrainConfig:
+    """Return the paper's settings for MARS: 12 people x 4 clips, 800 epochs of 625 people."""
+    return _paper("mars", num_people=12, train_people=625, epochs=800)
+
+
+def _paper(name: str, *, num_people: int, train_people: int, epochs: int) -> TrainConfig:
+    """Section III-D: 256 x 128, 6 frames, 4 clips a person, Adam at 2e-4 halved every 60 epochs."""
+    batches_per_epoch = train_people // num_people
+    return TrainConfig(
+        preset=name,
+        data=name,
+        steps=epochs * batches_per_epoch,
+        checkpoint_every=10 * batches_per_epoch,
+        load=LoadConfig(height=256, width=128, num_people=num_people, workers=2),
+        backbone=BackboneConfig(name="resnet50", weights="imagenet"),
+        joint=JointConfig(halve_every=60 * batches_per_epoch, episodes_per_clip=1),
+    )
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "benchmark": benchmark,
+    "walkers": walkers,
+    "tiny": tiny,
+    "small": small,
+    "street": street,
+    "prid": prid,
+    "ilids": ilids,
+    "mars": mars,
+}
+
+
+def get_preset(name: str) -> TrainConfig:
+    """Return a preset's settings.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+# What a run's config.json says besides: all settings that the algorithm was really made with.
+USED = "algorithm"
+
+
+def config_to_json(config: TrainConfig, used: dict[str, Any] | None = None) -> str:
+    """Write a configuration as JSON text, with what the algorithm was really made with if that is known."""
+    values = dataclasses.asdict(config) | ({} if used is None else {USED: used})
+    return json.dumps(values, indent=2, default=str) + "\n"
+
+
+def config_from_json(text: str | bytes, source: Path) -> TrainConfig:
+    """Read a configuration from JSON text.
+
+    Args:
+        text: what `config_to_json` wrote.
+        source: the file it came from, for the error.
+
+    Raises:
+        ValueError: the text is no configuration of this version.
+    """
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError(f"expected settings by name, got a {type(data).__name__}")
+        data.pop(USED, None)
+        return dacite.from_dict(TrainConfig, data, dacite.Config(cast=[Path, tuple], strict=True))
+    # values of other types than they were written with raise many
+    except (ValueError, dacite.DaciteError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error
+
+
+def with_seed(config: TrainConfig, number: int) -> TrainConfig:
+    """Return the settings of run number `number`: other weights, batches and exploration, and other people.
+
+    Built-in data is drawn anew, a folder's people are split anew, and of prid and ilids it is the next of the ten
+    published splits; the same for all rows, so that their differences are paired.
+    """
+    data = config.data_options
+    drawn = dataclasses.replace(data.synthetic, seed=data.synthetic.seed + number)
+    data = dataclasses.replace(data, synthetic=drawn, split_seed=data.split_seed + number)
+    if config.data.partition(":")[0] in TEN_SPLITS:
+        data = dataclasses.replace(data, split=(data.split + number) % 10)
+    return dataclasses.replace(config, seed=config.seed + number, data_options=data)

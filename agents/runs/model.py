@@ -1,0 +1,185 @@
+"""A finished run, rebuilt from its checkpoint: its networks alone, or with the data to use them on."""
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from a3d_env.bins import BinGrid
+from agents.runs.build import (
+    build_agent,
+    build_cache,
+    build_environment,
+    build_grid,
+    build_representation,
+    for_its_weights,
+)
+from agents.runs.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
+from agents.runs.config import TrainConfig
+from backbone.data import ReidData, load_data
+from backbone.data.bad_frames import OnBadFrame
+from backbone.data.cache import FrameCache
+from backbone.data.spec import parse_data
+from backbone.data.tracklet import place_of
+from backbone.progress import say
+from backbone.representation import Representation
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The networks of a run with their trained weights, ready for any data.
+
+    Attributes:
+        config: the run's, with what was asked for in its place.
+        representation: backbone, F_o, F_h and F_c.
+        grid: the bins of its feature maps.
+        agent: who decides.
+        cache: of frames at its size, and of their flow.
+        people: the person id behind each of F_c's outputs.
+        training_data: the fingerprint of the tracklets that it was trained on.
+        training_places: where their frames lie (`backbone.data.tracklet.place_of`).
+    """
+
+    config: TrainConfig
+    representation: Representation
+    grid: BinGrid
+    agent: BaseAlgorithm
+    cache: FrameCache
+    people: list[int]
+    training_data: str
+    training_places: frozenset[str]
+
+    @cached_property
+    def digest(self) -> str:
+        """A text that differs between models whose descriptors can't be compared."""
+        states = {"representation": self.representation.state_dict(), **self.agent.get_parameters()}
+        found = hashlib.sha256(self.config.agent.encode())
+        for part in ("representation", "policy"):
+            for name, value in sorted(states[part].items()):
+                found.update(name.encode())
+                found.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Run(TrainedModel):
+    """A run's networks, and the data to use them on.
+
+    Attributes:
+        data: the tracklets of the training, or of other data.
+        knows_training_half: whether `data.train` is what the run was trained on.
+    """
+
+    data: ReidData
+    knows_training_half: bool
+
+
+def load_model(
+    checkpoint: Path,
+    *,
+    device: str = "auto",
+    cache: Path | None = None,
+    on_bad_frame: OnBadFrame | None = None,
+) -> TrainedModel:
+    """Rebuild the networks that a checkpoint holds; the data of its training need not be there.
+
+    Args:
+        checkpoint: a run's folder, or its checkpoint.pt.
+        device: cpu, cuda, ...; auto takes a GPU if there is one.
+        cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
+        on_bad_frame: what to do with an image that can't be read; by default as in training.
+
+    Raises:
+        ValueError: the checkpoint can't be used.
+    """
+    state = read_checkpoint(checkpoint)
+    trained: TrainConfig = state["config"]
+    config = dataclasses.replace(
+        trained,
+        device=device,
+        cache=cache,  # a folder that a file of somebody's names is not written to
+        on_bad_frame=on_bad_frame or trained.on_bad_frame,
+        load=dataclasses.replace(trained.load, workers=min(trained.load.workers, os.cpu_count() or 1)),
+        # what the file holds is not fetched again
+        backbone=dataclasses.replace(trained.backbone, weights=None),
+    )
+    representation = build_representation(config, len(state["people"]))
+    grid = build_grid(config, representation)
+    settings = for_its_weights(config.agent_settings)
+    agent = build_agent(
+        dataclasses.replace(config, agent_settings=settings), build_environment(config, representation, grid)
+    )
+    if representation.comparison.is_fitted_to_data and state.get("tested") is None:
+        say(f"{checkpoint} is of an unfinished run: its metric is not fitted yet, and f_g alone is compared")
+    with explaining_misfits(checkpoint):
+        representation.load_state_dict(weights_at_test(state))
+        agent.set_parameters(state["agent"])
+    return TrainedModel(
+        config,
+        representation.eval(),
+        grid,
+        agent,
+        build_cache(config),
+        state["people"],
+        state.get("training_data", ""),
+        frozenset(state.get("training_places", ())),
+    )
+
+
+def load_run(
+    checkpoint: Path,
+    *,
+    data: str | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    on_bad_frame: OnBadFrame | None = None,
+) -> Run:
+    """Rebuild what a checkpoint holds, and read the data to use it on.
+
+    Args:
+        checkpoint: a run's folder, or its checkpoint.pt.
+        data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`backbone.data.spec`); by default what the run was trained on.
+        device: cpu, cuda, ...; auto takes a GPU if there is one.
+        cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
+        on_bad_frame: what to do with an image that can't be read; by default as in training.
+
+    Raises:
+        ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
+    """
+    model = load_model(checkpoint, device=device, cache=cache, on_bad_frame=on_bad_frame)
+    trained_on = model.config.data
+    options = model.config.data_options
+    spec, options = (trained_on, options) if data is None else parse_data(data, options)
+    config = dataclasses.replace(model.config, data=spec, data_options=options)
+    tracklets = load_data(config.data, config.data_options, model.cache.folder)
+    is_asked_for = (spec, options) == (trained_on, model.config.data_options)
+    is_same = is_asked_for if model.training_data == "" else model.training_data == fingerprint(tracklets.train)
+    if is_asked_for and not is_same:
+        raise ValueError(
+            f"{config.data} holds other tracklets than when {checkpoint} was trained on it, so people "
+            "of its training may now be in the test half: use the data as it was, or other people's"
+        )
+    tell_of_people_trained_on(model, tracklets, spec)
+    parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return Run(**{**parts, "config": config}, data=tracklets, knows_training_half=is_same)
+
+
+def people_trained_on(model: TrainedModel, data: ReidData) -> set[int]:
+    """Return the people among the queries of whom the model was trained on a tracklet, in whatever data it was."""
+    everybody = [*data.train, *data.query, *data.gallery]
+    known = {one.person for one in everybody if place_of(one.frames) in model.training_places}
+    return known & {one.person for one in data.query}
+
+
+def tell_of_people_trained_on(model: TrainedModel, data: ReidData, spec: str) -> None:
+    """Say how many of the people searched for the model was trained on, if there are any."""
+    if known := people_trained_on(model, data):
+        searched = len({one.person for one in data.query})
+        say(
+            f"{len(known)} of the {searched} people searched for in {spec} were trained on: "
+            "these scores are not those on strangers"
+        )

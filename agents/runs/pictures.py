@@ -1,0 +1,97 @@
+"""The pictures that a run leaves: learning curves, and test clips with the bins that the agent chose."""
+
+from pathlib import Path
+
+import cv2
+import matplotlib.figure
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from a3d_env.render import draw_glimpses
+from agents.rollout import at_test, follow
+from agents.runs.config import TrainConfig
+from agents.runs.describe import clip_bank
+from agents.runs.logs import HISTORY, SCORES, read_history
+from backbone.data import ReidData
+from backbone.data.cache import FrameCache
+from backbone.data.loader import TestBatches
+from backbone.files import replacing, writing
+from backbone.representation import Representation
+
+TEST_CURVES = ("R1", "mAP", "hit_rate")
+
+
+def draw_curves(folder: Path, unit: str = "batch") -> None:
+    """Draw a run's history as `curves.png`: losses, reward, accuracy, hit rate and test scores.
+
+    Args:
+        folder: the run's.
+        unit: what its steps are.
+    """
+    history = read_history(folder / HISTORY)
+    history += [
+        {"step": line["step"]} | {f"test {name}": line[name] for name in TEST_CURVES if name in line}
+        for line in read_history(folder / SCORES)
+    ]
+    panels = {
+        "cross entropy": ("identity_loss", "glimpse_loss"),
+        "losses of distances": ("triplet_loss", "center_loss"),
+        "mean reward of an episode": ("reward",),
+        "share of episodes, of bins": ("accuracy", "hit_rate", "chance_of_hits"),
+        "test people (%)": tuple(f"test {name}" for name in TEST_CURVES),
+    }
+    known = {name for entry in history for name in entry}
+    panels = {title: names for title, names in panels.items() if known.intersection(names)} or panels
+    figure = matplotlib.figure.Figure(figsize=(15 if len(panels) > 1 else 6, 3.4), layout="constrained")
+    for axes, (title, names) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name in names:
+            points = [(entry["step"], entry[name]) for entry in history if name in entry]
+            if points:
+                style = "--" if name.startswith("chance") else "-"
+                axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "))
+        axes.set(title=title, xlabel=unit)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    with replacing(folder / "curves.png") as partial:
+        figure.savefig(partial, dpi=120)
+
+
+@torch.no_grad()
+def bins_picture(
+    representation: Representation,
+    agent: BaseAlgorithm,
+    data: ReidData,
+    cache: FrameCache,
+    config: TrainConfig,
+    grid: BinGrid,
+    num_clips: int = 6,
+) -> np.ndarray:
+    """Draw the first clips of the first query tracklets with the bins that the agent chose.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    representation.eval()
+    tested = at_test(agent)
+    pictures = []
+    for tracklet in data.query[:num_clips]:
+        first_clip = TestBatches([tracklet], cache, config.load.num_frames, clips_per_batch=1)[0]
+        bank = clip_bank(representation, first_clip, grid, with_frames=True)
+        process = AttentionProcess(bank, representation.glimpse)
+        episodes = follow(tested, process, torch.zeros(1, dtype=torch.long, device=bank.device))
+        pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
+    return np.concatenate(pictures)
+
+
+def draw_bins(path: Path, picture: np.ndarray) -> None:
+    """Write a picture of `bins_picture`."""
+    # to memory, then to disk: OpenCV's own writing says nothing of a full disk
+    _, content = cv2.imencode(".png", picture[:, :, ::-1])
+    with writing(path) as file:
+        file.write(content.tobytes())

@@ -1,0 +1,264 @@
+"""Scores of agents on data: retrieval, hit rate, thresholds, and a line that says by which protocol."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from a3d_env.bins import BinGrid
+from a3d_env.process import AttentionProcess
+from agents.controls import centre_agent, random_agent
+from agents.rollout import Agent, at_test, follow, hit_shares
+from agents.runs.describe import TrackletMeans, clip_banks, clip_batches
+from agents.runs.model import TrainedModel
+from backbone.data import ReidData
+from backbone.data.cache import FrameCache
+from backbone.data.loader import LoadConfig
+from backbone.data.tracklet import DISTRACTOR, JUNK, Tracklet
+from backbone.descriptor import Compared
+from backbone.metrics import RetrievalScores, evaluate_retrieval, get_scoring
+from backbone.progress import say
+from backbone.representation import Representation
+from backbone.verification import verify
+
+COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
+
+Scores = dict[str, float | None]
+
+
+@torch.no_grad()
+def evaluate(
+    representation: Representation,
+    agents: Mapping[str, Agent],
+    data: ReidData,
+    cache: FrameCache,
+    load: LoadConfig,
+    grid: BinGrid,
+    *,
+    clips_per_batch: int = 32,
+    scoring: str = "standard",
+    rerank: bool = False,
+    false_accept_rates: Sequence[float] = (),
+    also_by: Sequence[Compared] = (),
+) -> dict[str, Scores]:
+    """Score agents on the same representation, which runs once for all of them.
+
+    Only one batch of clips and each tracklet's descriptor are in memory at a time.
+
+    Args:
+        representation: backbone, F_o, F_h and F_c.
+        agents: who looks.
+        data: queries and gallery.
+        cache: of their frames and flow.
+        load: how clips are cut.
+        grid: the bins.
+        clips_per_batch: clips in memory.
+        scoring: a name of `backbone.metrics.SCORINGS`.
+        rerank: re-rank by k-reciprocal neighbours; thresholds are of the plain distances all the same.
+        false_accept_rates: shares in [0, 1) at which thresholds are wanted (`verification_scores`).
+        also_by: concatenation or global, to score the same episodes by (`DescriptorConfig.compared`), too.
+
+    Returns:
+        For each agent's name, and for "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate, percentages.
+        hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is
+        seen; None where the truth is unknown, or nothing is chosen (T of 0 or 1).
+    """
+    representation.eval()
+    agents = {name: at_test(agent) for name, agent in agents.items()}
+    tracklets = searched_tracklets(data)
+    comparisons = {"": representation.comparison}
+    comparisons |= {f", by {other}": representation.comparison.by(other) for other in also_by}
+    descriptors = {
+        name + ending: TrackletMeans(len(tracklets), representation, comparison)
+        for name in agents
+        for ending, comparison in comparisons.items()
+    }
+    hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
+    batches = clip_batches(tracklets, cache, load, clips_per_batch=clips_per_batch)
+    for batch, bank in clip_banks(representation, batches, grid, load.workers, "evaluating"):
+        process = AttentionProcess(bank, representation.glimpse)
+        for name, agent in agents.items():
+            episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
+            read = process.descriptor(episodes)
+            for ending in comparisons:
+                descriptors[name + ending].add(batch, read)
+            hits[name].append(hit_shares(bank, episodes))
+
+    scores: dict[str, Scores] = {}
+    for name, means in descriptors.items():
+        shares = np.concatenate(hits[name.partition(", by ")[0]])
+        hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
+        scores[name] = {
+            **retrieve(data, means.values(), scoring=scoring, rerank=rerank).as_dict(),
+            "hit_rate": hit_rate,
+        }
+        if false_accept_rates:
+            scores[name] |= verification_scores(data, means.values(), scoring, false_accept_rates)
+    return scores
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """How to score."""
+
+    scoring: Literal["standard", "official", "torchreid"] = "standard"
+    """Three ways in use for MARS, which differ by points: standard, that of most recent papers; official, that of
+    its own code (another average precision); torchreid, without the queries in the gallery."""
+    rerank: bool = False
+    """Re-rank the gallery by k-reciprocal neighbours (Zhong et al., 2017) before scoring."""
+    false_accept_rates: tuple[float, ...] = ()
+    """Which distance says that two tracklets are of one person? The ones at which these shares of pairs of two
+    people are accepted, as in 0.01 0.001, and the one of equal error rates."""
+    controls: bool = False
+    """Score random and centre bins on the same representation, too."""
+    also_raw: bool = False
+    """Score the same episodes without a learned metric, too: by [f_g, h_1..h_T] and Euclidean distance, as in the
+    paper, and by f_g alone and its cosine."""
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= rate < 1 for rate in self.false_accept_rates):
+            raise ValueError(f"false_accept_rates are 0 or more and below 1, got {self.false_accept_rates}")
+
+
+def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> tuple[dict[str, Scores], str]:
+    """Score a trained model, and controls if asked for; return the scores, and what was searched in what.
+
+    Raises:
+        ValueError: the data can't be read, or not be scored like this.
+    """
+    protocol = describe_search(data, config.scoring) + (", re-ranked" if config.rerank else "")
+    candidates: dict[str, Agent] = {model.config.agent: model.agent, **(controls() if config.controls else {})}
+    scores = evaluate(
+        model.representation,
+        candidates,
+        data,
+        model.cache,
+        model.config.load,
+        model.grid,
+        scoring=config.scoring,
+        rerank=config.rerank,
+        false_accept_rates=config.false_accept_rates,
+        also_by=("concatenation", "global") if config.also_raw else (),
+    )
+    if text := model.cache.describe_replaced():
+        say(text)
+    return scores, protocol
+
+
+def searched_tracklets(data: ReidData) -> list[Tracklet]:
+    """Return the queries and the gallery, each tracklet once."""
+    return list({id(tracklet): tracklet for tracklet in [*data.query, *data.gallery]}.values())
+
+
+def retrieve(
+    data: ReidData,
+    descriptors: torch.Tensor,
+    of_gallery: torch.Tensor | None = None,
+    *,
+    scoring: str = "standard",
+    rerank: bool = False,
+) -> RetrievalScores:
+    """Search the gallery for each query.
+
+    Args:
+        data: queries and gallery.
+        descriptors: of `searched_tracklets(data)`, float32 (num_tracklets, D).
+        of_gallery: the gallery's, like them, where they differ from the queries'.
+        scoring: a name of `backbone.metrics.SCORINGS`.
+        rerank: re-rank by k-reciprocal neighbours.
+
+    Raises:
+        ValueError: as `evaluate_retrieval`, or unknown scoring.
+    """
+    parts = search_parts(data, descriptors, of_gallery, scoring)
+    return evaluate_retrieval(*parts, average_precision=get_scoring(scoring).average_precision, rerank=rerank)
+
+
+def search_parts(
+    data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tensor | None, scoring: str
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `evaluate_retrieval` and `verify` take: descriptors, people, cameras, each twice."""
+    parts = (data.query, searched_gallery(data, scoring))
+    position = {id(tracklet): row for row, tracklet in enumerate(searched_tracklets(data))}
+    query, gallery = ([position[id(tracklet)] for tracklet in part] for part in parts)
+    people, other_people = (np.array([tracklet.person for tracklet in part]) for part in parts)
+    cameras, other_cameras = (np.array([tracklet.camera for tracklet in part]) for part in parts)
+    others = descriptors if of_gallery is None else of_gallery
+    return descriptors[query], others[gallery], people, other_people, cameras, other_cameras
+
+
+def verification_scores(
+    data: ReidData, descriptors: torch.Tensor, scoring: str, false_accept_rates: Sequence[float]
+) -> Scores:
+    """Return at which distance to say that two tracklets are of one person, and how often that is wrong.
+
+    Returns:
+        `EER`, the equal error rate in percent, and `EER_distance`; for each wanted rate f `FAR=f_distance`, below
+        which to say yes, `FAR=f_reached`, the percentage of pairs of two people that this accepts, at most f, and
+        `FAR=f_TAR`, that of pairs of one person.
+    """
+    verification = verify(*search_parts(data, descriptors, None, scoring))
+    scores: Scores = {
+        "EER": 100 * verification.equal_error_rate,
+        "EER_distance": verification.equal_error.distance,
+    }
+    for rate in false_accept_rates:
+        threshold = verification.at_false_accept_rate(rate)
+        scores |= {
+            f"FAR={rate}_distance": threshold.distance,
+            f"FAR={rate}_reached": 100 * threshold.false_accept_rate,
+            f"FAR={rate}_TAR": 100 * threshold.true_accept_rate,
+        }
+    return scores
+
+
+def searched_gallery(data: ReidData, scoring: str) -> list[Tracklet]:
+    """Return the gallery that a scoring searches: with the tracklets that are queries, too, or without."""
+    if get_scoring(scoring).queries_in_gallery:
+        return data.gallery
+    queries = {id(tracklet) for tracklet in data.query}
+    return [tracklet for tracklet in data.gallery if id(tracklet) not in queries]
+
+
+def describe_search(data: ReidData, scoring: str) -> str:
+    """Say in a line what is searched for in what, by which scoring."""
+    people = [tracklet.person for tracklet in searched_gallery(data, scoring)]
+    counted = [person for person in people if person != JUNK]
+    searchable = {(one.person, one.camera) for one in searched_gallery(data, scoring)}
+    cameras: dict[int, set[int]] = {}
+    for person, camera in searchable:
+        cameras.setdefault(person, set()).add(camera)
+    matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
+    asked = {tracklet.person for tracklet in data.query}
+    # person 0 of MARS is nobody: what its detector took for people
+    distractors = counted.count(DISTRACTOR) if data.name == "mars" else 0
+    people_count = len(set(counted)) - bool(distractors)
+    parts = [
+        f"{data.name}, scoring {scoring}: {len(data.query):,} queries"
+        + (f" ({matchless:,} without a match, left out)" if matchless else ""),
+        f"gallery {len(counted):,} tracklets of {people_count:,} people",
+    ]
+    if junk := len(people) - len(counted):
+        parts.append(f"{junk:,} junk tracklets left out")
+    if distractors:
+        parts.append(f"{distractors:,} distractors in it")
+    if others := sum(person not in asked for person in counted) - distractors:
+        parts.append(f"{others:,} tracklets of people whom nobody asks for")
+    return ", ".join(parts)
+
+
+def controls() -> dict[str, Agent]:
+    """Return agents that have learned nothing, to compare with."""
+    return {"random bins": random_agent(), "centre bins": centre_agent()}
+
+
+def table(scores: Mapping[str, Scores], columns: tuple[str, ...]) -> str:
+    """Lay scores out as a text table, one row a name, percentages to one digit."""
+    width = max(map(len, scores))
+    lines = [" " * width + "".join(f"{column:>10}" for column in columns)]
+    for name, row in scores.items():
+        values = ("-" if row[column] is None else f"{row[column]:.1f}" for column in columns)
+        lines.append(f"{name:<{width}}" + "".join(f"{value:>10}" for value in values))
+    return "\n".join(lines)

@@ -1,0 +1,272 @@
+"""One run of an ablation in a process of its own: `python -m agents.runs.task FOLDER`.
+
+It reads FOLDER/task.json, trains (going on from a checkpoint if there is one), tests, and writes result.json there
+when all of it is done; or error.txt, with the traceback.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+import agents
+from agents.rollout import Agent
+from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
+from agents.runs.children import end_with_parent
+from agents.runs.config import TrainConfig, config_from_json, config_to_json
+from agents.runs.describe import fit_comparison
+from agents.runs.memory import out_of_memory
+from agents.runs.model import load_run, tell_of_people_trained_on
+from agents.runs.scoring import COLUMNS, controls, evaluate
+from agents.runs.training import train
+from backbone.data import load_data
+from backbone.data.spec import parse_data
+from backbone.files import write_text
+from backbone.json_file import read_object, write_object
+from backbone.progress import say
+
+TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
+# What is not part of a run's outcome; load.workers, too.
+FREE = (
+    "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
+    "log_every", "evaluate_every",
+)  # fmt: skip
+
+Numbers = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one run is to do.
+
+    Attributes:
+        row: the row's name.
+        seed: its number, from 0.
+        config: all settings.
+        folder: where everything goes.
+        points: evaluations in the course of the training.
+        test_data: other data to test on, too: NAME[:DIRECTORY][@OPTION=VALUE,...].
+        keep: whether the checkpoint stays.
+    """
+
+    row: str
+    seed: int
+    config: TrainConfig
+    folder: Path
+    points: int = 0
+    test_data: str | None = None
+    keep: bool = False
+
+    @property
+    def title(self) -> str:
+        """The run's name for people."""
+        return f"{self.row}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class WrittenTask:
+    """What task.json holds of a `Task`."""
+
+    row: str
+    seed: int
+    points: int
+    test_data: str | None
+    keep: bool
+    config: dict[str, Any]
+
+
+WRITTEN = ("row", "seed", "points", "test_data", "keep")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What reports need of a run's result: `perform` says what it is."""
+
+    agent: Numbers
+    controls: dict[str, Numbers]
+    seconds: float | int
+    settings: dict[str, Any]
+    num_train_people: int = 0
+    curve: list[Numbers] = field(default_factory=list)
+    other_data: dict[str, dict[str, Numbers]] = field(default_factory=dict)
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """Return those settings that the outcome depends on."""
+    values = {name: value for name, value in json.loads(config_to_json(config)).items() if name not in FREE}
+    values["load"].pop("workers")
+    return values
+
+
+def settings_digest(config: TrainConfig) -> str:
+    """Return a text that differs between runs that can come out differently."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_result(task: Task) -> dict[str, Any] | None:
+    """Return a run's result, or None if it is not finished.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or a file of it is damaged; the message names it.
+    """
+    path = task.folder / RESULT
+    if not path.is_file():
+        if (task.folder / "config.json").is_file():
+            check_same_settings(task, (task.folder / "config.json").read_bytes())
+        return None
+    result = read_object(path, RunResult, "remove it, and it is run again")
+    check_same_settings(task, json.dumps(result["settings"]))
+    return result if is_complete(task, result) else None
+
+
+def is_complete(task: Task, result: dict[str, Any]) -> bool:
+    """Tell whether a result has all that is asked for now."""
+    has_curve = task.points == 0 or "curve" in result
+    return has_curve and (task.test_data is None or task.test_data in result.get("other_data", {}))
+
+
+def check_same_settings(task: Task, text: str | bytes) -> None:
+    """Refuse to mix runs.
+
+    Raises:
+        ValueError: the settings in the folder differ from the task's; the message names them.
+    """
+    saved, wanted = settings(config_from_json(text, task.folder)), settings(task.config)
+    if changed := [name for name in wanted if saved[name] != wanted[name]]:
+        raise ValueError(
+            f"{task.folder} holds a run with other settings ({', '.join(changed)}): take another folder (--out), "
+            "or remove that one"
+        )
+
+
+def write_task(task: Task) -> None:
+    """Write a task where its process reads it."""
+    values = {
+        **{name: getattr(task, name) for name in WRITTEN},
+        "config": json.loads(config_to_json(task.config)),
+    }
+    write_object(task.folder / TASK, values, indent=2)
+
+
+def read_task(folder: Path) -> Task:
+    """Read a task.
+
+    Raises:
+        ValueError: its file is damaged.
+    """
+    values = read_object(folder / TASK, WrittenTask, "start the run by a3d ablate, which writes it")
+    config = config_from_json(json.dumps(values["config"]), folder / TASK)
+    return Task(config=config, folder=folder, **{name: values[name] for name in WRITTEN})
+
+
+class KeepPoints(BaseCallback):
+    """Keeps each checkpoint of a training, to be scored when it is over."""
+
+    def __init__(self, folder: Path, keep: bool):
+        super().__init__()
+        self.folder = folder
+        self.keep = keep
+        self._kept: int | None = None
+
+    def _on_rollout_start(self) -> None:
+        if self.keep and (version := self._version()) not in (None, self._kept):
+            (self.folder / POINTS).mkdir(exist_ok=True)
+            shutil.copy(self.folder / CHECKPOINT, self.folder / POINTS / f"{version}.pt")
+            self._kept = version
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _version(self) -> int | None:
+        path = self.folder / CHECKPOINT
+        return path.stat().st_mtime_ns if path.exists() else None
+
+
+def perform(task: Task) -> dict[str, Any]:
+    """Train, test, and return the result."""
+    folder, config = task.folder, dataclasses.replace(task.config, out=task.folder, resume=False)
+    if task.points:
+        config = dataclasses.replace(config, checkpoint_every=max(config.steps // task.points, 1))
+        if not (folder / POINTS).is_dir():  # a training whose course was not kept
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+    state = read_checkpoint(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+    metrics = train(config, folder, state, callbacks=[KeepPoints(folder, keep=task.points > 0)])
+    result = {
+        "row": task.row,
+        "seed": task.seed,
+        "agent": metrics["after"],
+        "controls": metrics["controls"],
+        "before": metrics["before"],
+        "steps": metrics["steps"],
+        "seconds": metrics["seconds"],
+        "num_train_people": len(read_checkpoint(folder / CHECKPOINT)["people"]),
+        "settings_digest": settings_digest(task.config),
+        "settings": json.loads(config_to_json(task.config)),
+    }
+    if task.points:
+        result["curve"] = score_points(task, result)
+    if task.test_data is not None:
+        result["other_data"] = {task.test_data: score_elsewhere(task)}
+    return result
+
+
+def score_points(task: Task, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return R1 and mAP, and the others, by step: before training, at the checkpoints, and in the end."""
+    curve = {0: result["before"], result["steps"]: result["agent"]}
+    for path in sorted((task.folder / POINTS).glob("*.pt")):
+        step = read_checkpoint(path)["shared"]["step"]
+        if step in curve:
+            continue
+        run = load_run(path, device=task.config.device, cache=task.config.cache)
+        # as in the end: a checkpoint on the way has no metric yet
+        fit_comparison(run.representation, run.agent, run.data.train, run.cache, run.config.load, run.grid)
+        scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
+        curve[step] = scores["agent"]
+    return [{"step": step, **curve[step]} for step in sorted(curve)]
+
+
+def score_elsewhere(task: Task) -> dict[str, Any]:
+    """Return the agent's and the controls' scores on the other data's test half."""
+    assert task.test_data is not None
+    run = load_run(task.folder, device=task.config.device, cache=task.config.cache)
+    spec, options = parse_data(task.test_data, run.config.data_options, task.seed)
+    data = load_data(spec, options, run.cache.folder)
+    tell_of_people_trained_on(run, data, spec)
+    candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
+    scores = evaluate(run.representation, candidates, data, run.cache, run.config.load, run.grid)
+    if text := run.cache.describe_replaced():
+        say(f"{task.test_data}: {text}")
+    return {name: {column: row[column] for column in COLUMNS} for name, row in scores.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do the task of a folder and return the exit status."""
+    end_with_parent()
+    (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
+    try:
+        task = read_task(folder)
+        agents.trust(task.config.agent)  # it came from the command line
+        result = perform(task)
+        write_object(folder / RESULT, result, indent=2)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        write_text(folder / ERROR, traceback.format_exc() + out_of_memory(error, "ablate"))
+        traceback.print_exc()
+        return 1
+    (folder / ERROR).unlink(missing_ok=True)
+    shutil.rmtree(folder / POINTS, ignore_errors=True)
+    if not task.keep:
+        (folder / CHECKPOINT).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,131 @@
+"""Joint training of the representation and an agent by a configuration: the main loop."""
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+
+import agents
+from agents.control_algorithm import ControlAlgorithm
+from agents.health import TrainingHealth
+from agents.runs.build import explaining_settings
+from agents.runs.checkpoint import CHECKPOINT, restore, save_checkpoint
+from agents.runs.config import TrainConfig, config_to_json
+from agents.runs.evaluations import BEST, EvaluationCallback
+from agents.runs.logs import CheckpointCallback, ProgressCallback
+from agents.runs.parts import build_training
+from agents.runs.pictures import bins_picture, draw_bins, draw_curves
+from agents.runs.scoring import Scores
+from agents.settings import settings_used
+from backbone.files import write_text
+from backbone.progress import say
+
+COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    state: dict[str, Any] | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> dict[str, Any]:
+    """Train by a configuration into a folder.
+
+    Args:
+        config: all settings.
+        folder: where everything goes.
+        state: of a checkpoint to go on from.
+        callbacks: your own, which come after the ones of the training.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        ValueError: settings or data that can't be trained with, or the training has diverged.
+    """
+    started = time.monotonic() - (state["seconds"] if state else 0)
+    parts = build_training(config, state)
+    shared, agent = parts.shared, parts.agent
+    # Not before all of it could be built: a mistaken command changes nothing in the folder.
+    write_text(folder / "config.json", config_to_json(config, settings_used(agent)))
+    if config.agent_settings or ":" in config.agent:
+        say(agents.describe(config.agent, **settings_used(agent)))
+    scores_before = state["scores_before"] if state else parts.score_untrained()
+    if parts.cache.replaced:
+        say(f"so far {parts.cache.describe_replaced()}")
+    progress = ProgressCallback(shared, config.steps, folder, config.log_every)
+    if state:
+        restore(shared, agent, state, folder)
+        progress.load_state_dict(state.get("progress", {}))
+
+    def save(
+        shared_state: dict[str, Any] | None = None,
+        tested: dict[str, torch.Tensor] | None = None,
+        name: str = CHECKPOINT,
+    ) -> None:
+        seconds = time.monotonic() - started
+        now = shared_state or shared.state_dict()
+        save_checkpoint(
+            folder / name, config, parts.data, now, agent, scores_before, seconds, progress.state_dict(), tested
+        )
+
+    evaluations = EvaluationCallback(
+        parts,
+        config.evaluate_every,
+        folder,
+        lambda tested, training_state: save(training_state, tested.state_dict(), BEST),
+    )
+    agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    with explaining_settings(config.agent):
+        agent.learn(
+            parts.num_steps,
+            callback=[
+                # a line of the history before the checkpoint behind it: nothing is lost wherever a run is killed
+                progress,
+                *([evaluations] if config.evaluate_every else []),
+                CheckpointCallback(shared, config.checkpoint_every, save),
+                shared,
+                # controls do on purpose what it warns of
+                *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth()]),
+                *callbacks,
+            ],
+            log_interval=config.log_every,
+            reset_num_timesteps=state is None,
+        )
+
+    training_state = copy.deepcopy(shared.state_dict())  # what a longer training goes on with
+    shared.take_average()
+    if text := parts.fit_comparison():
+        say(text)
+    save(training_state, parts.representation.state_dict())
+    scores = parts.score(with_controls=True)
+    if config.evaluate_every:
+        evaluations.note(parts.representation, scores["agent"], training_state)
+        agent.logger.dump(agent.num_timesteps)
+    metrics = {
+        "before": pick(scores_before["agent"]),
+        "after": pick(scores["agent"]),
+        "controls": {name: pick(row) for name, row in scores.items() if name != "agent"},
+        "steps": shared.step,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    draw_curves(folder)
+    draw_bins(
+        folder / "bins.png",
+        bins_picture(parts.representation, agent, parts.data, parts.cache, config, parts.grid),
+    )
+    if text := parts.cache.describe_replaced():
+        say(("since the run went on, " if state else "") + text)
+    return metrics
+
+
+def pick(scores: Scores) -> Scores:
+    """Return the columns of the table, rounded to two digits."""
+    return {column: None if (value := scores[column]) is None else round(float(value), 2) for column in COLUMNS}

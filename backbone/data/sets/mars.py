@@ -1,0 +1,168 @@
+"""MARS: 625 people to train on, 634 others and distractors to search among, in tracks by a detector."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from backbone.data.sets.layout import Halves, find_root
+from backbone.data.sets.mat import read_table
+from backbone.data.tracklet import DISTRACTOR, JUNK, FrameFiles, Tracklet
+
+LAYOUT = "<dir>/bbox_{train,test}/<person>/<name>.jpg and <dir>/info/{*.mat, *_name.txt}"
+SOURCE = "MARS, from its authors at Tsinghua University and UTS"
+JUNK_FOLDER = "00-1"
+
+
+@dataclass(frozen=True)
+class MarsCounts:
+    """How many lines and tracks there are, as published; tests have smaller ones."""
+
+    train_names: int = 509_914
+    test_names: int = 681_089
+    train_tracks: int = 8298
+    test_tracks: int = 12_180
+    queries: int = 1980
+    train_people: int = 625
+    junk_tracks: int = 870
+    distractor_tracks: int = 3248
+    query_people: int = 626
+    test_people: int = 634
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFrames:
+    """Frames as image files in folders by the first four characters of their names; paths are made when needed.
+
+    Attributes:
+        folder: of the folders.
+        names: of the files, in order.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.names)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files."""
+        return tuple(self.folder / name[:4] / name for name in self.names)
+
+    def read(self) -> Iterator[np.ndarray]:
+        """Decode file after file; see `FrameFiles.read`."""
+        return FrameFiles(self.paths).read()
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of the files' paths, sizes and modification times."""
+        return FrameFiles(self.paths).key
+
+    @cached_property
+    def key_with_missing(self) -> str:
+        """As `key`, and where a file is missing it says so."""
+        return FrameFiles(self.paths).key_with_missing
+
+
+def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> Halves:
+    """Read the tracks by the official tables.
+
+    The queries are some of the gallery's tracks, as published. Junk (person -1) is in the gallery, too, and left
+    out by scoring; distractors (person 0) stay. Which queries and gallery tracks count is the scoring's
+    (`backbone.metrics.SCORINGS`).
+
+    Args:
+        directory: of the data set; the .mat tables are needed, name lists that are missing are what sorting the
+            files gives.
+        counts: what is expected.
+
+    Raises:
+        ValueError: files that are missing or not as published; the message names them.
+    """
+    info = find_root(directory, "info", inside=("", "MARS"), layout=LAYOUT, source=SOURCE)
+    root = info.parent
+    for half in ("train", "test"):
+        if not (root / f"bbox_{half}").is_dir():
+            raise ValueError(f"there is no folder {root / f'bbox_{half}'}; the layout is {LAYOUT} ({SOURCE})")
+    train_names = _names(root, "train", counts.train_names)
+    test_names = _names(root, "test", counts.test_names)
+    train_table = read_table(info / "tracks_train_info.mat", "track_train_info", (counts.train_tracks, 4))
+    test_table = read_table(info / "tracks_test_info.mat", "track_test_info", (counts.test_tracks, 4))
+    query_rows = read_table(info / "query_IDX.mat", "query_IDX", (1, counts.queries))[0] - 1
+    train = _tracks(root / "bbox_train", train_names, train_table, "train")
+    gallery = _tracks(root / "bbox_test", test_names, test_table, "test")
+    if len(set(query_rows.tolist())) < len(query_rows) or query_rows.min() < 0 or query_rows.max() >= len(gallery):
+        raise ValueError(f"{info / 'query_IDX.mat'} has rows twice, or beyond the {len(gallery)} test tracks")
+    query = [gallery[row] for row in query_rows.tolist()]
+    _check_people(train, query, gallery, counts, info)
+    return Halves(train, query, gallery)
+
+
+def _names(root: Path, half: str, expected: int) -> list[str]:
+    """Return the names of a half's frames in order."""
+    path, folder = root / "info" / f"{half}_name.txt", root / f"bbox_{half}"
+    if path.is_file():
+        names, found = path.read_text(errors="replace", encoding="utf-8").split(), str(path)
+    else:
+        people = sorted(person for person in folder.iterdir() if person.is_dir())
+        # by ASCII, so that 00-1 comes before 0000
+        names = [name for person in people for name in sorted(file.name for file in person.glob("[!.]*.jpg"))]
+        found = f"{folder} (there is no {path})"
+    if len(names) != expected:
+        raise ValueError(f"{found} has {len(names):,} names, expected {expected:,}")
+    return names
+
+
+def _tracks(folder: Path, names: list[str], table: np.ndarray, half: str) -> list[Tracklet]:
+    """Return the tracks of a table (first and last line from 1, person, camera), checked against the names."""
+    people, cameras = _people_and_cameras(names)
+    tracks = []
+    for row, (first, last, person, camera) in enumerate(table.tolist()):
+        lines = slice(first - 1, last)
+        if not 1 <= first <= last <= len(names):
+            raise ValueError(f"{half} track {row + 1} has the lines {first} to {last} of {len(names):,}")
+        if (people[lines] != person).any() or (cameras[lines] != camera).any():
+            raise ValueError(
+                f"{half} track {row + 1}, lines {first} to {last}, is of person {person} and camera {camera}, and "
+                f"the names from {names[first - 1]} on say otherwise: is the name list in the published order?"
+            )
+        frames = NamedFrames(folder, tuple(names[lines]))
+        tracks.append(Tracklet(person, camera, frames, f"mars/{half}/{row}"))
+    return tracks
+
+
+def _people_and_cameras(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Read `PPPPC<camera>T<tracklet>F<frame>.jpg`: person ids and camera ids, int64 (num_names,) each."""
+    people, cameras = np.empty(len(names), dtype=np.int64), np.empty(len(names), dtype=np.int64)
+    for line, name in enumerate(names):
+        try:
+            if name[4] != "C":
+                raise ValueError("no C after the person")
+            people[line] = JUNK if name.startswith(JUNK_FOLDER) else int(name[:4])
+            cameras[line] = int(name[5])
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"line {line + 1}: {name!r} is no name as 0001C1T0001F001.jpg ({error})") from error
+    return people, cameras
+
+
+def _check_people(
+    train: list[Tracklet], query: list[Tracklet], gallery: list[Tracklet], counts: MarsCounts, info: Path
+) -> None:
+    known = {tracklet.person for tracklet in train}
+    searched = [tracklet.person for tracklet in gallery]
+    test_people = set(searched) - {JUNK, DISTRACTOR}
+    found = {
+        "training people": (len(known), counts.train_people),
+        "test people": (len(test_people), counts.test_people),
+        "junk tracks": (searched.count(JUNK), counts.junk_tracks),
+        "distractor tracks": (searched.count(DISTRACTOR), counts.distractor_tracks),
+        "people asked for": (len({tracklet.person for tracklet in query}), counts.query_people),
+        "people in both halves": (len(known & test_people), 0),
+    }
+    for what, (got, wanted) in found.items():
+        if got != wanted:
+            raise ValueError(f"the tables in {info} have {got} {what}, expected {wanted}")

@@ -1,0 +1,191 @@
+"""Run the paper's ablations over seeds and report them beside the paper's figures: `a3d ablate`.
+
+A table is 7, 8, 9 or 10, a figure fig5, fig6 or fig7; levers takes the strong recipe apart, ladder the metric and
+the training of a recipe; all is all of them.
+Every run is a process of its own in <out>/<row>/<seed>; finished ones are never run again, interrupted ones go on,
+and a failed one does not stop the others. Leaves <out>/table7.md with .csv, .json and .png beside it.
+
+Table VII on built-in data, two runs at a time:
+`a3d ablate --table 7 --recipe strong --seeds 5 --jobs 2 --out out/table7`
+
+Two rows of it, to see whether it works: `a3d ablate --preset tiny --seeds 1 --rows full,random --out out/try`
+
+Table X on your own tracklets: `a3d ablate --table 10 --preset small --data folder:mine --test-data folder:others`
+
+The report again, of what is finished so far: `a3d ablate --table 7 --out out/table7 --report-only`
+
+Any further flag is one of `a3d train`: --preset, --data, --steps, --seed (the first one), --device, ...
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from agents.runs.arguments import read_arguments
+from agents.runs.config import TrainConfig
+from agents.runs.jobs import Failure, run_all
+from backbone.files import check_writable, only_here
+from backbone.progress import say, show
+from scripts.ablate.cost import NAME as COST
+from scripts.ablate.cost import TITLE as COST_TITLE
+from scripts.ablate.cost import report_cost
+from scripts.ablate.plan import Plan, make_plan, missing_tasks
+from scripts.ablate.report import make_report, write_report
+from scripts.ablate.tables import FULL, TABLES
+from scripts.ablate.text import main_table
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """What to run, and how often."""
+
+    table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "ladder", "levers", "all"] = "7"
+    """The paper's table or figure."""
+    seeds: int = 5
+    """Runs of each row."""
+    out: Path | None = None
+    """Where runs and reports go; by default runs/<table>. Tables in one folder share the runs that they have in
+    common."""
+    rows: str = ""
+    """Only these rows, by name, as in full,random; of all tables those that have any of them; unknown names are
+    answered with the known ones."""
+    recipe: str | None = None
+    """The recipe that the settings start from, as in a3d train; levers takes strong."""
+    test_data: str = "synthetic@seed=2000,passers_by=3"
+    """Table X's other data: NAME[:DIRECTORY], and settings of it if they differ from the training data's, as in
+    synthetic@seed=2000,passers_by=3 (a busier street); run s adds s to a seed."""
+    jobs: int = 1
+    """Runs at a time; they share the cores."""
+    keep: bool = False
+    """Keep all checkpoints; otherwise only those of the full method."""
+    report_only: bool = False
+    """Run nothing; report what is finished."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @property
+    def folder(self) -> Path:
+        """Where runs and reports go."""
+        names = {"all": "ablations", "9": COST} | {name: table.name for name, table in TABLES.items()}
+        return self.out or Path("runs") / names[self.table]
+
+    @property
+    def names(self) -> list[str]:
+        """The rows asked for; none: all."""
+        return [name.strip() for name in self.rows.split(",") if name.strip()]
+
+
+def base_settings(recipe: str | None, flags: list[str]) -> TrainConfig:
+    """Return the settings that a table's rows change.
+
+    Raises:
+        ValueError: a flag that makes no sense here, unknown preset or recipe.
+    """
+    if "--resume" in flags:
+        raise ValueError("--resume is not needed: the same command goes on where it was interrupted")
+    if recipe is not None:
+        flags = [*flags, "--recipe", recipe]
+    return read_arguments(flags)[0]
+
+
+def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
+    """Plan the tables that are asked for.
+
+    Raises:
+        ValueError: settings that can't be used.
+    """
+    if arguments.table == "levers" and arguments.recipe not in (None, "strong"):
+        raise ValueError(f"levers are those of the recipe strong, got --recipe {arguments.recipe}")
+    tables = [
+        (table, base_settings(table.recipe or arguments.recipe, flags))
+        for name, table in TABLES.items()
+        if arguments.table in (name, "all")
+    ]
+    rows = {table.name: [row.name for row in table.rows(config)] for table, config in tables}
+    known = dict.fromkeys(name for names in rows.values() for name in names)
+    if unknown := [name for name in arguments.names if name not in known]:
+        raise ValueError(
+            f"--table {arguments.table} has no row {', '.join(map(repr, unknown))}; "
+            f"known: {', '.join(known) or 'none'}"
+        )
+    plans = []
+    for table, config in tables:
+        names = [name for name in arguments.names if name in rows[table.name]]
+        if arguments.names and not names:  # of all tables, one without any of these rows
+            continue
+        recipe = config.recipe
+        # Beside tables of another recipe, the base of this one goes into a folder of its own.
+        shares_base = arguments.table != "all" or recipe == base_settings(arguments.recipe, flags).recipe
+        plans.append(
+            make_plan(
+                table,
+                config,
+                arguments.folder,
+                seeds=arguments.seeds,
+                base=FULL.name if shares_base else str(recipe),
+                names=names,
+                test_data=arguments.test_data,
+                keep=arguments.keep,
+                report_only=arguments.report_only,
+            )
+        )
+    return plans
+
+
+def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
+    """Run what is missing and write the reports.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        ValueError: settings that can't be used, or a folder with runs of other settings.
+    """
+    check_writable(arguments.folder, is_folder=True)
+    plans = make_plans(arguments, flags)
+    failures: list[Failure] = []
+    with nullcontext() if arguments.report_only else only_here(arguments.folder):
+        if not arguments.report_only:
+            failures = run_all(missing_tasks(plans), arguments.jobs)
+        for plan in plans:
+            report = make_report(plan)
+            path = write_report(report, arguments.folder)
+            show(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
+        if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
+            config = base_settings(arguments.recipe, flags)
+            if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
+                show(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
+    return failures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments, flags = tyro.cli(
+            AblateConfig,
+            args=argv,
+            prog="a3d ablate",
+            description=__doc__,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            return_unknown_args=True,
+        )
+        failures = ablate(arguments, flags)
+    except (ValueError, OSError) as error:
+        say(f"a3d ablate: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command goes on from there")
+        return 130
+    for failure in failures:
+        say(f"a3d ablate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

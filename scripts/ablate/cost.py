@@ -1,0 +1,298 @@
+"""What attention costs (Table IX): training, inference and size, with and without it, measured in turns."""
+
+import csv
+import io
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from a3d_env.process import AttentionProcess
+from agents.features import SharedFeatureCallback
+from agents.rollout import at_test, follow
+from agents.runs.build import (
+    build_agent,
+    build_cache,
+    build_environment,
+    build_grid,
+    build_representation,
+    pick_device,
+)
+from agents.runs.config import TrainConfig, config_to_json
+from agents.runs.describe import clip_bank
+from agents.runs.scoring import searched_tracklets
+from agents.runs.task import settings_digest
+from backbone.data import ReidData, load_data
+from backbone.data.cache import FrameCache
+from backbone.data.clips import IdentitySampler
+from backbone.data.loader import ClipBatch, TestBatches, TrainingBatches
+from backbone.files import write_text
+from backbone.json_file import read_object, write_object
+from scripts.ablate.report import estimate
+from scripts.ablate.tables import FULL, WITHOUT_ATTENTION, Row
+from scripts.ablate.text import grid
+
+NAME, TITLE = "table9", "Table IX: cost of the attention"
+NUM_BATCHES = 4  # different ones, taken again and again
+ROUNDS = 7  # in each, every row is measured once
+ROUND_SECONDS = 1.0  # of each measurement, at least about
+MEGABYTE = 1e6
+
+# Of MARS, with the paper's machine and network: hours, videos per second, megabytes.
+PAPER = {
+    WITHOUT_ATTENTION.name: {"training_hours": 5.8, "videos_per_second": 12.7, "megabytes": 99.4},
+    FULL.name: {"training_hours": 6.0, "videos_per_second": 11.6, "megabytes": 99.5},
+}
+ROWS = (WITHOUT_ATTENTION, FULL)
+
+NOTES = (
+    "Seconds, clips, frames and videos (tracklets) are the means over {rounds} rounds, in each of which the rows "
+    "take turns; a ratio is to the row without attention, of the same round, ± Student's t interval of 95% over "
+    "rounds. Frames and flow are in memory before the clock starts. A training batch has {clips} clips of "
+    "{frames} frames, with {episodes} episodes on each where there is attention. The size is of what is needed at "
+    "test time: no V, F_c only where its confidence weights the clips (wherever cosine compares), and without "
+    "attention neither F_o, F_h nor F_a. The paper's ratios are of MARS."
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row, ready to be measured.
+
+    Attributes:
+        train: train on so many batches.
+        infer: describe the clips of the test batch so many times.
+        megabytes: of the weights that a test needs.
+    """
+
+    train: Callable[[int], object]
+    infer: Callable[[int], object]
+    megabytes: float
+
+
+def measure_cost(config: TrainConfig, *, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS) -> dict[str, Any]:
+    """Measure training, inference and size of the full method and of that without attention.
+
+    Args:
+        config: of the full method.
+        rounds: in each, every row is measured once, so that a machine that becomes slower does so for both.
+        seconds: each measurement is repeated to take about as long.
+
+    Returns:
+        What the report is made of.
+    """
+    changed = {row.name: row.change(config) for row in ROWS}
+    cache = build_cache(config)
+    data = load_data(config.data, config.data_options, cache.folder)
+    training, testing = load_batches(config, data, cache)
+    methods = {name: prepare(each, data, training, testing) for name, each in changed.items()}
+    device = pick_device(config.device)
+
+    def clock(run: Callable[[int], object], count: int) -> float:
+        start = time.perf_counter()
+        run(count)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.perf_counter() - start) / count
+
+    runs = {(name, kind): getattr(method, kind) for name, method in methods.items() for kind in ("train", "infer")}
+    taken: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    repeats = {}
+    for key, run in runs.items():
+        clock(run, 1)  # the first time pays for memory and kernels
+        repeats[key] = max(1, round(seconds / clock(run, 1)))
+    for _ in range(rounds):
+        for key, run in runs.items():
+            taken[key].append(clock(run, repeats[key]))
+
+    tracklets = searched_tracklets(data)
+    clips_per_video = len(TestBatches(tracklets, cache, config.load.num_frames, 1)) / len(tracklets)
+    return {
+        "name": NAME,
+        "title": TITLE,
+        "settings_digest": settings_digest(config),
+        "settings": json.loads(config_to_json(config)),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "rows": [
+            summary(
+                row, taken, methods[row.name].megabytes, len(testing.clip), clips_per_video, config.load.num_frames
+            )
+            for row in ROWS
+        ],
+    }
+
+
+def load_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> tuple[list[ClipBatch], ClipBatch]:
+    """Return a few batches to train on, and one batch of test clips."""
+    load = config.load
+    sampler = IdentitySampler(
+        data.train, load.num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
+    )
+    batches = TrainingBatches(data.train, cache, sampler, load.augment)
+    training = [batches[number] for number in range(NUM_BATCHES)]
+    return training, TestBatches(searched_tracklets(data), cache, load.num_frames, 32)[0]
+
+
+def prepare(config: TrainConfig, data: ReidData, training: list[ClipBatch], testing: ClipBatch) -> Method:
+    """Build a method's networks, and what trains and tests them."""
+    people = data.train_people
+    representation = build_representation(config, len(people))
+    bins = build_grid(config, representation)
+    env = build_environment(config, representation, bins)
+    agent = build_agent(config, env)
+    shared = SharedFeatureCallback(
+        representation,
+        itertools.cycle(training),
+        {person: number for number, person in enumerate(people)},
+        bins,
+        config.joint,
+        config.steps,
+    )
+    steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
+
+    def train(count: int) -> None:
+        agent.learn(count * steps_per_batch, callback=shared, log_interval=10**9)
+
+    @torch.no_grad()
+    def infer(count: int) -> None:
+        representation.eval()
+        for _ in range(count):
+            process = AttentionProcess(clip_bank(representation, testing, bins), representation.glimpse)
+            everyone = torch.arange(len(testing.clip), device=representation.device)
+            representation.compare(process.descriptor(follow(at_test(agent), process, everyone)))
+
+    weights = {f"representation.{name}": value for name, value in representation.state_dict().items()}
+    unused = ["representation.glimpse.embed_"]
+    if not representation.comparison.is_cosine:  # F_c's confidence weights the clips there
+        unused.append("representation.glimpse.identify.")
+    if config.attention.num_glimpses:
+        weights |= {f"policy.{name}": value for name, value in agent.policy.state_dict().items()}
+        unused.remove("representation.glimpse.embed_")
+    size = sum(
+        value.numel() * value.element_size()
+        for name, value in weights.items()
+        if not name.startswith(tuple(unused)) and "value_net" not in name and "critic" not in name
+    )
+    return Method(train, infer, size / MEGABYTE)
+
+
+def summary(
+    row: Row,
+    taken: dict[tuple[str, str], list[float]],
+    megabytes: float,
+    clips: int,
+    clips_per_video: float,
+    num_frames: int,
+) -> dict[str, Any]:
+    """Return a row's means and its ratios, round by round, to the row without attention."""
+    train, infer = taken[row.name, "train"], taken[row.name, "infer"]
+    base = WITHOUT_ATTENTION.name
+    per_second = [clips / seconds for seconds in infer]
+    return {
+        "name": row.name,
+        "label": row.label,
+        "training_seconds_per_batch": estimate(train),
+        "clips_per_second": estimate(per_second),
+        "frames_per_second": estimate([num_frames * rate for rate in per_second]),
+        "videos_per_second": estimate([rate / clips_per_video for rate in per_second]),
+        "megabytes": megabytes,
+        "training_ratio": estimate([one / other for one, other in zip(train, taken[base, "train"], strict=True)]),
+        "inference_ratio": estimate([other / one for one, other in zip(infer, taken[base, "infer"], strict=True)]),
+        "paper": PAPER[row.name],
+    }
+
+
+def cost_table(report: dict[str, Any]) -> str:
+    """Lay out the rows beside the paper's."""
+    head = ["method", "training, s/batch", "ratio", "the paper's", "clips/s", "frames/s", "videos/s", "ratio"]
+    head += ["the paper's", "MB", "ratio", "the paper's"]
+    base = next(row for row in report["rows"] if row["name"] == WITHOUT_ATTENTION.name)
+
+    def shown(interval: dict[str, float | None], digits: int) -> str:
+        value, high = interval["value"], interval["high"]
+        assert value is not None
+        return f"{value:.{digits}f}" + ("" if high is None else f" ± {high - value:.{digits}f}")
+
+    body = []
+    for row in report["rows"]:
+        paper = {name: row["paper"][name] / base["paper"][name] for name in row["paper"]}
+        body.append(
+            [
+                row["label"],
+                f"{row['training_seconds_per_batch']['value']:.3f}",
+                shown(row["training_ratio"], 2),
+                f"{paper['training_hours']:.2f}",
+                *(f"{row[f'{what}_per_second']['value']:.1f}" for what in ("clips", "frames", "videos")),
+                shown(row["inference_ratio"], 2),
+                f"{paper['videos_per_second']:.2f}",
+                f"{row['megabytes']:.2f}",
+                f"{row['megabytes'] / base['megabytes']:.3f}",
+                f"{paper['megabytes']:.3f}",
+            ]
+        )
+    return grid(head, body)
+
+
+def cost_csv(report: dict[str, Any]) -> str:
+    """Lay the rows out as comma-separated values, bounds of intervals in columns of their own."""
+    lines = []
+    for row in report["rows"]:
+        cells: dict[str, Any] = {}
+        for name, value in row.items():
+            if isinstance(value, dict):
+                cells |= {f"{name}_{part}": each for part, each in value.items() if part != "count"}
+            else:
+                cells[name] = value
+        lines.append(cells)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """What is read of a report: `measure_cost` says what it is."""
+
+    settings_digest: str
+    settings: dict[str, Any]
+    device: str
+    threads: int
+    rounds: int
+    rows: list[dict[str, Any]]
+
+
+def report_cost(config: TrainConfig, folder: Path, *, report_only: bool = False) -> str | None:
+    """Measure, unless that was done with the same settings, and write the report.
+
+    Returns:
+        The table, or None if there is nothing to report.
+    """
+    path = folder / f"{NAME}.json"
+    report = read_object(path, CostReport, "remove it, and it is measured again") if path.is_file() else None
+    if not report_only and (report is None or report["settings_digest"] != settings_digest(config)):
+        report = measure_cost(config)
+        write_object(path, report, indent=2)
+    if report is None:
+        return None
+    settings, table = report["settings"], cost_table(report)
+    load = settings["load"]
+    notes = NOTES.format(
+        rounds=report["rounds"],
+        clips=load["num_people"] * load["clips_per_person"],
+        frames=load["num_frames"],
+        episodes=settings["joint"]["episodes_per_clip"],
+    )
+    where = f"Preset {settings['preset']}, backbone {settings['backbone']['name']}, data {settings['data']}, "
+    where += f"device {report['device']}, threads {report['threads']}."
+    write_text(folder / f"{NAME}.csv", cost_csv(report))
+    write_text(folder / f"{NAME}.md", "\n\n".join([f"# {TITLE}", where, notes, table]) + "\n")
+    return table

@@ -1,0 +1,110 @@
+"""Run a trained representation over all clips of a split, into a bank's folder: `a3d bank`.
+
+Environments open the folder: gymnasium.make("a3d_env:A3D/Attention3D-v0", bank="runs/bank")
+
+The clips that a run was trained on, uncut and unchanged: `a3d bank --checkpoint runs/benchmark --out runs/bank`
+
+The test half, with frames to draw: `a3d bank --checkpoint runs/benchmark --split test --frames --out runs/test`
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from a3d_env.bank_file import BankWriter, check_nothing_there
+from agents.runs.describe import clip_bank
+from agents.runs.model import Run, load_run
+from agents.runs.scoring import searched_tracklets
+from backbone.data.loader import TestBatches, load_ahead
+from backbone.files import check_writable
+from backbone.progress import say, show
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """Which clips go where."""
+
+    checkpoint: Path
+    """A run's folder, or its checkpoint.pt."""
+    out: Path
+    """The bank's folder, which is not there yet."""
+    split: Literal["train", "test"] = "train"
+    """train: tracklets of the training identities; test: queries and gallery, people whom F_c does not know."""
+    data: str | None = None
+    """NAME[:DIRECTORY]; by default the data that the run was trained on."""
+    frames: bool = False
+    """Keep the clips' frames, so that episodes can be drawn."""
+    clips_per_batch: int = 32
+    """Clips that are in memory at once."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+
+    def __post_init__(self) -> None:
+        if self.clips_per_batch < 1:
+            raise ValueError(f"clips_per_batch must be 1 or more, got {self.clips_per_batch}")
+
+
+@torch.no_grad()
+def make_bank(run: Run, config: BankConfig) -> int:
+    """Write the bank of a run's split: consecutive clips without augmentation, as at test time.
+
+    A clip's identity is its person's number in F_c. People whom F_c does not know (the test half, or all of other
+    data) get the numbers after these, and the folder says so: environments refuse it, as F_c can't name them.
+
+    Returns:
+        The number of clips.
+
+    Raises:
+        ValueError: the split has no clip, or as `BankWriter`.
+    """
+    tracklets = run.data.train if config.split == "train" else searched_tracklets(run.data)
+    batches = TestBatches(tracklets, run.cache, run.config.load.num_frames, config.clips_per_batch)
+    if not batches.all_clips:
+        raise ValueError(f"{run.data.name} has no tracklets in its {config.split} half")
+    is_known = config.split == "train" and run.knows_training_half
+    people = run.people if is_known else sorted({tracklet.person for tracklet in tracklets})
+    numbers = {person: number for number, person in enumerate(people, 0 if is_known else len(run.people))}
+
+    run.representation.eval()
+    loaded = load_ahead(batches, range(len(batches)), run.config.load.workers)
+    progress = tqdm(loaded, total=len(batches), desc="making the bank", unit="batch", leave=False, file=sys.stderr)
+    count = len(batches.all_clips)
+    with BankWriter(config.out, count, run.representation.glimpse, new_people=not is_known) as writer, progress:
+        for batch in progress:
+            bank = clip_bank(run.representation, batch, run.grid, with_frames=config.frames)
+            person = batch.person.tolist()
+            identity = torch.tensor([numbers[number] for number in person])
+            camera = [tracklets[index].camera for index in batch.tracklet.tolist()]
+            writer.append(dataclasses.replace(bank, identity=identity), person, camera)
+    return count
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        config = tyro.cli(BankConfig, args=argv, prog="a3d bank", description=__doc__)
+        check_nothing_there(config.out)
+        check_writable(config.out)
+        run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
+        count = make_bank(run, config)
+    except (ValueError, OSError) as error:
+        say(f"a3d bank: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\na3d bank: stopped; nothing was written")
+        return 130
+    gibibytes = sum(path.stat().st_size for path in config.out.iterdir()) / 2**30
+    show(f"{config.out}: {count} clips of the {config.split} half of {run.data.name}, {gibibytes:.2f} GiB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,298 @@
+"""Compare agents on one frozen bank, with statistics over seeds: `a3d compare`.
+
+Every agent and seed is a run in a process of its own; all see the same clips in the same order and are scored on
+the same clips held out. Finished runs are kept, so that the same command goes on where it was stopped. Leaves
+compare.html, which needs nothing beside it, and compare.md, .csv, .json, curves.png, profile.png, locations.png.
+
+A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
+
+Then: `a3d compare --bank runs/bank --agents reinforce,ppo,sac,random --timesteps 100000 --out runs/compare`
+
+Any of their settings: `--agents.ppo.learning-rate 3e-4`, or a file of them, which says who is compared, too:
+`a3d compare --bank runs/bank --agents agents.yaml`
+
+Your own algorithm beside them: `a3d compare --bank runs/bank --agents reinforce,my_module:MyAlgorithm`
+
+On a cluster (pip install 'a3d[cluster]'): `a3d compare --bank runs/bank --backend ray`
+
+The report again, of what is finished: `a3d compare --bank runs/bank --report-only`
+"""
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import joblib
+import tyro
+from tqdm import tqdm
+
+import agents
+from a3d_env.bank_file import open_playable_bank
+from a3d_env.rewards import get_reward
+from agents.control_algorithm import ControlAlgorithm
+from agents.controls import TABLE_CONTROLS
+from agents.locator import Locator
+from agents.runs.agent_flags import take_agent_settings
+from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
+from agents.runs.config import PolicyConfig
+from agents.runs.jobs import num_cores
+from agents.settings import read_settings
+from backbone.files import check_writable, only_here
+from backbone.progress import say, show
+from scripts.compare.report import write_report
+from scripts.compare.task import CompareTask, start
+from scripts.compare.text import text_table
+
+# What every comparison has: the ends of the scale.
+ENDS = ("random", "best")
+# One run says it all of those that draw nothing.
+DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Who is compared on what."""
+
+    bank: Path
+    """A bank's folder, as `a3d bank` writes it."""
+    agents: str = "reinforce,ppo,sac,random"
+    """Names of agents.ALGORITHMS, or module:Class, with commas; random and best (the table's oracle) are added.
+    module:Class is a stable-baselines3 algorithm of your own, or any class with learn(total_timesteps) and
+    predict(observation, deterministic). --agents FILE.yaml (name -> keyword -> value) has any settings of the
+    algorithms' constructors, and says who is compared if nothing else does; or one by one,
+    --agents.NAME.KEYWORD VALUE."""
+    seeds: int = 5
+    """Runs of each agent."""
+    first_seed: int = 0
+    """The first run's seed."""
+    steps: Annotated[int, tyro.conf.arg(name="timesteps", aliases=("--steps",))] = PolicyRunConfig.timesteps
+    """Environment steps of each run, T - 1 an episode."""
+    out: Path = Path("runs/compare")
+    """Where results and report go."""
+    reward: str = PolicyRunConfig.reward
+    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank or glimpses; by default as
+    in a3d policy, and in the recipe strong of a3d train."""
+    num_envs: int = PolicyRunConfig.num_envs
+    """Episodes at once."""
+    episodes_per_clip: int = PolicyRunConfig.episodes_per_clip
+    """How many of them look at one clip: what the baseline clip compares; the same for all agents."""
+    held_out: float = 0.25
+    """Share of the tracklets whose clips are not trained on, and scored."""
+    overview: tuple[int, int, int] | None = None
+    """Bins along time, height and width that the agents always see; by default those of the bank's run, if any."""
+    reference: str = "reinforce"
+    """The agent that the others are compared with; the first one if it has no finished run."""
+    locator: Locator | Literal["auto"] = "auto"
+    """F_a of reinforce, a2c, ppo and trpo; auto: mixture where there is an overview, else linear."""
+    agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
+    policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
+    """Settings of those policies. The learning rate is each algorithm's own, unless one is given here for all."""
+    jobs: int | None = None
+    """Runs at a time, one thread each; by default one a core, or all that ray has."""
+    backend: Literal["threading", "ray"] = "threading"
+    """What starts the runs' processes: threads here, or a ray cluster, which has to see the folders of bank and
+    output."""
+    report_only: bool = False
+    """Run nothing; report what is finished."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "steps", "jobs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @property
+    def names(self) -> list[str]:
+        """The agents, each once, with the ends of the scale."""
+        asked = [name.strip() for name in self.agents.split(",") if name.strip()]
+        return list(dict.fromkeys([*asked, *ENDS]))
+
+
+def make_tasks(config: CompareConfig) -> list[CompareTask]:
+    """Return the runs, seed by seed.
+
+    Raises:
+        ValueError: unknown agents or reward, or a bank that can't be used.
+    """
+    for name in config.names:
+        read_settings(name, agents.get_algorithm(name).maker, config.agent_settings.get(name, {}))
+    if config.policy.locator != "linear":
+        raise ValueError("the locator is chosen by --locator here, not by --policy.locator")
+    bank, glimpse = open_playable_bank(config.bank)
+    get_reward(config.reward, glimpse.num_glimpses)
+    if glimpse.num_glimpses < 2:
+        raise ValueError(f"the episodes of {config.bank} have {glimpse.num_glimpses} glimpses: none is chosen")
+    if "truth" in config.names and bank.hits is None:
+        raise ValueError(f"{config.bank} does not know where the identifying thing is: leave out the agent truth")
+    split_clips(bank.tracklet, config.held_out)
+    if config.episodes_per_clip < 1 or config.num_envs % config.episodes_per_clip:
+        raise ValueError(
+            f"episodes_per_clip must be 1 or more and divide num_envs = {config.num_envs}, got "
+            f"{config.episodes_per_clip}"
+        )
+    has_overview = (config.overview or bank.grid.overview_counts) is not None
+    locator: Locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
+    policy = with_possible_baseline(dataclasses.replace(config.policy, locator=locator), config.episodes_per_clip)
+    return [
+        CompareTask(
+            PolicyRunConfig(
+                config.bank.resolve(),
+                config.out.resolve(),
+                agent=name,
+                agent_settings=config.agent_settings.get(name, {}),
+                timesteps=config.steps,
+                num_envs=config.num_envs,
+                episodes_per_clip=config.episodes_per_clip,
+                seed=config.first_seed + number,
+                reward=config.reward,
+                overview=config.overview,
+                held_out=config.held_out,
+                policy=policy,
+            )
+        )
+        for number in range(config.seeds)
+        for name in config.names
+        if number == 0 or name not in DETERMINISTIC
+    ]
+
+
+def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
+    """Run what is missing and write the report.
+
+    Returns:
+        The runs that failed, and why.
+
+    Raises:
+        ValueError: settings that can't be used, a folder with other runs, or nothing to report.
+    """
+    check_writable(config.out, is_folder=True)
+    tasks = make_tasks(config)
+    failed: list[tuple[CompareTask, str]] = []
+    with nullcontext() if config.report_only else only_here(config.out):
+        if not config.report_only:
+            to_run = [task for task in tasks if task.result() is None]
+            failed = run_all(
+                to_run, config.jobs or (-1 if config.backend == "ray" else num_cores()), config.backend
+            )
+        results = [result for task in tasks if (result := task.result()) is not None]
+        if failed and not results:
+            return failed
+        missing = [task.title for task in tasks if task.result() is None]
+        report = write_report(results, config.out, reference=config.reference, missing=missing)
+    show(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
+    return failed
+
+
+def run_all(tasks: Sequence[CompareTask], jobs: int, backend: str) -> list[tuple[CompareTask, str]]:
+    """Run tasks side by side; a run that fails does not stop the others.
+
+    Returns:
+        The runs that failed, and why.
+
+    Raises:
+        ValueError: ray is asked for and not installed.
+    """
+    if backend == "ray":
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise ValueError("ray is not installed: pip install 'a3d[cluster]'") from error
+        register_ray()
+    for task in tasks:  # of a run that was killed, or failed
+        task.progress.unlink(missing_ok=True)
+        task.error.unlink(missing_ok=True)
+    with joblib.parallel_config(backend, n_jobs=jobs), Progress(tasks):
+        reasons = joblib.Parallel(batch_size=1)(joblib.delayed(start)(task) for task in tasks)
+    return [(task, reason) for task, reason in zip(tasks, reasons, strict=True) if reason is not None]
+
+
+class Progress:
+    """Shows, from another thread, the steps of all runs with the time left, and how far each one under way is."""
+
+    def __init__(self, tasks: Sequence[CompareTask]):
+        self._tasks = tasks
+        self._bar = tqdm(
+            total=sum(map(self._steps_in_all, tasks)),
+            unit="step",
+            smoothing=0,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+            disable=not tasks,
+        )
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Progress":
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop watching."""
+        self._over.set()
+        self._thread.join()
+        self._show()
+        self._bar.close()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1):
+            self._show()
+
+    def _show(self) -> None:
+        over = [task for task in self._tasks if task.path.is_file() or task.error.is_file()]
+        steps = {task.title: self._steps(task) for task in self._tasks if task not in over}
+        under_way = {title: number for title, number in steps.items() if number is not None}
+        now = ", ".join(f"{title} {number:,}" for title, number in under_way.items())
+        self._bar.set_postfix_str(f"{len(over)} of {len(self._tasks)} runs over, now {now or '-'}", refresh=False)
+        done = sum(map(self._steps_in_all, over)) + sum(under_way.values())
+        self._bar.update(done - self._bar.n)
+
+    @staticmethod
+    def _steps_in_all(task: CompareTask) -> int:
+        is_control = agents.get_algorithm(task.config.agent).build is ControlAlgorithm
+        return 0 if is_control else task.config.timesteps
+
+    @staticmethod
+    def _steps(task: CompareTask) -> int | None:
+        try:
+            return min(int(task.progress.read_text(encoding="utf-8")), task.config.timesteps)
+        except (OSError, ValueError):  # not begun, or just being written
+            return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        argv, own = take_agent_settings(argv)
+        if own.of_files and not any(word.partition("=")[0] == "--agents" for word in argv):
+            argv += ["--agents", ",".join(own.of_files)]
+        config = tyro.cli(
+            CompareConfig,
+            args=argv,
+            prog="a3d compare",
+            description=__doc__,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+        own.check(config.names)
+        config = dataclasses.replace(config, agent_settings={name: own.of(name) for name in config.names})
+        for name in config.names:
+            if ":" in name or config.agent_settings[name]:
+                say(agents.describe(name, **config.agent_settings[name]))
+        failed = compare(config)
+    except (ValueError, OSError) as error:
+        say(f"a3d compare: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command runs what is missing")
+        return 130
+    for task, reason in failed:
+        say(f"a3d compare: {task.title} failed: {reason}; see {task.error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

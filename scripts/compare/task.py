@@ -1,0 +1,280 @@
+"""One run of `a3d compare` in a process of its own: `python -m scripts.compare.task`, the task on standard input.
+
+An agent is trained on a bank with one seed and scored on the clips held out. It leaves <out>/<agent>/<seed>.json,
+all or nothing; where it fails, <seed>.error.txt with the traceback.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dacite
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+import agents
+from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.rewards import log_prob
+from agents.control_algorithm import ControlAlgorithm
+from agents.rollout import at_test, follow, hit_shares
+from agents.runs.bank_policy import PolicyRunConfig, build_policy_run
+from agents.runs.build import explaining_settings
+from agents.runs.children import child_environment, end_with_parent
+from agents.runs.memory import out_of_memory
+from agents.settings import settings_used
+from backbone.files import write_text
+from backbone.json_file import read_object, write_object
+
+# Clips at most that a point of the learning curve is measured on; the final scores are of all that are held out.
+CURVE_CLIPS = 256
+LIBRARIES = ("torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy")
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What the report needs of a run's result: `train_and_score` says what it is."""
+
+    agent: str
+    seed: int
+    digest: str
+    curve: list[dict[str, float | int]]
+    clips: dict[str, list]
+    person: list
+    bins: list[list]
+    positions: list[int]
+    steps: int
+    updates: int
+    seconds: float | int
+    peak_mb: float | int | None
+    settings: dict[str, Any]
+    algorithm: dict[str, Any]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CompareTask:
+    """What one run is to do.
+
+    Attributes:
+        config: the agent, its seed and all settings; `out` is the folder of the comparison.
+        points: of the learning curve.
+    """
+
+    config: PolicyRunConfig
+    points: int = 10
+
+    @property
+    def title(self) -> str:
+        """The run's name for people."""
+        return f"{self.config.agent}/{self.config.seed}"
+
+    @property
+    def path(self) -> Path:
+        """The result's file."""
+        return self.config.out / re.sub(r"[^\w.-]", "_", self.config.agent) / f"{self.config.seed}.json"
+
+    @property
+    def progress(self) -> Path:
+        """The file that says how many steps are taken."""
+        return self.path.with_suffix(".progress")
+
+    @property
+    def error(self) -> Path:
+        """The traceback of a run that failed."""
+        return self.path.with_suffix(".error.txt")
+
+    @property
+    def digest(self) -> str:
+        """A text that differs between runs that can come out differently; the folders' names do not count."""
+        values = {key: value for key, value in asdict(self.config).items() if key not in ("out", "bank", "device")}
+        entry = agents.get_algorithm(self.config.agent)
+        text = json.dumps([values, settings_of(entry), bank_digest(self.config.bank), self.points], default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the run's result, or None if it is not finished.
+
+        Raises:
+            ValueError: the file is damaged, or of a run with other settings.
+        """
+        if not self.path.is_file():
+            return None
+        result = read_object(self.path, CompareResult, "delete it, and it is run again")
+        if result["digest"] != self.digest:
+            raise ValueError(f"{self.path} is of a run with other settings or bank: take another folder (--out)")
+        return result
+
+
+def settings_of(entry: agents.Algorithm) -> dict[str, Any]:
+    """Return what the registry says of an algorithm, as text and numbers."""
+    return json.loads(json.dumps({"defaults": entry.defaults, "policy": entry.policy_kwargs}, default=repr))
+
+
+@functools.cache
+def bank_digest(folder: Path) -> str:
+    """Return a text that differs between banks; F_o to F_c and the global features stand for the bins'."""
+    digest = hashlib.sha256()
+    for name in ("meta.json", "glimpse.pt", "identity.npy", "global_feature.npy"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def start(task: CompareTask) -> str | None:
+    """Run a task in a process of its own, with one thread, and wait for it.
+
+    Returns:
+        None, or why it failed, in a line; the traceback, if there is one, is in the error's file.
+    """
+    paths = os.pathsep.join(path for path in sys.path if path)  # an agent's module is found as it is here
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "scripts.compare.task"],
+        input=json.dumps(asdict(task), default=str),
+        text=True,
+        capture_output=True,
+        env=child_environment(OMP_NUM_THREADS="1", PYTHONPATH=paths),
+    )
+    if done.returncode == 0 and task.path.is_file():
+        return None
+    if not task.error.is_file():  # killed, or gone before it could say why
+        reason = f"ended with status {done.returncode}"
+        write_text(task.error, f"{done.stderr}\n{reason}\n")
+    return task.error.read_text(encoding="utf-8").strip().splitlines()[-1]
+
+
+def run(task: CompareTask) -> bool:
+    """Run a task here and write its result, or the error's traceback; return whether it came to its end."""
+    task.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_object(task.path, train_and_score(task), allow_nan=False)
+        return True
+    except Exception as error:
+        write_text(task.error, traceback.format_exc() + out_of_memory(error, "compare"))
+        return False
+    finally:
+        task.progress.unlink(missing_ok=True)
+
+
+def train_and_score(task: CompareTask) -> dict[str, Any]:
+    """Train, and return what is measured: the curve, each held-out clip's scores, the bins looked at, the cost."""
+    agent, process, held_out = build_policy_run(task.config)
+    curve = Curve(task, process, held_out[:: -(-len(held_out) // CURVE_CLIPS)])
+    started = time.monotonic()
+    if not isinstance(agent, ControlAlgorithm):
+        with explaining_settings(task.config.agent):
+            agent.learn(task.config.timesteps, callback=curve)
+    trained = time.monotonic() - started - curve.seconds
+    episodes = follow(at_test(agent), process, held_out)
+    scores = clip_scores(process, episodes)
+    chosen = episodes.bins[:, 1:].numpy()
+    return {
+        "agent": task.config.agent,
+        "seed": task.config.seed,
+        "digest": task.digest,
+        "curve": curve.points,
+        "clips": {name: as_list(values) for name, values in scores.items()},
+        "person": process.bank.identity[held_out].tolist(),
+        # how often each bin is looked at, at each glimpse: (T - 1, num_bins)
+        "bins": [np.bincount(step, minlength=process.bank.grid.num_bins).tolist() for step in chosen.T],
+        "positions": list(process.bank.grid.positions),
+        "steps": agent.num_timesteps,
+        "updates": int(getattr(agent, "_n_updates", 0)),
+        "seconds": round(trained, 1),
+        "peak_mb": peak_memory_mb(),
+        "settings": json.loads(json.dumps(asdict(task.config), default=str)),
+        "algorithm": settings_used(agent),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def clip_scores(process: AttentionProcess, episodes: Episodes) -> dict[str, np.ndarray]:
+    """Return each episode's reward, log_prob and, where the truth is known, hit_rate (NaN where it is unseen)."""
+    verdict = process.verdict(episodes)
+    scores = {"reward": process.reward(verdict).numpy(), "log_prob": log_prob(verdict).numpy()}
+    if process.bank.hits is not None:
+        scores["hit_rate"] = 100 * hit_shares(process.bank, episodes)
+    return scores
+
+
+def as_list(values: np.ndarray) -> list[float | None]:
+    """Return numbers for JSON, which has no NaN, to 6 digits after the point."""
+    return [None if np.isnan(value) else round(float(value), 6) for value in values]
+
+
+class Curve(BaseCallback):
+    """Scores the policy's mean on held-out clips in the course of the training, and says how far it is.
+
+    Attributes:
+        points: mean rewards, with the environment step.
+        seconds: that the scoring took.
+    """
+
+    def __init__(self, task: CompareTask, process: AttentionProcess, clip: torch.Tensor):
+        super().__init__()
+        self.task = task
+        self.process = process
+        self.clip = clip
+        self.points: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._said = 0.0
+
+    def _on_training_start(self) -> None:
+        self.note(self.model)
+
+    def _on_rollout_start(self) -> None:
+        self._look()
+
+    def _on_training_end(self) -> None:
+        if self.points[-1]["step"] < self.num_timesteps:
+            self.note(self.model)
+
+    def _on_step(self) -> bool:
+        if time.monotonic() - self._said > 1:
+            self._said = time.monotonic()
+            self.task.progress.write_text(str(self.num_timesteps), encoding="utf-8")
+        return True
+
+    def _look(self) -> None:
+        due = len(self.points) * self.task.config.timesteps / self.task.points
+        if self.num_timesteps >= due:
+            self.note(self.model)
+
+    def note(self, agent: BaseAlgorithm) -> None:
+        """Add a point to the curve."""
+        started, was_training = time.monotonic(), agent.policy.training
+        scores = clip_scores(self.process, follow(at_test(agent), self.process, self.clip))
+        agent.policy.set_training_mode(was_training)
+        self.points.append({"step": agent.num_timesteps, "reward": float(scores["reward"].mean())})
+        self.seconds += time.monotonic() - started
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most memory that this process has had, in MB; None where the system does not tell."""
+    if os.name != "posix":
+        return None
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def main() -> int:
+    """Run the task on standard input."""
+    end_with_parent()
+    config = dacite.Config(cast=[Path, tuple], strict=True)
+    return 0 if run(dacite.from_dict(CompareTask, json.load(sys.stdin), config)) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

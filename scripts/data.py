@@ -1,0 +1,245 @@
+"""`a3d data`: make data sets ready to train on."""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from agents.runs.config import PRESETS, get_preset
+from backbone.data import DataConfig, load_data
+from backbone.data.bad_frames import OnBadFrame
+from backbone.data.cache import FrameCache, default_cache
+from backbone.data.check import CheckReport, check_data
+from backbone.data.cut import CutReport, cut_video
+from backbone.data.fill import fill_cache
+from backbone.data.tracks import TrackFormat
+from backbone.files import check_writable, replacing
+from backbone.progress import progress_bars, say, show
+
+SHOWN = 20  # problems of each kind
+
+DESCRIPTION = """Make data ready to train on.
+
+Examples: a3d data cut --video street.avi --tracks gt.txt --out street/
+          a3d data check --data mars:/data/MARS
+          a3d data cache --data mars:/data/MARS
+"""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cut a video and its tracks (MOT format) into a folder of tracklets.
+
+    Long tracks become several tracklets with a gap between, in turns as camera 1 and camera 2, so
+    that one camera serves as two views in time.
+
+    For example, and then again with shorter tracklets:
+
+    `a3d data cut --video street.avi --tracks gt.txt --out street`
+
+    `a3d data cut --video street.avi --tracks gt.txt --out street --chunk-frames 16 --overwrite`
+
+    A MOT sequence: `a3d data cut --video MOT17-02 --tracks MOT17-02/gt/gt.txt --classes 1 --out street`
+    """
+
+    video: Path
+    """The video file, in any format that OpenCV decodes (one that is to be turned, as a phone's, is turned); or a
+    folder: a MOT sequence, or images numbered from 0 or 1."""
+    tracks: Path
+    """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. What
+    comes after the height may be missing."""
+    out: Path
+    """Folder to write: <out>/<person>/<camera>/<tracklet>/<frame>.png. Must be missing or empty."""
+    chunk_frames: int = 32
+    """Frames of a tracklet."""
+    gap_frames: int = 16
+    """Frames left out between two tracklets of a person."""
+    min_frames: int = 6
+    """Tracklets shorter than this are left out."""
+    first_frame: int | None = None
+    """The number that the tracks give the video's first frame, 0 or 1; by default 0 if they have a frame 0."""
+    corners: bool = False
+    """The boxes are left, top, right, bottom."""
+    classes: tuple[int, ...] = ()
+    """Classes (column 8) that are people, as in 1 for MOT17's pedestrians; by default all."""
+    min_visibility: float = 0.0
+    """Leave out boxes of which less than this share is visible (column 9)."""
+    bridge_gaps: int = 0
+    """Where a track misses as many frames or fewer, put boxes in between, on a line from the last to the next. A
+    tracker that misses one frame in five leaves tracklets too short to keep."""
+    overwrite: bool = False
+    """Replace what an earlier cut wrote to the same folder, once the new one is complete."""
+    json: bool = False
+    """Print the report as JSON, and nothing else, on standard output."""
+
+    def run(self) -> int:
+        """Cut the video and print what came of it."""
+        with progress_bars() as progress:
+            report = cut_video(
+                self.video,
+                self.tracks,
+                self.out,
+                chunk_frames=self.chunk_frames,
+                gap_frames=self.gap_frames,
+                min_frames=self.min_frames,
+                overwrite=self.overwrite,
+                how=TrackFormat(
+                    self.first_frame, self.corners, self.classes, self.min_visibility, self.bridge_gaps
+                ),
+                progress=progress,
+            )
+        show(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
+        return 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check a data set before days are spent on it: counts, names, and that every frame can be decoded.
+
+    Prints what is wrong, file by file, and ends with the exit status 1 if anything is.
+
+    `a3d data check --data mars:/data/MARS`
+
+    A twentieth of the frames, for a first look: `a3d data check --data ilids:/data/iLIDS-VID --sample 0.05`
+    """
+
+    data: str
+    """NAME:DIRECTORY, as in folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    sample: float = 1.0
+    """Share of the frames that are decoded, drawn by --seed; names and sizes are checked of all."""
+    seed: int = 0
+    """Of the sample."""
+    workers: int = 2
+    """Frames decoded at once."""
+    json: Path | None = None
+    """Write all problems to this file, too; otherwise the first 20 of each kind are printed."""
+
+    def run(self) -> int:
+        """Check, print, and return the exit status."""
+        if self.json is not None:
+            check_writable(self.json)
+        with progress_bars() as progress:
+            report = check_data(
+                self.data, sample=self.sample, seed=self.seed, workers=self.workers, progress=progress
+            )
+        show(check_summary(report, self.data))
+        if self.json is not None:
+            with replacing(self.json) as partial:
+                partial.write_text(json.dumps(asdict(report), indent=2, default=str) + "\n", encoding="utf-8")
+        return 1 if report.problems else 0
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Decode all frames of a data set once, and compute their optical flow, before training does it bit by bit.
+
+    What is there already is kept, so that an interrupted run goes on. Training finds it under the same folder, for
+    the same frame size and flow method.
+
+    `a3d data cache --data mars:/data/MARS --workers 8`
+
+    After a disk has failed: `a3d data cache --data mars:/data/MARS --verify`
+
+    Another size and method: `a3d data cache --data folder:street --height 64 --width 32 --flow farneback`
+    """
+
+    data: str
+    """NAME:DIRECTORY, as in folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    height: int | None = None
+    """Of the frames, in pixels; by default the preset's of that name (prid, ilids, mars), else that of small."""
+    width: int | None = None
+    """Of the frames, in pixels; by default as the height."""
+    flow: str | None = "dis-fast"
+    """The optical-flow method; None for frames alone."""
+    cache: Path | None = None
+    """Where to; by default $A3D_CACHE or the user's cache folder."""
+    on_bad_frame: OnBadFrame = "error"
+    """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
+    neighbour takes its place, as in a3d train with the same flag."""
+    verify: bool = False
+    """Read what is there already, and make anew what is not as it was written, by its digest."""
+    workers: int = 2
+    """Tracklets at once."""
+
+    def run(self) -> int:
+        """Say what it takes, and do it."""
+        name = self.data.partition(":")[0]
+        load = get_preset(name if name in PRESETS else "small").load
+        size = (self.height or load.height, self.width or load.width)
+        cache = FrameCache(self.cache or default_cache(), *size, self.flow, self.on_bad_frame)
+        check_writable(cache.folder, is_folder=True)
+        data = load_data(self.data, DataConfig(), cache.folder)
+        tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
+        with progress_bars() as progress:
+            report = fill_cache(
+                cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, say=say
+            )
+        show(
+            f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
+            f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
+            + (f"; {report.damaged:,} files were damaged, and made anew" if self.verify else "")
+        )
+        if text := cache.describe_replaced():
+            show(text)
+        return 0
+
+
+def check_summary(report: CheckReport, data: str) -> str:
+    """Return what was checked and what is wrong, for people."""
+    lines = [f"{data}: {report.files:,} images by name and size, {report.decoded:,} of them decoded"]
+    lines += [f"  {line}" for line in report.counts]
+    if not report.problems:
+        return "\n".join([*lines, "nothing is wrong"])
+    for kind in dict.fromkeys(problem.kind for problem in report.problems):
+        found = [problem for problem in report.problems if problem.kind == kind]
+        lines.append(f"{kind}: {len(found):,}")
+        lines += [f"  {problem.text}" for problem in found[:SHOWN]]
+        if len(found) > SHOWN:
+            lines.append(f"  ... and {len(found) - SHOWN:,} more (--json FILE has all)")
+    return "\n".join([*lines, f"{len(report.problems):,} problems"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `a3d data` with these arguments, or the process's own; return its exit status."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"cut": Cut, "check": Check, "cache": Cache},
+        prog="a3d data",
+        description=DESCRIPTION,
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        return command.run()
+    except (ValueError, OSError) as error:
+        say(f"a3d data: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("a3d data: stopped; nothing half-written was left")
+        return 130
+
+
+def _summary(report: CutReport, out: Path) -> str:
+    """Return the report for a person to read, and what to type next."""
+    omissions = [
+        f"  {item.count:>7,} x {item.reason}"
+        + (f" [{item.boxes:,} boxes]" if item.boxes != item.count and item.boxes > 0 else "")
+        + f": {', '.join(item.first)}{', ...' if item.count > len(item.first) else ''}"
+        for item in report.omissions
+    ]
+    return "\n".join(
+        [
+            f"Wrote {out}: {report.people:,} people, {report.people_with_two_views:,} of them in two views, "
+            f"{report.tracklets:,} tracklets,",
+            f"{report.frames:,} frames of the {report.boxes:,} boxes in {report.tracks}.",
+            "Left out or altered:" if omissions else "Nothing was left out.",
+            *omissions,
+            "",
+            f"Next: a3d train --preset street --data {shlex.quote(f'folder:{out}')}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

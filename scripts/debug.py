@@ -1,0 +1,267 @@
+"""See an episode: why did the agent look there, and what if it had looked elsewhere? `a3d debug`.
+
+Every episode becomes one HTML page that needs nothing beside it: the clip with the bins, the policy's mean and
+spread, what it expected, who was named after each glimpse, the exact probability of the true person for every bin
+that could have been chosen, and for queries the ranked gallery. The episode itself is beside it as .npz
+(`agents.episodes.Episode.load`).
+
+F_c does not know the people of the queries. The gallery judges them instead: the softmax of negative squared
+distances to each person's mean descriptor, scaled once so that it is as sure as it is right. Training tracklets
+(--train) are judged by F_c, and earn the run's reward.
+
+One query, by number, folder or name: `a3d debug --checkpoint runs/benchmark --query 12 --out out/ep12`
+
+The ten worst queries, and five that are drawn:
+`a3d debug --checkpoint runs/benchmark --worst 10 --random 5 --out out/bad`
+
+What if the second glimpse had gone elsewhere (corner in cells: time, height, width):
+`a3d debug --checkpoint runs/benchmark --query 12 --set-glimpse 2=1,5,1 --out out/what_if`
+
+Another agent on the same representation:
+`a3d debug --checkpoint runs/benchmark --agent truth --query 12 --out out/truth`
+
+A policy of a3d policy, on clips of its bank:
+`a3d debug --checkpoint runs/policy --clip 7 --wrong 3 --out out/policy`
+"""
+
+import html
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import tyro
+from tqdm import tqdm
+
+from a3d_env.bank_file import check_nothing_there
+from agents.controls import CONTROLS, ControlAgent
+from agents.episodes.episode import Episode
+from agents.episodes.export import write_gif, write_minari, write_rerun
+from agents.episodes.gallery import Gallery
+from agents.episodes.story import tell, tell_change
+from agents.runs.bank_policy import POLICY
+from agents.runs.model import load_run
+from agents.runs.picks import Pick, Source, choose
+from agents.runs.policy_episodes import PolicyEpisodes
+from agents.runs.run_episodes import RunEpisodes
+from backbone.files import check_writable, only_here, replacing
+from backbone.progress import say, show
+
+RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
+
+
+@dataclass(frozen=True)
+class DebugConfig:
+    """Whose episodes, which, and what is written."""
+
+    checkpoint: Path
+    """A run's folder or its checkpoint.pt (a3d train), or a policy's folder (a3d policy)."""
+    out: Path
+    """Where the pages go."""
+    query: tuple[str, ...] = ()
+    """Test tracklets, by their number among the queries, or by folder or name."""
+    train: tuple[str, ...] = ()
+    """Training tracklets, in the same way."""
+    clip: tuple[int, ...] = ()
+    """Of a run: which of the tracklet's consecutive clips, from 0 (one number; by default the middle one). Of a
+    policy: clips of the bank."""
+    worst: int = 0
+    """So many in which the true person got the least: queries of a run, held-out clips of a policy."""
+    wrong: int = 0
+    """So many in which another person was named, the surest first."""
+    random: int = 0
+    """So many that are drawn."""
+    set_glimpse: tuple[str, ...] = ()
+    """Look elsewhere: GLIMPSE=TIME,HEIGHT,WIDTH, the bin's corner in cells, as in 2=3,5,1. Later glimpses are the
+    agent's."""
+    agent: str | None = None
+    """A control (random, centre, best, truth, ...) in the place of the trained agent."""
+    sample: bool = False
+    """Draw from the agent's policy; by default it takes its mean, as at test time."""
+    seed: int = 0
+    """Of what is drawn."""
+    data: str | None = None
+    """NAME[:DIRECTORY]; by default the data that the run was trained on."""
+    bank: Path | None = None
+    """A policy's: other clips than the bank that it was trained on."""
+    gif: bool = False
+    """Write an animation of each episode, too."""
+    minari: bool = False
+    """Write the episodes as a Minari data set, too (pip install 'a3d[export]')."""
+    rerun: bool = False
+    """Write the episodes as a rerun recording, too (pip install 'a3d[export]')."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("worst", "wrong", "random"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if any(clip < 0 for clip in self.clip):
+            raise ValueError(f"clips are numbered from 0, got {self.clip}")
+
+
+def debug(config: DebugConfig) -> list[Path]:
+    """Record the episodes, write their files, and print what happened in each.
+
+    Returns:
+        The pages.
+
+    Raises:
+        ValueError: the checkpoint or the data can't be used, nothing is asked for, or there is no such episode.
+    """
+    changes = dict(read_change(text) for text in config.set_glimpse)
+    check_writable(config.out, is_folder=True)
+    if config.minari:
+        check_nothing_there(config.out / DATASET)
+    source = open_source(config)
+    picks = pick_episodes(config, source)
+    if config.minari and any(pick.side == "query" for pick in picks):
+        raise ValueError("queries are not judged by F_c, as a Minari data set's environment does: take --train")
+    suffix = "".join(f"-{number}at{'.'.join(map(str, corner))}" for number, corner in sorted(changes.items()))
+    pages, episodes = [], []
+    for pick in tqdm(picks, desc="episodes", unit="episode", leave=False, file=sys.stderr, disable=len(picks) < 2):
+        episode, gallery = source.record(pick, deterministic=not config.sample, seed=config.seed)
+        started = time.monotonic()
+        if changes:
+            episode = episode.replay(changes)
+        page = episode.to_html(config.out / f"{pick.label}{suffix}.html", gallery)
+        seconds = time.monotonic() - started
+        episode.save(page.with_suffix(".npz"))
+        if config.gif:
+            write_gif(page.with_suffix(".gif"), episode)
+        pages.append(page)
+        episodes.append(episode)
+        with tqdm.external_write_mode(file=sys.stderr):
+            show(report(pick, episode, gallery))
+            show(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n")
+    if len(pages) > 1:
+        write_index(config.out / INDEX, pages, episodes)
+        show(f"all of them: {config.out / INDEX}")
+    if config.rerun:
+        write_rerun(config.out / RECORDING, episodes)
+        show(f"rerun {config.out / RECORDING}")
+    if config.minari:
+        write_minari(config.out / DATASET, episodes)
+        show(f"MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0")
+    return pages
+
+
+def open_source(config: DebugConfig) -> Source:
+    """Return where the episodes come from.
+
+    Raises:
+        ValueError: it can't be used, or unknown agent.
+    """
+    control = None if config.agent is None else ControlAgent(_known_control(config.agent), config.seed)
+    if (config.checkpoint / POLICY).exists():
+        if config.data is not None:
+            raise ValueError("--data is for runs: a policy has a bank (--bank)")
+        return PolicyEpisodes(config.checkpoint, config.bank, control, config.agent)
+    if config.bank is not None:
+        raise ValueError("--bank is for policies: a run has data (--data)")
+    if len(config.clip) > 1:
+        raise ValueError(f"of a run one clip of each tracklet is looked into, got --clip {config.clip}")
+    run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
+    name = config.agent or run.config.agent
+    return RunEpisodes(run, control or run.agent, name, config.clip[0] if config.clip else None)
+
+
+def pick_episodes(config: DebugConfig, source: Source) -> list[Pick]:
+    """Return the episodes that are asked for, each once.
+
+    Raises:
+        ValueError: none is, or there is no such episode.
+    """
+    picks = [source.find("query", name) for name in config.query]
+    picks += [source.find("train", name) for name in config.train]
+    if isinstance(source, PolicyEpisodes):
+        picks += [source.find("clip", str(number)) for number in config.clip]
+    by_outcome = {name: getattr(config, name) for name in ("worst", "wrong", "random")}
+    if any(by_outcome.values()):
+        if config.sample:
+            raise ValueError("episodes are chosen by how they end without exploring: --sample goes with --query")
+        outcomes = source.outcomes()
+        right = sum(outcome.is_right for outcome in outcomes)
+        show(f"{len(outcomes)} episodes, {right} of them right\n")
+        picks += choose(outcomes, **by_outcome, seed=config.seed)
+    if not picks:
+        raise ValueError(
+            "which episodes? Say --query 12, --train 3, or --worst, --wrong or --random with a number; of a "
+            "policy's bank --clip 7"
+            if not any(by_outcome.values())
+            else "no episode ended so: there is nothing to show"
+        )
+    return list(dict.fromkeys(picks))
+
+
+def read_change(text: str) -> tuple[int, tuple[int, int, int]]:
+    """Read `GLIMPSE=TIME,HEIGHT,WIDTH`.
+
+    Raises:
+        ValueError: it is written otherwise.
+    """
+    try:
+        number, _, corner = text.partition("=")
+        time_cell, height, width = (int(part) for part in corner.split(","))
+        return int(number), (time_cell, height, width)
+    except ValueError as error:
+        raise ValueError(
+            f"--set-glimpse is GLIMPSE=TIME,HEIGHT,WIDTH, whole numbers, as in 2=3,5,1; got {text!r}"
+        ) from error
+
+
+def report(pick: Pick, episode: Episode, gallery: Gallery | None) -> str:
+    """Say in a few lines what happened, and what a change led to."""
+    first = episode.original or episode
+    rankings = [None if gallery is None else gallery.rank(one.descriptor) for one in (first, episode)]
+    lines = [*tell(first, rankings[0]), *tell_change(episode, *rankings)]
+    return "\n".join([f"{pick.label} ({episode.tracklet})", *(f"  {line}" for line in lines)])
+
+
+def write_index(path: Path, pages: list[Path], episodes: list[Episode]) -> None:
+    """Write a page that links to the others, beside them."""
+    rows = "".join(
+        f"<tr><td>{'right' if episode.is_right else 'wrong'}</td><td>{100 * episode.probability:.1f}%</td>"
+        f'<td><a href="{quote(page.name)}">{html.escape(episode.tracklet)}</a></td></tr>'
+        for page, episode in zip(pages, episodes, strict=True)
+    )
+    with replacing(path) as partial:
+        partial.write_text(
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>episodes</title>'
+            "<style>body{font:15px system-ui,sans-serif;margin:2em} td,th{padding:.2em 1em}</style>"
+            f"<table><tr><th>ended</th><th>true person</th><th>episode</th></tr>{rows}</table></html>\n",
+            encoding="utf-8",
+        )
+
+
+def _known_control(name: str) -> str:
+    if name not in CONTROLS:
+        raise ValueError(
+            f"unknown control {name!r}; known: {', '.join(CONTROLS)} (the trained agent is there without --agent)"
+        )
+    return name
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        config = tyro.cli(
+            DebugConfig, args=argv, prog="a3d debug", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+        with only_here(config.out):
+            debug(config)
+    except (ValueError, OSError) as error:
+        say(f"a3d debug: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\na3d debug: stopped; finished pages are kept")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

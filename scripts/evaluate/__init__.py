@@ -1,0 +1,172 @@
+"""Score trained models on a data set: `a3d evaluate`.
+
+Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent chooses.
+Averaged over clips, they are compared by Euclidean distance (section III-D), or by the run's learned metric
+(--descriptor.compared of a3d train).
+
+On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/benchmark --controls`
+
+The distance to say "the same person" at:
+`a3d evaluate --checkpoint runs/benchmark --false-accept-rates 0.01 0.001`
+
+On other data: `a3d evaluate --checkpoint runs/benchmark --data folder:my_tracklets --json scores.json`
+
+On all ten splits, each trained on first (the same command goes on where it was stopped):
+`a3d evaluate --splits all --train prid:/data/prid --preset prid --out runs/prid`
+
+Trained on one data set, tested on another (Table X):
+`a3d evaluate --splits all --train ilids:/data/ilids --test prid:/data/prid --preset ilids --out runs/ilids`
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from agents.runs.model import load_run
+from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
+from backbone.data.bad_frames import OnBadFrame
+from backbone.files import check_writable, replacing
+from backbone.progress import say, show
+from scripts.evaluate.splits import evaluate_splits, splits_table
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(ScoringConfig):
+    """What to score, and how."""
+
+    checkpoint: Path | None = None
+    """A run's folder, or its checkpoint.pt."""
+    data: str | None = None
+    """NAME[:DIRECTORY], or NAME[:DIRECTORY]@OPTION=VALUE,... with other settings of it, as in synthetic@seed=2000;
+    by default the data that the run was trained on."""
+    splits: str = ""
+    """Instead of a checkpoint: train on these splits of the data, and score each: all, or some, as in 0,3,7. Of
+    prid and ilids they are the ten published ones; of other data people are drawn or divided anew. Further flags
+    are those of a3d train: --preset, --steps, --agent, ..."""
+    train: str | None = None
+    """With --splits: the data to train on, NAME[:DIRECTORY]; by default the preset's."""
+    test: str | None = None
+    """With --splits: other data to test on, as --data; split s adds s to a seed that is named."""
+    out: Path | None = None
+    """With --splits: where runs and scores go."""
+    jobs: int = 1
+    """With --splits: runs at a time; they share the cores."""
+    json: Path | None = None
+    """Write the scores to this file as JSON, too."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    on_bad_frame: OnBadFrame | None = None
+    """An image that can't be read: error, or skip (its neighbour takes its place); by default as in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
+        if self.checkpoint is None and not self.splits:
+            raise ValueError("what is to be scored? Give --checkpoint, or --splits to train on first")
+        if self.checkpoint is not None and self.splits:
+            raise ValueError("--checkpoint is a model that is there, --splits trains some: give one of the two")
+        if self.splits and self.out is None:
+            raise ValueError("--splits needs a folder for its runs: --out")
+        if self.splits and self.data is not None:
+            raise ValueError("with --splits the data are --train and, where they are others, --test; not --data")
+        only_splits = ("train", "test", "out")
+        if not self.splits and (given := [name for name in only_splits if getattr(self, name) is not None]):
+            raise ValueError(f"--{given[0]} goes with --splits; other data for a checkpoint is --data")
+
+
+def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[float]) -> list[str]:
+    """Say which thresholds were found, for people."""
+    lines = []
+    for name, row in scores.items():
+        lines.append(f"{name}: equal error rate {row['EER']:.1f}% at the distance {row['EER_distance']:.4g}")
+        lines += [
+            f"  below {row[f'FAR={rate}_distance']:.4g}: {row[f'FAR={rate}_reached']:.3g}% of pairs of two people "
+            f"are accepted (at most {100 * rate:g}%), and {row[f'FAR={rate}_TAR']:.1f}% of pairs of one"
+            for rate in false_accept_rates
+        ]
+    return lines
+
+
+def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]:
+    """Rebuild what a checkpoint holds and score it; return the scores, and what was searched in what.
+
+    Raises:
+        ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
+    """
+    assert arguments.checkpoint is not None
+    run = load_run(
+        arguments.checkpoint,
+        data=arguments.data,
+        device=arguments.device,
+        cache=arguments.cache,
+        on_bad_frame=arguments.on_bad_frame,
+    )
+    return score_model(run, run.data, arguments)
+
+
+def read_arguments(argv: list[str] | None) -> tuple[EvaluateConfig, list[str]]:
+    """Read a command line; with --splits, flags that are not known here are those of a3d train."""
+    settings: dict[str, Any] = {
+        "args": argv,
+        "prog": "a3d evaluate",
+        "description": __doc__,
+        "config": (tyro.conf.FlagCreatePairsOff,),
+    }
+    arguments, flags = tyro.cli(EvaluateConfig, **settings, return_unknown_args=True)
+    if flags and not arguments.splits:
+        tyro.cli(EvaluateConfig, **settings)  # which says what is unknown, and ends
+    return arguments, flags
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    status = 0
+    try:
+        arguments, flags = read_arguments(argv)
+        if arguments.splits:
+            assert arguments.out is not None
+            check_writable(arguments.out, is_folder=True)
+            report, failures = evaluate_splits(
+                arguments.splits,
+                arguments.out,
+                arguments,
+                flags,
+                train=arguments.train,
+                test=arguments.test,
+                jobs=arguments.jobs,
+                device=arguments.device,
+                cache=arguments.cache,
+                on_bad_frame=arguments.on_bad_frame,
+            )
+            show(splits_table(report))
+            for failure in failures:
+                say(f"a3d evaluate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
+            status = 1 if failures else 0
+        else:
+            scores, protocol = score_checkpoint(arguments)
+            show(protocol)
+            show(table(scores, COLUMNS))
+            if arguments.false_accept_rates:
+                show("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
+            report = {**scores, "protocol": protocol}
+        if arguments.json is not None:
+            with replacing(arguments.json) as partial:
+                partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
+        say(f"a3d evaluate: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\na3d evaluate: stopped; the same command goes on where runs were begun")
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,265 @@
+"""The whole trained model, from frames to descriptor, as one file for other programs: `a3d export`.
+
+Backbone, glimpses and the agent's choices at test time, for batches of any size.
+
+Inputs: `clip`, uint8 (batch, L, H, W, 3), RGB; with a flow stream `flow`, float32 (batch, L, H, W, 2), pixels per
+frame, its last map the one before it.
+
+Outputs: `descriptor`, float32 (batch, D), what the run compares, to be averaged over a tracklet's clips. In a run
+that compares by cosine, as those of the strong recipe, each clip's is multiplied by its number of different frames
+instead, they are summed, and the sum is scaled to length 1. Euclidean distance compares two. `bins`, int64
+(batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the training).
+
+`backbone.data.inputs.network_inputs` makes both inputs of a tracklet's frames. Who does it elsewhere: frames are
+resized to H x W, those higher than H by averaging areas (OpenCV's INTER_AREA), others by linear interpolation
+(INTER_LINEAR), and the flow is that of the resized frames. A clip of fewer than L frames repeats its last one, and
+so does the flow, but with the last map between two different frames: a clip of the frames 4 5 6 6 has the maps
+4-5, 5-6, 5-6, 5-6.
+
+The file is run on batches of 1 and 5 before it gets its name, and compared with what evaluation computes.
+
+For onnxruntime and others: `a3d export --checkpoint runs/benchmark --out a3d.onnx`
+
+For PyTorch (torch.export.load): `a3d export --checkpoint runs/benchmark --out a3d.pt2`
+"""
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from a3d_env.bank import FeatureBank
+from a3d_env.process import AttentionProcess
+from agents.deterministic import DeterministicModel, export_program
+from agents.rollout import at_test, follow
+from agents.runs.model import TrainedModel, load_model
+from backbone.files import check_writable, replacing
+from backbone.progress import say, show
+from backbone.representation import has_bfloat16
+
+OUTPUTS = ("descriptor", "bins", "identity_logits")
+ENDINGS = (".onnx", ".pt2")
+CHECKED_BATCHES = (1, 5)
+# Beyond rounding: the sums of float32 come in another order.
+TOLERANCE = 1e-3
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Outputs = tuple[np.ndarray, ...]
+Runner = Callable[[tuple[Tensor, ...]], Outputs]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    checkpoint: Path
+    """A run's folder, or its checkpoint.pt."""
+    out: Path
+    """The file to write; its ending says which kind: .onnx, or .pt2 (torch.export)."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix not in ENDINGS:
+            raise ValueError(f"--out {self.out} has to end in {' or '.join(ENDINGS)}")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near an exported file comes to what `a3d embed` and `a3d evaluate` compute.
+
+    Attributes:
+        clips: compared.
+        same_bins: of them, those at which both looked at the same bins: a choice between two bins that score alike
+            can fall to either.
+        difference: the largest of a number of descriptors and logits, over those; NaN if one is NaN.
+    """
+
+    clips: int
+    same_bins: int
+    difference: float
+
+
+def example(model: TrainedModel, count: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """Return made-up inputs for `count` clips: clip and, with a flow stream, flow."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (count, *model.grid.clip_size)
+    # Smooth in time and space, as pictures are: noise alone would average to the same everywhere.
+    coarse = torch.rand(count * size[1], 3, 8, 4, generator=generator)
+    frames = torch.nn.functional.interpolate(coarse, size[2:], mode="bilinear")
+    clip = (255 * frames).to(torch.uint8).permute(0, 2, 3, 1).unflatten(0, size[:2]).contiguous()
+    if model.cache.flow_method is None:
+        return (clip,)
+    return clip, torch.randn(*size, 2, generator=generator)
+
+
+@torch.no_grad()
+def export_model(model: TrainedModel, path: Path) -> Parity:
+    """Write a model as one file, all or nothing, if it computes what the model does in float32.
+
+    Args:
+        model: on the CPU.
+        path: ends in .onnx or .pt2.
+
+    Raises:
+        ValueError: an agent that can't be exported, or a file that computes something else.
+    """
+    program = export_program(DeterministicModel(model.representation, model.agent, model.grid), example(model, 2))
+    with replacing(path) as partial:
+        if path.suffix == ".onnx":
+            _write_onnx(program, partial, model)
+            run = _onnx_runner(partial)
+        else:
+            with warnings.catch_warnings():  # of weights whose memory is not in order: they are saved, too
+                warnings.filterwarnings("ignore", "No complete tensor")
+                torch.export.save(program, content := io.BytesIO())
+            # to memory, then to disk: PyTorch's own writing ends the process where a disk is full
+            partial.write_bytes(content.getvalue())
+            run = _program_runner(partial)
+        parity = compare(model, run, "float32")
+        # not above, so that NaN is refused, too
+        if parity.same_bins < parity.clips - 1 or not parity.difference <= TOLERANCE:
+            raise ValueError(
+                f"what was exported does not compute what the model does ({parity}); nothing was written"
+            )
+    return parity
+
+
+def load_runner(path: Path) -> Runner:
+    """Return what runs an exported file on clip and, with a flow stream, flow."""
+    return _onnx_runner(path) if path.suffix == ".onnx" else _program_runner(path)
+
+
+@torch.no_grad()
+def compare(model: TrainedModel, run: Runner, precision: Precision) -> Parity:
+    """Compare with episodes of the decision process, as evaluation has them.
+
+    Args:
+        model: on the CPU.
+        run: runs what was exported.
+        precision: of the model's backbone.
+    """
+    clips, same, largest = 0, 0, 0.0
+    for count in CHECKED_BATCHES:
+        inputs = example(model, count, seed=count)
+        ours, theirs = describe_clips(model, inputs, precision), run(inputs)
+        alike = (ours[1] == theirs[1]).all(axis=1)
+        clips += len(alike)
+        same += int(alike.sum())
+        for own, other in ((ours[0], theirs[0]), (ours[2], theirs[2])):
+            # np.maximum, unlike max, keeps NaN
+            largest = float(np.maximum(largest, np.abs(own - other)[alike].max(initial=0)))
+    return Parity(clips, same, largest)
+
+
+@torch.no_grad()
+def describe_clips(model: TrainedModel, inputs: tuple[Tensor, ...], precision: Precision) -> Outputs:
+    """Return descriptors, bins and logits of clips as evaluation computes them, in a precision of its own."""
+    network = model.representation
+    own, network.precision = network.precision, precision
+    try:
+        maps = network.feature_map(inputs[0], inputs[1] if len(inputs) > 1 else None)
+    finally:
+        network.precision = own
+    numbers, names = torch.arange(len(maps)), [""] * len(maps)
+    bank = FeatureBank.from_feature_map(
+        maps, model.grid, torch.zeros_like(numbers), names, global_feature=network.global_feature(maps)
+    )
+    process = AttentionProcess(bank, network.glimpse)
+    episodes = follow(at_test(model.agent), process, numbers)
+    compared, weights = network.compare(process.descriptor(episodes))
+    parts = (weights[:, None] * compared, episodes.bins, process.verdict(episodes).logits)
+    return tuple(part.numpy() for part in parts)
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, model: TrainedModel) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise ValueError(f"ONNX needs its libraries ({error}): pip install -e '.[export]'") from error
+    names = ["clip", "flow"] if model.cache.flow_method is not None else ["clip"]
+    sizes = tuple({0: "batch"} for _ in names)
+    # The exporter prints each of its stages, and warns of its own old parts.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=names,
+            output_names=list(OUTPUTS),
+            dynamic_shapes=sizes,
+            external_data=False,
+            verbose=False,
+        )
+    assert written is not None
+    proto = written.model_proto
+    facts = {
+        "agent": model.config.agent,
+        "flow_method": str(model.cache.flow_method),
+        "model": model.digest,
+        "people": json.dumps(model.people),
+        "bin_corners": json.dumps(model.grid.corners.tolist()),
+    }
+    onnx.helper.set_model_props(proto, facts)
+    onnx.save(proto, path)
+
+
+def _onnx_runner(path: Path) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [argument.name for argument in session.get_inputs()]
+
+    def run(inputs: tuple[Tensor, ...]) -> Outputs:
+        arrays = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return tuple(session.run(list(OUTPUTS), arrays))
+
+    return run
+
+
+def _program_runner(path: Path) -> Runner:
+    module = torch.export.load(path).module()
+    return lambda inputs: tuple(output.numpy() for output in module(*inputs))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments = tyro.cli(ExportConfig, args=argv, prog="a3d export", description=__doc__)
+        check_writable(arguments.out)
+        model = load_model(arguments.checkpoint, device="cpu")
+        parity = export_model(model, arguments.out)
+    except (ValueError, OSError) as error:
+        say(f"a3d export: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\na3d export: stopped; nothing was written")
+        return 130
+    size = arguments.out.stat().st_size / 2**20
+    length, height, width = model.grid.clip_size
+    show(
+        f"{arguments.out}: {size:.1f} MiB, clips of {length} x {height} x {width}, "
+        f"flow {model.cache.flow_method}\n"
+        f"on {parity.clips} clips it looks at the same bins as the model in {parity.same_bins}, and describes "
+        f"them alike to {parity.difference:.1e}"
+    )
+    precision = model.representation.precision
+    if precision == "bfloat16" or (precision == "auto" and has_bfloat16(model.representation.device)):
+        rounded = compare(model, load_runner(arguments.out), precision)
+        show(
+            f"it computes in float32; a3d embed, which takes bfloat16 on this machine, comes within "
+            f"{rounded.difference:.2g} of it, with the same bins in {rounded.same_bins} of {rounded.clips}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,175 @@
+"""Does the agent look at the right place in this clip? One table and one figure: `a3d probe`.
+
+What the policy does without exploring (its mean, or the heaviest place of a mixture) is compared, on the same
+representation, with a sample of it, with random and centre bins, with its own mean location at each step, with its
+own locations on another person's clip (swapped), with bins on the thing that tells people apart (truth, where it
+is known) and with the best bin at each glimpse. An agent that looks at the right place in this clip is better than
+swapped and mean location.
+
+reward and log_prob are measured on the people that F_c was fitted on: it knows no others. R1, mAP and hit_rate are
+measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries. Of
+several runs, as of an ablation's seeds, the table has the means over runs with Student's t intervals.
+
+A run on the data of its training: `a3d probe --checkpoint runs/benchmark`
+
+All seeds of an ablation: `a3d probe --checkpoint out/table7/full/* --out out/probe`
+
+Other data, two clips of each tracklet:
+`a3d probe --checkpoint runs/benchmark --data folder:my_tracklets --max-clips 2`
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from agents.runs.model import Run, load_run
+from backbone.files import check_writable, only_here, replacing
+from backbone.progress import say, show
+from scripts.probe.measures import Measured, measure
+from scripts.probe.report import Table, draw, over_runs, summarise, text_table, verdict
+
+JSON, PICTURE = "probe.json", "probe.png"
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Whose agent looks at what."""
+
+    checkpoint: tuple[Path, ...]
+    """A run's folder, or its checkpoint.pt; or those of several."""
+    data: str | None = None
+    """NAME[:DIRECTORY]; by default the data that the run was trained on. Other data has no reward and log_prob."""
+    out: Path | None = None
+    """Where probe.json and probe.png go; by default the folder `probe` beside the checkpoint; several need it."""
+    max_clips: int | None = None
+    """Clips of each tracklet at most, spread evenly over it; by default all."""
+    clips_per_batch: int = 32
+    """Clips that are in memory at once."""
+    seed: int = 0
+    """Of random and sampled bins, and of whose locations are swapped."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint or (len(self.checkpoint) > 1 and self.out is None):
+            raise ValueError(
+                f"give one checkpoint, or several and where the results go (--out); got {len(self.checkpoint)}"
+            )
+        if len({path.resolve() for path in self.checkpoint}) < len(self.checkpoint):
+            raise ValueError("a checkpoint is given twice, so that it would count as two runs")
+        for name in ("max_clips", "clips_per_batch"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        (first, *_) = self.checkpoint
+        run = first if first.is_dir() else first.parent
+        return self.out or run / "probe"
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was found out, of one run or of several.
+
+    Attributes:
+        table: rows and columns.
+        header: what was measured on whom.
+        notes: what is missing, and why.
+    """
+
+    table: Table
+    header: list[str]
+    notes: list[str]
+
+
+def probe(config: ProbeConfig) -> Probed:
+    """Measure all rows, and write the numbers and the figure.
+
+    Raises:
+        ValueError: as `load_run` and `measure`.
+    """
+    check_writable(config.folder, is_folder=True)
+    tables, lines, notes, kinds = [], [], [], []
+    for number, checkpoint in enumerate(config.checkpoint, 1):
+        if len(config.checkpoint) > 1:
+            say(f"run {number} of {len(config.checkpoint)}: {checkpoint}")
+        run = load_run(checkpoint, data=config.data, device=config.device, cache=config.cache)
+        kinds.append((run.config.agent, run.config.attention.reward, run.data.name))
+        if kinds[-1] != kinds[0]:
+            raise ValueError(
+                f"{checkpoint} is a run of {', '.join(kinds[-1])}, {config.checkpoint[0]} of "
+                f"{', '.join(kinds[0])}: probe them apart"
+            )
+        measured = measure(
+            run, max_clips=config.max_clips, clips_per_batch=config.clips_per_batch, seed=config.seed
+        )
+        tables.append(summarise(measured.values, measured.person))
+        lines += [line for line in header(run, measured) if line not in lines]
+        notes += [note for note in measured.notes if note not in notes]
+    who = f"{run.config.agent} on {run.data.name}: means and 95% intervals over "
+    who += "people" if len(tables) == 1 else f"{len(tables)} runs"
+    table = tables[0] if len(tables) == 1 else over_runs(tables)
+    probed = Probed(table, [who, *lines], notes)
+    content = {
+        "settings": {name: None if value is None else str(value) for name, value in vars(config).items()}
+        | {"checkpoint": [str(path) for path in config.checkpoint], "data": run.data.name}
+        | {"agent": run.config.agent, "reward": run.config.attention.reward},
+        "header": probed.header,
+        "notes": probed.notes,
+        "verdict": verdict(table),
+        "rows": {
+            name: {column: None if cell is None else dataclasses.asdict(cell) for column, cell in row.items()}
+            for name, row in table.items()
+        },
+    }
+    with replacing(config.folder / JSON) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draw(config.folder / PICTURE, table, who)
+    return probed
+
+
+def header(run: Run, measured: Measured) -> list[str]:
+    """Say what was measured on whom in a run."""
+    number = {column: (len(person), len(set(person.tolist()))) for column, person in measured.person.items()}
+    lines = []
+    if "reward" in number:
+        clips, people = number["reward"]
+        lines.append(
+            f"reward ({run.config.attention.reward}), log_prob: {clips} clips of the {people} people that F_c was "
+            "fitted on, without augmentation"
+        )
+    (queries, _), (clips, people) = number["R1"], number["hit_rate"]
+    lines.append(
+        f"R1, mAP, hit_rate: {queries} queries in {len(run.data.gallery)} gallery tracklets, {clips} clips of "
+        f"{people} people that F_c does not know"
+    )
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        config = tyro.cli(ProbeConfig, args=argv, prog="a3d probe", description=__doc__)
+        with only_here(config.folder):
+            probed = probe(config)
+    except (ValueError, OSError) as error:
+        say(f"a3d probe: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\na3d probe: stopped; nothing was written")
+        return 130
+    show("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
+    show("\n".join(f"note: {note}" for note in probed.notes))
+    show(f"see {config.folder / PICTURE} and {config.folder / JSON}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

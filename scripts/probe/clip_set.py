@@ -1,0 +1,117 @@
+"""A set of clips that several rows of `a3d probe` look at, while the backbone runs over them once."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from a3d_env.process import AttentionProcess, Episodes
+from agents.probes import Watch
+from agents.rollout import hit_shares
+from agents.runs.describe import TrackletMeans, clip_banks, clip_batches
+from agents.runs.model import Run
+from backbone.data.loader import ClipBatch
+from backbone.data.tracklet import Tracklet
+from backbone.representation import Representation
+
+
+class ClipSet:
+    """Clips of some tracklets, looked at by several rows while the backbone runs over them once.
+
+    Args:
+        run: the networks.
+        tracklets: the clips' own, one or more.
+        max_clips: of each tracklet; None for all.
+        clips_per_batch: clips in memory at once.
+        people: the person behind each of F_c's outputs, if the clips are of these.
+
+    Attributes:
+        tracklet: the number of each clip's tracklet, int64 (num_clips,).
+        person: whose clip it is, int64 (num_clips,).
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        tracklets: list[Tracklet],
+        *,
+        max_clips: int | None = None,
+        clips_per_batch: int = 32,
+        people: Sequence[int] | None = None,
+    ):
+        self.run = run
+        self.tracklets = tracklets
+        self.batches = clip_batches(
+            tracklets, run.cache, run.config.load, clips_per_batch=clips_per_batch, clips_per_tracklet=max_clips
+        )
+        self.numbers = None if people is None else {person: number for number, person in enumerate(people)}
+        self.tracklet = np.array([index for index, _ in self.batches.all_clips])
+        self.person = np.array([tracklets[index].person for index in self.tracklet])
+
+    @property
+    def knows_truth(self) -> bool:
+        """Whether it is known where to look in all of the clips."""
+        return all(tracklet.truth_boxes is not None for tracklet in self.tracklets)
+
+    def watch(self, rows: Mapping[str, Watch], what: str) -> dict[str, "Seen"]:
+        """Run the backbone over all clips, and each row over its features.
+
+        Args:
+            rows: who looks.
+            what: for the progress bar.
+
+        Returns:
+            What each of them came to.
+        """
+        glimpse = self.run.representation.glimpse
+        seen = {name: Seen(len(self.tracklets), self.run.representation) for name in rows}
+        first = 0
+        for batch, bank in clip_banks(
+            self.run.representation, self.batches, self.run.grid, self.run.config.load.workers, what
+        ):
+            if self.numbers is not None:
+                identity = torch.tensor([self.numbers[person] for person in batch.person.tolist()])
+                bank = dataclasses.replace(bank, identity=identity.to(bank.device))
+            process = AttentionProcess(bank, glimpse, self.run.config.attention.reward)
+            numbers = torch.arange(first, first + len(bank))
+            for name, row in rows.items():
+                episodes = row(process, numbers)
+                if self.numbers is None:
+                    seen[name].add_strangers(process, episodes, batch)
+                else:
+                    seen[name].add_known(process, episodes)
+            first += len(bank)
+        return seen
+
+
+class Seen:
+    """What one row's episodes came to.
+
+    Args:
+        num_tracklets: of the clips.
+        representation: says what is compared.
+
+    Attributes:
+        reward: the run's own, by batch; of people whom F_c knows, like `log_prob`.
+        log_prob: of the true identity.
+        hits: percentage of the chosen bins that cover the thing, NaN where it is not seen; of other people.
+        descriptors: of their tracklets.
+    """
+
+    def __init__(self, num_tracklets: int, representation: Representation):
+        self.reward: list[np.ndarray] = []
+        self.log_prob: list[np.ndarray] = []
+        self.hits: list[np.ndarray] = []
+        self.descriptors = TrackletMeans(num_tracklets, representation)
+
+    def add_known(self, process: AttentionProcess, episodes: Episodes) -> None:
+        """Let F_c judge episodes."""
+        self.reward.append(process.judge(episodes).reward.cpu().numpy())
+        log_prob = AttentionProcess(process.bank, process.glimpse, "log_prob")
+        self.log_prob.append(log_prob.judge(episodes).reward.cpu().numpy())
+
+    def add_strangers(self, process: AttentionProcess, episodes: Episodes, batch: ClipBatch) -> None:
+        """Describe the tracklets of episodes."""
+        self.hits.append(100 * hit_shares(process.bank, episodes))
+        self.descriptors.add(batch, process.descriptor(episodes))

@@ -1,0 +1,126 @@
+"""What each row of `a3d probe` earns, clip by clip and query by query."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.controls import centre_agent, random_agent, truth_agent
+from agents.probes import Recording, Watch, best_following, following, looking_at, mean_locations
+from agents.rollout import Agent
+from agents.runs.model import Run
+from agents.runs.scoring import retrieve, searched_tracklets
+from agents.statistics import swap_partners
+from scripts.probe.clip_set import ClipSet
+from scripts.probe.query_oracle import QueryOracle
+
+POLICY, SAMPLED, RANDOM, CENTRE = "policy mean", "policy sampled", "random", "centre"
+MEAN_LOCATION, SWAPPED, TRUTH, BEST = "mean location", "swapped", "truth", "best bin"
+ROWS = (POLICY, SAMPLED, RANDOM, CENTRE, MEAN_LOCATION, SWAPPED, TRUTH, BEST)
+
+
+@dataclass
+class Measured:
+    """What the rows earned.
+
+    Attributes:
+        values: for each row and column, a number for each clip or query; NaN where nothing was measured.
+        person: for each column, whose clip or query that is.
+        notes: what is missing, and why.
+    """
+
+    values: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    person: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32, seed: int = 0) -> Measured:
+    """Measure reward and log_prob on people whom F_c was fitted on, and R1, mAP and hit_rate on the others.
+
+    The backbone runs over all clips twice: where the policy looks on all of them has to be known first.
+
+    Args:
+        run: networks, agent and data.
+        max_clips: of each tracklet, spread evenly over it; None for all.
+        clips_per_batch: clips in memory at once.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: nothing is chosen (T of 0 or 1), or the data has no test half.
+    """
+    if run.representation.glimpse.num_glimpses < 2:
+        raise ValueError(f"the run has {run.representation.glimpse.num_glimpses} glimpses: none is chosen")
+    if not run.data.query or not run.data.gallery:
+        raise ValueError(f"{run.data.name} has no tracklets in its test half")
+    run.representation.eval()
+    torch.manual_seed(seed)  # what the policy samples
+    measured = Measured()
+    if run.knows_training_half:
+        known = ClipSet(
+            run, run.data.train, max_clips=max_clips, clips_per_batch=clips_per_batch, people=run.people
+        )
+        _measure_known(run.agent, known, measured, seed)
+    else:
+        measured.notes.append(
+            "reward, log_prob: F_c was not fitted on people of these data, so that it can't judge"
+        )
+    strangers = ClipSet(run, searched_tracklets(run.data), max_clips=max_clips, clips_per_batch=clips_per_batch)
+    _measure_strangers(run, strangers, measured, seed)
+    return measured
+
+
+def _measure_known(agent: Agent, clips: ClipSet, measured: Measured, seed: int) -> None:
+    recording = Recording(agent)
+    seen = clips.watch({POLICY: recording}, "training people, policy")
+    rows = _rows(agent, clips, recording.locations(), seed, measured.notes, "training")
+    seen |= clips.watch(rows | {BEST: best_following(agent)}, "training people, all rows")
+    measured.person |= {"reward": clips.person, "log_prob": clips.person}
+    for name, values in seen.items():
+        columns = {"reward": values.reward, "log_prob": values.log_prob}
+        measured.values.setdefault(name, {}).update({key: np.concatenate(part) for key, part in columns.items()})
+
+
+def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) -> None:
+    recording = Recording(run.agent)
+    seen = clips.watch({POLICY: recording}, "test people, policy")
+    locations, of_policy = recording.locations(), seen[POLICY].descriptors.values()
+    rows = _rows(run.agent, clips, locations, seed, measured.notes, "test")
+    oracle = QueryOracle(run.agent, clips, run.data, run.representation, of_policy, locations)
+    seen |= clips.watch(rows | {BEST: oracle}, "test people, all rows")
+    measured.notes.append(
+        "best bin's R1, mAP and hit_rate: chosen for the queries, knowing who they are, by distances to the "
+        "gallery's people as the policy mean describes them; its hit_rate is of queries alone"
+    )
+    for name, values in seen.items():
+        # the oracle's gallery is the policy's: it is told nothing
+        found = retrieve(run.data, values.descriptors.values(), of_policy if name == BEST else None)
+        hits = np.concatenate(values.hits)
+        if name == BEST:
+            hits[~oracle.judged] = np.nan
+        columns = {"R1": 100.0 * (found.first_ranks == 1), "mAP": 100 * found.average_precisions, "hit_rate": hits}
+        measured.values.setdefault(name, {}).update(columns)
+    asked = np.array([run.data.query[number].person for number in found.queries])
+    measured.person |= {"R1": asked, "mAP": asked, "hit_rate": clips.person}
+
+
+def _rows(
+    agent: Agent, clips: ClipSet, locations: Tensor, seed: int, notes: list[str], half: str
+) -> dict[str, Watch]:
+    """Return the rows that can be had, except the policy's mean and the best bins."""
+    rows = {
+        SAMPLED: following(agent, deterministic=False),
+        RANDOM: following(random_agent(seed)),
+        CENTRE: following(centre_agent()),
+        MEAN_LOCATION: looking_at(mean_locations(locations)),
+    }
+    try:
+        rows[SWAPPED] = looking_at(locations[swap_partners(clips.person, seed)])
+    except ValueError as error:
+        notes.append(f"{SWAPPED} is left out on the {half} people: {error}")
+    if clips.knows_truth:
+        rows[TRUTH] = following(truth_agent())
+    else:
+        notes.append(f"{TRUTH} is left out on the {half} people: the data does not say where to look")
+    return rows

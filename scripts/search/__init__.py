@@ -1,0 +1,309 @@
+"""Find a person again: `a3d search`.
+
+Queries and gallery are files of `a3d embed`, or tracklets, which --checkpoint's model then describes first. The
+nearest tracklets are printed, and written as JSON or as an HTML page that shows each one's frames with the bins
+that were looked at.
+
+In a file of descriptors: `a3d search --query lost.npz --gallery street.npz --top 5`
+
+Straight from frames, into a page:
+`a3d search --query lost_child/ --gallery folder:street --checkpoint runs/small --page found.html`
+
+Whoever is near enough (a3d evaluate --false-accept-rates says what near is), by another camera:
+`a3d search --query mars.npz --gallery mars.npz --other-cameras --below 11.3 --json found.json`
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from agents.runs.describe import embed
+from agents.runs.model import load_model
+from backbone.data.tracklet import JUNK
+from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
+from backbone.files import check_writable, replacing
+from backbone.progress import say, show
+from backbone.search import IndexName, nearest
+from scripts.search.page import Strips, write_page
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Who is searched for, and where."""
+
+    query: str
+    """A file of a3d embed (.npz, .safetensors); or tracklets as a3d embed's --data, of a data set its queries."""
+    gallery: str
+    """As the query; of a data set its gallery."""
+    checkpoint: Path | None = None
+    """The run whose model describes what is no file of descriptors."""
+    top: int = 10
+    """Tracklets found for each query."""
+    below: float | None = None
+    """Only those nearer than this."""
+    other_cameras: bool = False
+    """Leave out the tracklets of the query's own camera; both have to be of the same data."""
+    index: IndexName = "exact"
+    """exact: compare with every tracklet; hnsw: with few, by a graph, for large galleries: it may miss some."""
+    shown: int = 10
+    """Queries that are printed and drawn; the JSON has all."""
+    json: Path | None = None
+    """Write what was found to this file."""
+    page: Path | None = None
+    """Write an HTML page with pictures to this file."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    cache: Path | None = None
+    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("top", "shown"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.below is not None and not self.below > 0:
+            raise ValueError(f"below must be a distance above 0, got {self.below}")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A gallery tracklet that was found.
+
+    Attributes:
+        row: its place in the gallery.
+        rank: from 1.
+        distance: Euclidean, to the query.
+        is_match: whether it is of the query's person; None where that is not known (`known_people`).
+    """
+
+    row: int
+    rank: int
+    distance: float
+    is_match: bool | None
+
+
+def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
+    """Return queries and gallery, described by the same model.
+
+    Raises:
+        ValueError: they can't be read, no model is named to describe them, or they are of different models.
+    """
+    specs = {"query": arguments.query, "gallery": arguments.gallery}
+    known = {part: load_embeddings(Path(spec)) for part, spec in specs.items() if spec.endswith(ENDINGS)}
+    if len(known) < 2:
+        if arguments.checkpoint is None:
+            raw = next(spec for part, spec in specs.items() if part not in known)
+            raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
+        model = load_model(arguments.checkpoint, device=arguments.device, cache=arguments.cache)
+        for part, embeddings in known.items():
+            if embeddings.origin.model != model.digest:
+                raise ValueError(f"{specs[part]} was described by another model than {arguments.checkpoint}")
+        if "query" not in known:
+            known["query"] = embed(model, arguments.query, "query")
+        if "gallery" not in known:
+            known["gallery"] = embed(model, arguments.gallery, "gallery")
+    query, gallery = known["query"], known["gallery"]
+    if query.origin.model != gallery.origin.model:
+        raise ValueError(
+            f"{arguments.query} and {arguments.gallery} were described by different models "
+            f"({query.origin.model}, {gallery.origin.model}), whose descriptors can't be compared"
+        )
+    return query, gallery
+
+
+def search(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    top: int = 10,
+    below: float | None = None,
+    other_cameras: bool = False,
+    index: IndexName = "exact",
+) -> list[list[Hit]]:
+    """Return what is found for each query, the nearest first.
+
+    A tracklet never finds itself, by whatever name its folder is read, and junk (person -1) is not found.
+
+    Args:
+        query: who is searched for.
+        gallery: where, described by the same model.
+        top: found at most for each query.
+        below: a distance that all found are nearer than; None: any.
+        other_cameras: leave out the query's own camera.
+        index: as in `backbone.search.nearest`.
+
+    Raises:
+        ValueError: cameras of different data, which can't be compared.
+    """
+    is_same = is_of_same_data(query, gallery)
+    if other_cameras and not is_same:
+        raise ValueError(
+            f"cameras are numbered by the data, and {query.origin.data} is not {gallery.origin.data}: search "
+            "without --other-cameras"
+        )
+    kept = np.flatnonzero(gallery.person != JUNK)
+    own = int(max(np.unique(gallery.key, return_counts=True)[1], default=0))  # as often as a query can be in there
+    cameras = gallery.camera[kept]
+    found = nearest(
+        query.descriptors,
+        gallery.descriptors[kept],
+        top + own + is_same,
+        allowed=(lambda camera: cameras != camera) if other_cameras else None,
+        groups=query.camera,
+        index=index,
+    )
+
+    def is_itself(number: int, row: int) -> bool:
+        """Tell it by its files, and by its name in data that are drawn, or copied, anew."""
+        return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
+
+    people, others = (known_people(one, query, gallery) for one in (query, gallery))
+    results = []
+    for number, (rows, distances) in enumerate(zip(found.rows, found.distances, strict=True)):
+        near = [
+            (int(kept[row]), float(distance))
+            for row, distance in zip(rows, distances, strict=True)
+            if row >= 0 and (below is None or distance < below) and not is_itself(number, int(kept[row]))
+        ]
+        person = people[number]
+        results.append(
+            [
+                Hit(row, rank, distance, others[row] == person if person and others[row] else None)
+                for rank, (row, distance) in enumerate(near[:top], 1)
+            ]
+        )
+    return results
+
+
+def is_of_same_data(query: Embeddings, gallery: Embeddings) -> bool:
+    """Tell whether both are of one data set, so that names and cameras mean the same in both."""
+    return (query.origin.data, query.origin.options) == (gallery.origin.data, gallery.origin.options)
+
+
+def known_people(of: Embeddings, query: Embeddings, gallery: Embeddings) -> list[str]:
+    """Return names by which queries and gallery can be compared, empty where there is none.
+
+    Junk is nobody. Of different data the names of folders are taken to mean the same people; ids are not.
+    """
+    folders = all(one.origin.data.startswith("folder:") for one in (query, gallery))
+    if not (folders or is_of_same_data(query, gallery)):
+        return [""] * len(of)
+    return ["" if person == JUNK else name for name, person in zip(of.name, of.person.tolist(), strict=True)]
+
+
+def as_json(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> list[dict[str, Any]]:
+    """Return what was found as JSON has it."""
+    return [
+        {
+            "query": query.source[number],
+            "person": query.name[number] or None,
+            "camera": int(query.camera[number]),
+            "found": [
+                {
+                    "rank": hit.rank,
+                    "tracklet": gallery.source[hit.row],
+                    "person": gallery.name[hit.row] or None,
+                    "camera": int(gallery.camera[hit.row]),
+                    "distance": hit.distance,
+                    "is_match": hit.is_match,
+                }
+                for hit in hits
+            ],
+        }
+        for number, hits in enumerate(results)
+    ]
+
+
+def table(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> str:
+    """Lay out what was found for people; * marks the query's person."""
+    lines = []
+    for number, hits in enumerate(results):
+        lines.append(f"{query.source[number]}{f' ({name})' if (name := query.name[number]) else ''}")
+        if not hits:
+            lines.append("  nothing is near enough")
+        width = max((len(gallery.name[hit.row]) for hit in hits), default=0)
+        lines += [
+            f"  {hit.rank:>3} {'*' if hit.is_match else ' '} {hit.distance:>9.3f}  "
+            f"{gallery.name[hit.row]:<{width}}  camera {gallery.camera[hit.row]}  {gallery.source[hit.row]}"
+            for hit in hits
+        ]
+    return "\n".join(lines)
+
+
+def summary(
+    query: Embeddings, gallery: Embeddings, results: list[list[Hit]], *, other_cameras: bool = False
+) -> str:
+    """Say in a line how many were searched for and, of those who are there, how often the first is right."""
+
+    def is_itself(number: int, row: int) -> bool:
+        """Tell it by its files, and by its name in data that are drawn, or copied, anew."""
+        return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
+
+    people, others = (known_people(one, query, gallery) for one in (query, gallery))
+    tracklets: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for person, source, camera in zip(others, gallery.source, gallery.camera.tolist(), strict=True):
+        tracklets[person].append((source, camera))
+    is_same = is_of_same_data(query, gallery)
+    there = []
+    for number, hits in enumerate(results):
+        source, camera = query.source[number], int(query.camera[number])
+        if people[number] and any(
+            not (is_same and other == source) and not (other_cameras and other_camera == camera)
+            for other, other_camera in tracklets[people[number]]
+        ):
+            there.append(hits)
+    text = f"{len(results):,} queries in {len(gallery):,} tracklets"
+    if there:
+        right = sum(bool(hits and hits[0].is_match) for hits in there)
+        text += f"; the nearest is right for {right:,} of {len(there):,} whose names are there"
+    if nothing := sum(not hits for hits in results):
+        text += f"; for {nothing:,} nothing was near enough"
+    return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        arguments = tyro.cli(
+            SearchConfig, args=argv, prog="a3d search", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+        for path in (arguments.json, arguments.page):
+            if path is not None:
+                check_writable(path)
+        query, gallery = load_or_embed(arguments)
+        results = search(
+            query,
+            gallery,
+            top=arguments.top,
+            below=arguments.below,
+            other_cameras=arguments.other_cameras,
+            index=arguments.index,
+        )
+        show(table(query, gallery, results[: arguments.shown]))
+        if len(results) > arguments.shown:
+            show(f"... and {len(results) - arguments.shown:,} more queries (--shown, or --json for all)")
+        show(summary(query, gallery, results, other_cameras=arguments.other_cameras))
+        if arguments.json is not None:
+            with replacing(arguments.json) as partial:
+                partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
+        if arguments.page is not None:
+            strips = (Strips(query, arguments.cache), Strips(gallery, arguments.cache))
+            shown = as_json(query, gallery, results)[: arguments.shown]
+            rows = [[hit.row for hit in hits] for hits in results]
+            write_page(arguments.page, shown, rows, *strips)
+            show(f"see {arguments.page}")
+    except (ValueError, OSError) as error:
+        say(f"a3d search: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("\na3d search: stopped")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

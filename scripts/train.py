@@ -1,0 +1,99 @@
+"""Train the representation and an agent jointly: `a3d train`.
+
+Leaves in the run's folder checkpoint.pt, config.json (resolved), metrics.json (the printed table), tensorboard/,
+history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose); with --evaluate-every
+scores.jsonl (of the test people, while training) and best.pt (the checkpoint of the highest mAP among them), too.
+
+On built-in data (`make train`), by an agent that sees the whole clip and takes the most promising bin: `a3d train`
+
+The method as the paper has it: `a3d train --recipe paper --out runs/paper`
+
+Another algorithm and seed: `a3d train --preset benchmark --agent ppo --seed 1 --out runs/ppo`
+
+Any setting of that algorithm: `a3d train --agent ppo --agents.ppo.clip-range 0.1`, or a file of them,
+`--agents agents.yaml`
+
+Your own tracklets: `a3d train --preset street --data folder:my_tracklets`
+
+After an interruption: `a3d train --resume --out runs/benchmark`
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+
+from agents.runs.arguments import read_arguments
+from agents.runs.checkpoint import CHECKPOINT
+from agents.runs.config import TrainConfig
+from agents.runs.scoring import table
+from agents.runs.training import COLUMNS, train
+from backbone.files import only_here
+from backbone.progress import say, show
+
+
+@contextmanager
+def new_folder(config: TrainConfig) -> Iterator[Path]:
+    """Keep the folder of a new run to oneself; the default one gets a number if it is taken, or being written to.
+
+    Raises:
+        ValueError: the folder that was asked for already holds a run, or another command is at work there.
+    """
+    default = Path("runs") / config.preset
+    numbered = (Path(f"{default}-{number}") for number in range(2, 10_000))
+    for folder in [config.out] if config.out else chain([default], numbered):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(only_here(folder))
+            except ValueError:
+                if config.out:
+                    raise
+                continue
+            if not (folder / CHECKPOINT).exists():
+                yield folder
+                return
+    raise ValueError(f"{config.out} already holds a run: go on with it (--resume), or take another folder (--out)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    folder = None
+    config = TrainConfig()
+    try:
+        config, state = read_arguments(argv, __doc__)
+        if state:
+            assert config.out is not None
+            folder = config.out
+            say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
+            if state["shared"]["step"] == config.steps:
+                say("its training is finished, so that it is only scored again; a larger --steps trains further")
+        with only_here(folder) if folder else new_folder(config) as found:
+            folder = folder or found
+            assert folder is not None
+            if state and (folder / CHECKPOINT).stat().st_mtime_ns != state["read_at"]:
+                raise ValueError(f"another command has gone on with {folder} in the meantime: say it once more")
+            metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
+    except (ValueError, OSError) as error:
+        say(f"a3d train: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        if folder is None or not (folder / CHECKPOINT).exists():
+            say("\ninterrupted before the first checkpoint: there is nothing to go on from")
+        else:
+            trust = f"--trust {config.agent} " if ":" in config.agent else ""
+            command = f"a3d {trust}train --resume --out {shlex.quote(str(folder))}"
+            if config.cache is not None:
+                command += f" --cache {shlex.quote(str(config.cache))}"
+            say(f"\ninterrupted; to go on from the last checkpoint: {command}")
+        return 130
+    rows = {"before training": metrics["before"], "after training": metrics["after"]}
+    rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
+    show(f"\n{table(rows, COLUMNS)}\n")
+    show(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
