@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from a3d_env.bank_file import save_bank
 from a3d_env.bank_format import DTYPES
@@ -56,6 +57,8 @@ def fork(work, at=None, after=None):
     try:
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        # tqdm's own lock is one for all forks: who is killed with it would never let go of it
+        tqdm.set_lock(threading.RLock())
         sys.addaudithook(note)
         if after is not None:
             threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()

@@ -1,7 +1,7 @@
 """A run: its configuration, training, checkpoint, scores and descriptors; what the commands share.
 
-`from agents.runs import get_preset, strong, train, load_run, RunEpisodes` is what other programs need; each name is
-imported when it is asked for, as torch takes seconds.
+`from agents.runs import get_preset, strong, train, load_run, RunEpisodes` is what other programs need; each name
+is imported when it is asked for, as torch takes seconds.
 """
 
 import importlib
