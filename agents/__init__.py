@@ -1,6 +1,5 @@
 """Who decides where to look: algorithms by name, made for the environment's short episodes."""
 
-import importlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 from agents.settings import known_settings, plain
 from agents.stand_alone import NoPolicy, StandAlone, stands_alone
+from backbone import own
+from backbone.own import trust as trust
 
 
 @dataclass(frozen=True)
@@ -116,29 +117,10 @@ ALGORITHMS: dict[str, Algorithm] = {
 }  # fmt: skip
 
 
-_TRUSTED: set[str] = set()  # agents of the user's own that files may name
-
-
-def trust(name: str) -> None:
-    """Let files name the agent `module:Class`: that module's code runs where such a file is read."""
-    _TRUSTED.add(name)
-
-
 def check_trusted(name: str, source: object) -> None:
-    """Refuse to import what a file names and nobody has vouched for.
-
-    Args:
-        name: of the agent in the file.
-        source: the file, for the error.
-
-    Raises:
-        ValueError: code of somebody's own that `trust` does not know of.
-    """
-    if name not in ALGORITHMS and name not in _TRUSTED:
-        raise ValueError(
-            f"{source} names an agent that is no part of this library, {name}: using it runs the code of that. "
-            f"If you trust it, say so: a3d --trust {name} COMMAND ..., or agents.trust({name!r}) in Python"
-        )
+    """Refuse an agent that a file names, unless it is of `ALGORITHMS` or trusted (`backbone.own`)."""
+    if name not in ALGORITHMS:
+        own.check_trusted(name, source, "an agent")
 
 
 def get_algorithm(name: str) -> Algorithm:
@@ -157,13 +139,9 @@ def get_algorithm(name: str) -> Algorithm:
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
-    module, separator, attribute = name.partition(":")
-    if not separator:
+    if ":" not in name:
         raise ValueError(f"unknown agent {name!r}; known: {', '.join(ALGORITHMS)}, or module:Class of your own")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the agent {name!r} can't be imported: {error}") from error
+    found = own.load_own(name, "agent")
     if isinstance(found, type) and issubclass(found, BaseAlgorithm):
         return _of_its_kind(found) or _of_no_kind(found)
     if stands_alone(found):

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 
+from backbone.own import trust
 from backbone.progress import say, show
 
 COMMANDS = {
@@ -60,11 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append(os.getcwd())
     # Imported when asked for: `a3d --help` need not wait for torch.
     try:
-        trusted += own_agents(arguments)
-        if trusted:
-            agents = importlib.import_module("agents")
-            for name in trusted:
-                agents.trust(name)
+        for name in trusted + own_agents(arguments):
+            trust(name)
         return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
     except KeyboardInterrupt:
         return 130

@@ -19,6 +19,7 @@ from agents.runs.checkpoint import read_checkpoint
 from agents.runs.config import config_to_json
 from agents.runs.model import load_model
 from agents.state import load_training_state
+from backbone import own
 from scripts.cli import main, own_agents
 
 EVIL = """
@@ -46,7 +47,7 @@ def strange(trained, tmp_path, monkeypatch):
     """A checkpoint whose agent is a module that leaves a file where it is imported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(agents, "_TRUSTED", set())
+    monkeypatch.setattr(own, "_TRUSTED", set())
     (tmp_path / "evil_agent.py").write_text(EVIL)
     state = read_checkpoint(trained)
     config = dataclasses.replace(state["config"], agent="evil_agent:Agent", cache=tmp_path / "elsewhere")
@@ -71,7 +72,7 @@ def test_whom_one_trusts_runs_and_the_cache_of_the_file_is_left_alone(strange):
 
 
 def test_in_python_one_says_so_too(strange):
-    with pytest.raises(ValueError, match=r"agents\.trust\('evil_agent:Agent'\)"):
+    with pytest.raises(ValueError, match=r"own\.trust\('evil_agent:Agent'\)"):
         load_model(strange)
     agents.trust("evil_agent:Agent")
     assert type(load_model(strange).agent).__name__ == "Agent"

@@ -1,0 +1,54 @@
+"""Objects of the user's own, named `module:name`, and which of them files may name."""
+
+import importlib
+import re
+
+_NAME = re.compile(r"[^\W\d][\w.-]*:[^\W\d]\w*")
+_TRUSTED: set[str] = set()
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a name has the form `module:name`, as the name of the user's own code has."""
+    return _NAME.fullmatch(name) is not None
+
+
+def trust(name: str) -> None:
+    """Let files name `module:name`: the module's code runs where such a file is used."""
+    _TRUSTED.add(name)
+
+
+def check_trusted(name: str, source: object, what: str = "code") -> None:
+    """Refuse to import what a file names and nobody has vouched for.
+
+    Args:
+        name: what the file names, as `module:name`.
+        source: the file, for the error.
+        what: the kind of thing named, for the error: "an agent".
+
+    Raises:
+        ValueError: `trust` was not told of the name.
+    """
+    if name not in _TRUSTED:
+        raise ValueError(
+            f"{source} names {what} that is no part of this library, {name}: using it runs the code of that. "
+            f"If you trust it, say so: a3d --trust {name} COMMAND ..., or backbone.own.trust({name!r}) in Python"
+        )
+
+
+def load_own(name: str, what: str) -> object:
+    """Import what the user calls `module:name`; the `a3d` command finds modules in the current folder, too.
+
+    Args:
+        name: the module and the name in it.
+        what: the kind of thing wanted, for the error: "agent".
+
+    Raises:
+        ValueError: the name has not that form, the module can't be imported, or it holds no such name.
+    """
+    if not is_own(name):
+        raise ValueError(f"{name!r} names no {what} of your own: write module:name, as in mine:Name")
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the {what} {name!r} can't be imported: {error}") from error
