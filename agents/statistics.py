@@ -1,8 +1,9 @@
 """Intervals for what is measured: over people by bootstrap, over seeds by Student's t; and swapping of clips."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +16,41 @@ MAX_WEIGHTS = 2**24
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it lies, at the level of confidence that was asked for."""
+    """A value and where it lies, at the level of confidence that was asked for.
+
+    Attributes:
+        value: the estimate.
+        low: lower bound; NaN where too little was measured for bounds, as one run has.
+        high: upper bound; NaN as `low`.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether enough was measured for bounds."""
+        return not math.isnan(self.low)
+
+    def __format__(self, spec: str) -> str:
+        """Return `value [low, high]`, or the value alone where there are no bounds, each number by `spec`."""
+        value = format(self.value, spec)
+        return f"{value} [{self.low:{spec}}, {self.high:{spec}}]" if self.has_bounds else value
 
     def __str__(self) -> str:
         """Return the value with its interval, to three digits."""
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self:.3f}"
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return value, low and high for JSON, which has no NaN: bounds that are not there are None."""
+        bounds = (self.low, self.high) if self.has_bounds else (None, None)
+        return {"value": self.value, "low": bounds[0], "high": bounds[1]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Interval":
+        """Return the interval that `to_json` has written; other names, as a count, are passed over."""
+        return cls(*(math.nan if values[name] is None else values[name] for name in ("value", "low", "high")))
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -113,13 +140,39 @@ def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: fl
     Raises:
         ValueError: fewer than two differences, or not finite, or a confidence that is not between 0 and 1.
     """
+    from scipy.special import stdtrit  # takes longer to import than all else here
+
     _check_confidence(confidence)
     values = _finite(np.asarray(differences, dtype=np.float64).reshape(-1))
     if len(values) < 2:
         raise ValueError(f"an interval needs the differences of 2 seeds or more, got {len(values)}")
     mean = float(values.mean())
-    margin = t_quantile((1 + confidence) / 2, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    quantile = float(stdtrit(len(values) - 1, (1 + confidence) / 2))
+    margin = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
     return Interval(mean, mean - margin, mean + margin)
+
+
+def over_runs(values: Sequence[float] | np.ndarray) -> Interval | None:
+    """Return the mean of values, one a run, with Student's t interval: without bounds for one, None for no run."""
+    if len(values) < 2:
+        return Interval(float(values[0])) if len(values) else None
+    return paired_interval(values)
+
+
+def over_people(values: np.ndarray, person: np.ndarray) -> Interval | None:
+    """Return the mean of what was measured, with its interval over people by `mean_interval`.
+
+    Args:
+        values: one a clip (or a query), (N,); NaN where nothing was measured.
+        person: whose clip it is, (N,).
+
+    Returns:
+        The interval, without bounds for clips of one person, and None where nothing was measured.
+    """
+    num_people = len(np.unique(person[~np.isnan(values)]))
+    if num_people < 2:
+        return Interval(float(np.nanmean(values))) if num_people else None
+    return mean_interval(values, person)
 
 
 def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
@@ -155,33 +208,6 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
         other = generator.choice(able)
         partners[[clip, other]] = partners[[other, clip]]
     return partners
-
-
-def t_quantile(probability: float, freedom: int) -> float:
-    """Return what Student's t is below with that probability, 0.5 or more, by bisection.
-
-    Args:
-        probability: from 0.5 up to, but not including, 1.
-        freedom: degrees of freedom, 1 or more.
-    """
-    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(freedom)
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_cdf(middle, freedom) < probability else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _t_cdf(angle: float, freedom: int) -> float:
-    """Return the probability that t is below sqrt(freedom) tan(angle): Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    sine, square = math.sin(angle), math.cos(angle) ** 2
-    is_odd = freedom % 2
-    # 1 + 2/3 c^2 + (2 4)/(3 5) c^4 + ... for odd degrees, 1 + 1/2 c^2 + (1 3)/(2 4) c^4 + ... for even ones
-    term, total = 1.0, 0.0
-    for power in range(freedom // 2):
-        total += term
-        term *= square * (2 * power + 1 + is_odd) / (2 * power + 2 + is_odd)
-    between = (angle + sine * math.cos(angle) * total) * 2 / math.pi if is_odd else sine * total
-    return (1 + between) / 2
 
 
 def _parts(total: int, most: int) -> list[int]:

@@ -1,12 +1,28 @@
 """Intervals against textbook numbers, and against how often they hold what they should."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
 from agents import statistics
-from agents.statistics import bootstrap_interval, mean_interval, paired_interval, t_quantile, weighted_mean
+from agents.statistics import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    over_people,
+    over_runs,
+    paired_interval,
+    weighted_mean,
+)
+
+
+def t_quantile(probability, freedom):
+    """What Student's t is below with that probability, read from the interval of so many values."""
+    values = np.arange(freedom + 1.0)
+    interval = paired_interval(values, confidence=2 * probability - 1)
+    return (interval.high - interval.value) * math.sqrt(freedom + 1) / values.std(ddof=1)
 
 
 @pytest.mark.parametrize(
@@ -18,8 +34,10 @@ def test_t_is_the_textbooks(freedom, expected):
 
 
 def test_t_at_other_levels():
-    assert t_quantile(0.5, 7) == pytest.approx(0, abs=1e-9)
-    assert t_quantile(0.75, 1) == pytest.approx(1)  # Cauchy's quartile
+    assert t_quantile(0.5 + 1e-12, 7) == pytest.approx(0, abs=1e-9)
+    assert t_quantile(0.75, 1) == pytest.approx(1, abs=1e-9)  # Cauchy's quartile
+    # of two degrees of freedom t = 2 a / sqrt(2 (1 - a^2)) at the probability (1 + a) / 2
+    assert t_quantile(0.975, 2) == pytest.approx(1.9 / math.sqrt(2 * (1 - 0.95**2)), abs=1e-9)
     assert t_quantile(0.995, 4) == pytest.approx(4.604, abs=5e-4)
     assert t_quantile(0.975, 10_000) == pytest.approx(1.9602, abs=1e-4)  # the normal's, nearly
 
@@ -116,3 +134,24 @@ def test_the_mean_by_sums_per_person_is_the_bootstrap_of_all_clips():
         np.append(values, np.nan), np.append(person, 99)
     )  # what was not measured counts for nothing
     assert [got.value, got.low, got.high] == pytest.approx([expected.value, expected.low, expected.high])
+
+
+def test_an_interval_goes_to_json_and_back():
+    interval = Interval(0.5, 0.25, 1.0)
+    assert interval.to_json() == {"value": 0.5, "low": 0.25, "high": 1.0}
+    assert Interval.from_json({**interval.to_json(), "count": 7}) == interval
+    assert f"{interval:.1f}" == "0.5 [0.2, 1.0]"
+    alone = Interval(0.5)
+    assert alone.to_json() == {"value": 0.5, "low": None, "high": None}
+    assert not Interval.from_json(alone.to_json()).has_bounds
+    assert f"{alone:.1f}" == "0.5"
+
+
+def test_too_little_has_no_bounds_and_nothing_no_interval():
+    assert over_runs([]) is None
+    assert str(over_runs([2.0])) == "2.000"
+    assert over_runs([1.0, 3.0]) == paired_interval([1.0, 3.0])
+    values, person = np.array([1.0, 3.0, np.nan, 4.0]), np.array([0, 0, 1, 2])
+    assert over_people(values, person) == mean_interval(values, person)
+    assert str(over_people(values[:3], person[:3])) == "2.000"
+    assert over_people(values[2:3], person[2:3]) is None
