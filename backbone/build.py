@@ -13,30 +13,29 @@ from backbone.weights import TIMM, load_weights
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Which network turns pixels into a feature map, and that into the global feature."""
+    """Settings of the backbone: its network, weights, optical flow and pooling."""
 
     name: str = "small"
-    """resnet50 (the paper's), resnet18, small (for the CPU), or timm:<name>, as in timm:convnext_atto
-    (backbone/timm_backbone.py)."""
+    """Network: resnet50 (the paper's), resnet18, small (for the CPU) or timm:<name>, as timm:convnext_atto."""
     weights: str | None = None
-    """None (from scratch), imagenet, synthetic (small's, made by a3d pretrain), or the path of a file (.pt, .pth,
-    .safetensors, or a run's checkpoint.pt), of which it is printed what fitted."""
+    """Initial weights: None (random), imagenet, synthetic (only for small, made by a3d pretrain), or the path of a
+    file (.pt, .pth, .safetensors, or a run's checkpoint.pt); the command prints which of its tensors fitted."""
     frozen: bool = False
-    """Leave the backbone's weights and running statistics as they are loaded; the rest is trained."""
+    """Keep the backbone's weights and running statistics as loaded, and train only the other networks."""
     flow: str | None = "dis-fast"
-    """The optical-flow method; None leaves the flow stream out (--backbone.flow None)."""
+    """Optical-flow method (backbone/flow.py); None builds the network without a flow stream."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast where the hardware has it, else float32."""
+    """Arithmetic of the backbone. auto: bfloat16 autocast if the hardware supports it, otherwise float32."""
     pooling: str = "mean"
-    """How the feature map becomes f_g: mean (the paper's), gem (generalised mean), quality (QAN) or separate
-    (spatial attention in each frame, then QAN)."""
+    """Pooling of the feature map to the global feature f_g: mean (the paper's), gem (generalised mean), quality
+    (QAN) or separate (spatial attention in each frame, then QAN)."""
     flow_scale: Literal["one", "learned"] = "one"
-    """What the flow stream is multiplied by before it is added to the image stream. one: by 1 (equation 1);
-    learned: by a trained number that starts at 0 where the weights are those of a network for images, so that an
-    untrained flow stream does not spoil what they make of an image, and at 1 elsewhere."""
+    """Factor of the flow stream before it is added to the image stream. one: 1 (equation 1); learned: a trained
+    number. It starts at 0 if the weights are those of an image network, so that an untrained flow stream does not
+    disturb the features of the image stream, and at 1 otherwise."""
 
 
-# Where the function stands that builds each; imported when it is asked for, as torchvision and timm take seconds.
+# Each network's builder, as module:function. It is imported only when needed: torchvision and timm take seconds.
 BACKBONES = {
     "resnet50": "backbone.resnet:resnet50",
     "resnet18": "backbone.resnet:resnet18",
@@ -48,7 +47,7 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
     """Build the network that `config` names and load its weights.
 
     Raises:
-        ValueError: unknown name, or weights that can't be had (the message says what to do).
+        ValueError: unknown name, or weights that are not available (the message says what to do).
     """
     with_flow = config.flow is not None
     if config.name.startswith(TIMM):
@@ -64,7 +63,8 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
         network.flow_scale = nn.Parameter(torch.ones(()))
     if config.weights is not None:
         has_trained_flow = load_weights(network, config.name, config.weights)
-        # A stream of zeros, timm's early sum, enters at 0 already: a scale of 0 would give it no gradient.
+        # A flow stream whose weights are all 0 (timm's early sum) adds nothing yet: a scale of 0 would also stop
+        # its gradient.
         if network.flow_scale is not None and not has_trained_flow and _has_weights(network.flow_stream):
             nn.init.zeros_(network.flow_scale)
     return network.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What of a clip is compared with other clips: the descriptor, and the metric that is learned for it."""
+"""The descriptor by which clips and tracklets are compared, and the metric that is learned for it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,33 +14,33 @@ Compared = Literal["concatenation", "global", "parts", "learned"]
 
 @dataclass(frozen=True)
 class DescriptorConfig:
-    """What F_c reads, and what is compared at test."""
+    """Settings of the descriptor: the input of F_c, and the features that are compared at test."""
 
     neck: Literal["none", "batch_norm"] = "none"
-    """Layer between the pooled feature map and F_c. none: F_c reads the pooled map (the paper's); batch_norm: a
-    batch normalisation without shift, so that a triplet loss can act before it and the cross entropy after it
+    """Layer between the pooled feature map and F_c. none: F_c reads the pooled map (the paper's); batch_norm:
+    batch normalisation without shift, so that the triplet loss can act before it and the cross entropy after it
     (Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", 2019)."""
     compared: Compared = "concatenation"
-    """What is compared at test. concatenation: [f_g, h_1..h_T] by Euclidean distance, averaged over clips (the
-    paper's). The others compare by cosine, and weight clips by F_c's confidence times their number of different
-    frames: global: f_g alone; parts: f_g and h_1..h_T, each scaled to the same length; learned: f_g, and h_1..h_T
-    where they help, whitened within persons, a metric that is fitted to the training people when the training ends
-    (backbone/whitening.py)."""
+    """Features that are compared at test. concatenation: [f_g, h_1..h_T] by Euclidean distance, averaged over
+    clips (the paper's). The others compare by cosine, and weight each clip by F_c's confidence times its number of
+    different frames. global: f_g alone; parts: f_g and h_1..h_T, each scaled to the same length; learned: f_g, and
+    h_1..h_T if they help, by a metric that is fitted to the training people at the end of training: whitening
+    within persons (backbone/whitening.py)."""
     mirror: bool = False
-    """Average the feature map of a clip with that of its mirror image at test, which takes twice the time."""
+    """Average each clip's feature map with that of its mirror image at test, which takes twice the time."""
 
 
 class Comparison(nn.Module):
-    """From what F_c reads, [f_g, h_1..h_T], to what is compared: an affine map, x -> (x - mean) projection.
+    """Affine map from F_c's input [f_g, h_1..h_T] to the features that are compared: x -> (x - mean) projection.
 
-    It is affine, so that distances to known people are a linear layer on [f_g, h_1..h_T], as F_c is
+    Because the map is affine, distances to known people are a linear layer on [f_g, h_1..h_T], as F_c is
     (`agents.probes.judge_by_means`). A tracklet's descriptor is the weighted mean over its clips, scaled to
-    length 1 where it is compared by cosine. Before `fit`, `parts` and `learned` compare f_g alone: what is
-    pretrained then counts for what it is, whatever untrained parts would add.
+    length 1 if the comparison is by cosine. Before `fit`, `parts` and `learned` compare f_g alone, so that the
+    scores of a pretrained backbone do not depend on the untrained glimpse network.
 
     Args:
-        compared: what is compared (`DescriptorConfig.compared`).
-        num_channels: C_g, the length of f_g, which comes first.
+        compared: the features that are compared (`DescriptorConfig.compared`).
+        num_channels: C_g, the length of f_g, the first part of the input.
         num_glimpses: T.
         hidden_size: the length of each h_t.
     """
@@ -60,35 +60,35 @@ class Comparison(nn.Module):
             self.reset()
 
     def reset(self) -> None:
-        """Forget what was fitted: f_g alone is compared."""
+        """Undo `fit`: f_g alone is compared again."""
         if self.is_fitted_to_data:
             self.mean.zero_()
             is_global = torch.arange(len(self.mean), device=self.mean.device) < self.num_channels
             self.projection.copy_(torch.diag(is_global.float()))
 
     def by(self, compared: Compared) -> "Comparison":
-        """Return the same by another name that needs no fit: `concatenation` or `global`.
+        """Return a comparison of the same input that needs no fit: `concatenation` or `global`.
 
         Raises:
-            ValueError: a name that needs a fit.
+            ValueError: `compared` is another name.
         """
         if compared not in ("concatenation", "global"):
-            raise ValueError(f"{compared!r} has to be fitted: compare by concatenation or global")
+            raise ValueError(f"comparing by {compared!r} needs a fit: choose concatenation or global")
         sizes = self.part_sizes
         return Comparison(compared, self.num_channels, len(sizes) - 1, sizes[-1])
 
     @property
     def is_fitted_to_data(self) -> bool:
-        """Whether `fit` has something to learn."""
+        """Whether the map has parameters that `fit` learns."""
         return self.compared in ("parts", "learned")
 
     @property
     def is_cosine(self) -> bool:
-        """Whether tracklets' descriptors are scaled to length 1, and clips weighted by confidence."""
+        """Whether tracklets' descriptors are scaled to length 1 and clips are weighted by F_c's confidence."""
         return self.compared != "concatenation"
 
     def forward(self, read_by_classifier: Tensor) -> Tensor:
-        """[f_g, h_1..h_T], (N, D) -> what is compared, (N, K)."""
+        """Map [f_g, h_1..h_T], (N, D), to the features that are compared, (N, K)."""
         if self.compared == "concatenation":
             return read_by_classifier
         if self.compared == "global":
@@ -96,13 +96,13 @@ class Comparison(nn.Module):
         return (read_by_classifier - self.mean) @ self.projection
 
     def weights(self, logits: Tensor) -> Tensor:
-        """Return how much each clip counts among its tracklet's: F_c's logits (N, identities) -> (N,)."""
+        """Return each clip's weight in its tracklet's mean: F_c's logits (N, identities) -> (N,)."""
         if not self.is_cosine:
             return torch.ones_like(logits[:, 0])
         return logits.softmax(1).amax(1)
 
     def finish(self, means: Tensor) -> Tensor:
-        """Return tracklets' descriptors, (N, K), from the weighted means over their clips."""
+        """Return the descriptors of tracklets, (N, K), from the weighted means over their clips."""
         return functional.normalize(means, dim=1) if self.is_cosine else means
 
     @torch.no_grad()
@@ -111,11 +111,11 @@ class Comparison(nn.Module):
 
         Args:
             read_by_classifier: [f_g, h_1..h_T], float32 (N, D).
-            person: whose clip each is, int64 (N,).
-            camera: and of which camera, int64 (N,).
+            person: the person of each clip, int64 (N,).
+            camera: the camera of each clip, int64 (N,).
 
         Returns:
-            What was fitted, in a line; empty where there is nothing to fit.
+            A report of the fit in one line; empty if the map has nothing to fit.
         """
         if not self.is_fitted_to_data:
             return ""
@@ -134,15 +134,16 @@ class Comparison(nn.Module):
 
 @torch.no_grad()
 def as_linear(comparison: Comparison, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a linear layer on [f_g, h_1..h_T] whose outputs tell how near a clip is to each target.
+    """Return a linear layer on [f_g, h_1..h_T] whose outputs score how near a clip is to each target.
 
     Args:
-        comparison: what is compared.
-        targets: descriptors, float32 (M, K).
+        comparison: the map to the features that are compared.
+        targets: descriptors of the targets, float32 (M, K).
 
     Returns:
-        Weight (M, D) and bias (M,). Compared by Euclidean distance, an output is -|d - m|^2 + |d|^2; by cosine, it
-        is twice the cosine times |d|. The length |d| is the same for all targets.
+        Weight (M, D) and bias (M,). For a clip's descriptor d and a target m, the output is -|d - m|^2 + |d|^2 if
+        the comparison is by Euclidean distance, and twice the cosine times |d| if it is by cosine. |d| is the same
+        for all targets, and so does not change their order.
     """
     size = sum(comparison.part_sizes)
     origin = comparison(targets.new_zeros(1, size))[0]  # (K,)

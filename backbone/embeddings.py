@@ -1,4 +1,4 @@
-"""Descriptors of tracklets in a file, with ids: `.npz` (NumPy) or `.safetensors`."""
+"""Files of tracklets' descriptors with person and camera ids: `.npz` (NumPy) or `.safetensors`."""
 
 import json
 import zlib
@@ -21,16 +21,16 @@ ARRAYS = {"descriptors": np.float32, "person": np.int64, "camera": np.int64, "bi
 
 @dataclass(frozen=True)
 class Origin:
-    """What descriptors are of, and what made them.
+    """The origin of a file's descriptors: the data that they describe, and the model that computed them.
 
     Attributes:
-        data: the tracklets, as `backbone.data.source.read_source` takes it, with absolute paths.
-        part: of a data set: test, query, gallery, train or all.
-        options: settings of a data set, those of `backbone.data.DataConfig`.
-        model: a digest of the networks; descriptors of different ones can't be compared.
-        agent: who chose the bins.
+        data: the data, as `backbone.data.source.read_source` takes it, with absolute paths.
+        part: the part of the data set that was described: test, query, gallery, train or all.
+        options: the data set's settings, those of `backbone.data.DataConfig`.
+        model: a digest of the networks' weights; descriptors can be compared only if their digests are equal.
+        agent: the name of the agent that chose the bins.
         clip_size: L, H, W, the frames and pixels of a clip.
-        feature_size: L_g, H_g, W_g, the cells of its feature map.
+        feature_size: L_g, H_g, W_g, the cells of a clip's feature map.
         bin_size: L_a, H_a, W_a, the cells of a bin.
     """
 
@@ -46,20 +46,20 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """N tracklets, described.
+    """Descriptors of N tracklets, with their ids and names.
 
     Attributes:
-        descriptors: what the model compares, averaged over a tracklet's clips, float32 (N, D); by Euclidean
-            distance.
-        person: person ids in the data, int64 (N,); -1 is junk, -2 (`UNKNOWN`) is not known.
+        descriptors: the features that the model compares by Euclidean distance, averaged over a tracklet's clips,
+            float32 (N, D).
+        person: person ids in the data, int64 (N,); -1 marks junk, -2 (`UNKNOWN`) a person who is not known.
         camera: camera ids in the data, int64 (N,).
-        name: the people's names: of a folder the folder's, otherwise the data's name and the id; empty where the
-            person is not known.
+        name: the people's names: for a folder of people the person's folder, otherwise the data set's name and the
+            person id; empty if the person is not known.
         source: the tracklets' names.
-        key: digests of the files that the frames are in: a tracklet is itself in whatever data it is read as.
-        bins: the bins looked at in the clip in the middle of each tracklet, int64 (N, T).
-        clip: that clip's number among the consecutive ones, int64 (N,).
-        origin: what they are of, and what made them.
+        key: digests of the frames' files, by which a tracklet is recognised in another file of descriptors.
+        bins: the bins that the agent looked at in the middle clip of each tracklet, int64 (N, T).
+        clip: the number of that middle clip among the tracklet's consecutive clips, int64 (N,).
+        origin: the data that the descriptors describe, and the model that computed them.
 
     Raises:
         ValueError: the parts do not fit each other, or a descriptor is not finite.
@@ -92,10 +92,10 @@ class Embeddings:
 
 
 def save_embeddings(path: Path, embeddings: Embeddings) -> None:
-    """Write a file of the kind that its ending names, all or nothing.
+    """Write a file of descriptors, `.npz` or `.safetensors` by its ending; a partial file never remains.
 
     Raises:
-        ValueError: another ending.
+        ValueError: the ending is neither of the two.
     """
     _check_ending(path)
     arrays = {name: np.ascontiguousarray(getattr(embeddings, name), dtype=kind) for name, kind in ARRAYS.items()}
@@ -112,14 +112,14 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
 
 
 def load_embeddings(path: Path) -> Embeddings:
-    """Read a file that `save_embeddings` wrote, without running any code that it may hold.
+    """Read a file that `save_embeddings` wrote, without running code that the file may hold.
 
     Raises:
         ValueError: the file is missing, damaged, or holds something else; the message names it.
     """
     _check_ending(path)
     if not path.is_file():
-        raise ValueError(f"there is no file of descriptors at {path}: a3d embed makes one")
+        raise ValueError(f"there is no file of descriptors at {path}: make one with a3d embed")
     try:
         values = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
         origin = dacite.from_dict(Origin, json.loads(values["origin"]), dacite.Config(cast=[tuple], strict=True))
@@ -155,7 +155,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _checksum(arrays: dict[str, np.ndarray], texts: dict[str, str]) -> int:
-    """Return the CRC-32 of what a file holds: an .npz has its own."""
+    """Return the CRC-32 of a file's arrays and texts (for .safetensors: an .npz has checksums of its own)."""
     found = zlib.crc32(repr(sorted(texts.items())).encode())
     for name, array in sorted(arrays.items()):
         found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes(), found)
@@ -164,4 +164,4 @@ def _checksum(arrays: dict[str, np.ndarray], texts: dict[str, str]) -> int:
 
 def _check_ending(path: Path) -> None:
     if path.suffix not in ENDINGS:
-        raise ValueError(f"{path}: descriptors are kept in a file that ends in {' or '.join(ENDINGS)}")
+        raise ValueError(f"{path}: the name of a file of descriptors must end in {' or '.join(ENDINGS)}")

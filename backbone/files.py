@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever interrupts their writing."""
+"""Atomic writing of files and folders: each appears complete or not at all, even if the writer is killed."""
 
 import errno
 import glob
@@ -16,21 +16,22 @@ from zlib import crc32
 
 from filelock import FileLock, Timeout
 
-# Who writes: the machine, as processes of others can't be asked after, and the process.
+# Temporary names hold the machine and the process that writes: only processes of this machine can be asked for.
 _HOST = f"{crc32(socket.gethostname().encode()):08x}"
-# What a disk answers that is full, of which one's share is, or on which a file may not be as large.
+# Errors for want of room: the disk is full, the user's quota is used up, the file is too large for the file
+# system.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_writable(path: Path, *, is_folder: bool = False) -> None:
-    """Find out before long work whether its result can be written, by writing; nothing of it stays.
+    """Check before long work that its result can be written, by writing a test file, which is removed again.
 
     Args:
         path: a file, or a folder that files will be written into.
-        is_folder: whether it is a folder.
+        is_folder: whether `path` is a folder.
 
     Raises:
-        OSError: it can't; the message says what to do.
+        OSError: nothing can be written there; the message says what to do.
     """
     folder = path if is_folder else path.parent
     made: list[Path] = []
@@ -62,18 +63,18 @@ def check_writable(path: Path, *, is_folder: bool = False) -> None:
 
 @contextmanager
 def replacing(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[Path]:
-    """Give a temporary name to write to, which becomes `path` when all went well and vanishes otherwise.
+    """Yield a temporary path to write to; it is renamed to `path` on success and removed on an error.
 
-    No two writers have the same name. What is written is on the disk before it gets its name, so that a power loss
-    leaves the old file or the new one. What processes that were killed left of the same file is removed.
+    No two writers get the same temporary path. The content is on the disk before the file is renamed, so that a
+    power loss leaves either the old file or the new one. Temporary files that killed processes left are removed.
 
     Args:
         path: the file.
-        needed: bytes that it will have, where that is known.
-        is_precious: False for what can be made anew: it is not waited for until it is on the disk.
+        needed: the file's size in bytes, if it is known.
+        is_precious: False for a file that can be made again: it is renamed without waiting for the disk.
 
     Raises:
-        OSError: it can't be written; where the disk is full, the message says which, and how much is free there.
+        OSError: the file can't be written; if a disk is full, the message says which, and how much is free there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left_over(path)
@@ -92,20 +93,20 @@ def replacing(path: Path, *, needed: int | None = None, is_precious: bool = True
 
 @contextmanager
 def writing(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[BinaryIO]:
-    """Give a file to write to, as `replacing`, for libraries, too, that end the process when a disk is full."""
+    """Yield a file to write to, as `replacing` does a path; safe for libraries that abort when a disk is full."""
     with replacing(path, needed=needed, is_precious=is_precious) as partial, patient_file(partial) as file:
         yield file
 
 
 @contextmanager
 def patient_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that takes all that it is given, and raises what went wrong when it is closed.
+    """Open a file for writing that raises an error of the disk only when it is closed.
 
-    PyTorch's writers end the process where one write fails; NumPy's say nothing of the reason.
+    PyTorch's writers abort the process if a write fails, and NumPy's hide the reason.
     """
     with path.open("wb") as file:
         patient = _Patient(file)
-        yield patient  # type: ignore[misc]  # what writers need of one
+        yield patient  # type: ignore[misc]  # has all methods that writers call
         if patient.error is not None:
             raise patient.error
 
@@ -129,12 +130,12 @@ class _Patient(io.RawIOBase):
 
 @contextmanager
 def explaining_no_room(path: Path, needed: int | None = None, partial: Path | None = None) -> Iterator[None]:
-    """Say of an error for want of room which file or folder it is about, on which disk, and what is free there.
+    """Add to an error for want of disk space the file or folder concerned, the disk, and its free space.
 
     Args:
         path: the file or folder, for the message, unless the error names another one.
-        needed: bytes that it will have, where that is known.
-        partial: what is written so far, and will be removed.
+        needed: the size in bytes, if it is known.
+        partial: the incomplete file or folder, which will be removed; its size is counted as free.
     """
     try:
         yield
@@ -157,10 +158,10 @@ def explaining_no_room(path: Path, needed: int | None = None, partial: Path | No
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names where that can be asked for, is on the disk.
+    """Wait until a file's content is on the disk, or a folder's list of names if the system offers that.
 
     Raises:
-        OSError: a file's content can't be written there.
+        OSError: the file's content can't be written to the disk.
     """
     if path.is_dir():
         with suppress(OSError):  # not on Windows, nor on some network drives
@@ -178,17 +179,18 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a name beside a file or folder that nobody else writes to; it tells which process does."""
+    """Return a path beside a file or folder that only this process writes to; its name holds the process id."""
     token = f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f"{path.stem}.{token}.partial{path.suffix}")
 
 
 def remove_left_over(path: Path, *, is_alone: bool = False) -> None:
-    """Remove what processes that were killed left of a file or folder under temporary names.
+    """Remove the temporary files and folders that killed processes left beside a file or folder.
 
     Args:
         path: the file or folder.
-        is_alone: whether nobody else can be writing it, whoever has the numbers of the killed processes now.
+        is_alone: whether no other process can be writing it, so that leftovers are removed even if a process now
+            has the id of the killed one.
     """
     pattern = f"{glob.escape(path.stem)}.{_HOST}-*.partial{glob.escape(path.suffix)}"
     for old in path.parent.glob(pattern):
@@ -203,14 +205,15 @@ def remove_left_over(path: Path, *, is_alone: bool = False) -> None:
 
 @contextmanager
 def temporary_folder(path: Path, *, is_alone: bool = True) -> Iterator[Path]:
-    """Make a folder beside `path`, to be renamed to it when it is complete; it vanishes if it was not.
+    """Yield a temporary folder beside `path`; it is removed, unless the caller renamed it.
 
     Args:
-        path: what it will be.
-        is_alone: whether others are kept from making one meanwhile, by a lock that a killed process lets go of.
+        path: the final path, to which the caller renames the complete folder.
+        is_alone: whether a lock keeps other processes from making the same folder meanwhile; it ends with the
+            process.
 
     Raises:
-        ValueError: another process is at it.
+        ValueError: another process is writing the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
@@ -226,25 +229,25 @@ def temporary_folder(path: Path, *, is_alone: bool = True) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if lock.is_locked:
-            with suppress(OSError):  # on Windows, where it stays
+            with suppress(OSError):  # Windows may refuse: the file then stays
                 Path(lock.lock_file).unlink()
             lock.release()
 
 
 def _is_alive(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 is Ctrl-C
+    if os.name == "nt":  # there signal 0 is Ctrl-C
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process is another user's
         pass
     return True
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, all or nothing."""
+    """Write a text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -254,13 +257,13 @@ LOCK = ".lock"
 
 @contextmanager
 def only_here(folder: Path) -> Iterator[None]:
-    """Keep other commands out of a folder, which is made if it is not there; a process that dies lets go of it.
+    """Lock a folder against other commands while the context lasts; the folder is made if it does not exist.
 
-    A folder in which nothing came to be is removed again.
+    The lock ends with the process, even if it is killed. A folder that is still empty at the end is removed.
 
     Raises:
-        ValueError: another command is at work there.
-        OSError: the folder can't be written, as where the disk is full.
+        ValueError: another command is using the folder.
+        OSError: the folder can't be written, for example because the disk is full.
     """
     was_there = folder.is_dir()
     check_writable(folder, is_folder=True)
@@ -271,7 +274,7 @@ def only_here(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise ValueError(f"another command is at work in {folder}: wait for it, or end it") from error
     try:
-        with explaining_no_room(folder):  # of writers that say no more than the disk does
+        with explaining_no_room(folder):  # for writers whose errors name neither file nor disk
             yield
     finally:
         with suppress(OSError):
