@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 from tqdm import tqdm
 
 from a3d_env.bank_file import BankWriter, check_nothing_there
@@ -23,7 +22,7 @@ from agents.runs.model import Run, load_run
 from agents.runs.scoring import searched_tracklets
 from backbone.data.loader import TestBatches, load_ahead
 from backbone.files import check_writable
-from backbone.progress import say, show
+from backbone.progress import show
 
 
 @dataclass(frozen=True)
@@ -87,24 +86,11 @@ def make_bank(run: Run, config: BankConfig) -> int:
     return count
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        config = tyro.cli(BankConfig, args=argv, prog="a3d bank", description=__doc__)
-        check_nothing_there(config.out)
-        check_writable(config.out)
-        run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
-        count = make_bank(run, config)
-    except (ValueError, OSError) as error:
-        say(f"a3d bank: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d bank: stopped; nothing was written")
-        return 130
+def run(config: BankConfig) -> None:
+    """Make the bank, and print what it holds."""
+    check_nothing_there(config.out)
+    check_writable(config.out)
+    trained = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
+    count = make_bank(trained, config)
     gibibytes = sum(path.stat().st_size for path in config.out.iterdir()) / 2**30
-    show(f"{config.out}: {count} clips of the {config.split} half of {run.data.name}, {gibibytes:.2f} GiB")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    show(f"{config.out}: {count} clips of the {config.split} half of {trained.data.name}, {gibibytes:.2f} GiB")

@@ -1,31 +1,52 @@
-"""The console command `a3d`: its subcommands are the scripts of this folder."""
+"""The console command `a3d`: its subcommands are the other modules of this folder.
+
+A command's module has a docstring, which --help shows, and `run(config)`, which returns its status or None (0).
+The annotation of `config` is the dataclass that the flags are read into. A command that reads them in its own way
+has `read(argv)`, which returns a tuple: what `run` takes. Errors and Ctrl-C are told here, once for all commands.
+"""
 
 import importlib
+import importlib.metadata
 import io
 import os
 import sys
+import typing
+from pathlib import Path
+from types import ModuleType
 
 from backbone.own import trust
 from backbone.progress import say, show
 
+NOTHING = "nothing was written"
+# what each does, and what is left after Ctrl-C, unless the command itself knows more (`saying_if_stopped`)
 COMMANDS = {
-    "train": ("scripts.train", "train the representation and an agent jointly"),
-    "pretrain": ("scripts.pretrain", "make the small backbone's starting weights"),
-    "evaluate": ("scripts.evaluate", "score a checkpoint: R1, R5, R10, R20, mAP, hit rate"),
-    "embed": ("scripts.embed", "describe tracklets by a trained model, into a file"),
-    "search": ("scripts.search", "find a person's tracklets again, by their descriptors"),
-    "export": ("scripts.export", "the whole trained model as ONNX, or for torch.export"),
-    "probe": ("scripts.probe", "tell whether the agent looks at the right place in each clip"),
-    "ablate": ("scripts.ablate", "run the paper's ablations over seeds, and report them"),
-    "bank": ("scripts.bank", "run a trained representation over all clips, into a bank's folder"),
-    "policy": ("scripts.policy", "train an agent alone, on a bank"),
-    "compare": ("scripts.compare", "compare agents on a bank, with statistics over seeds"),
-    "debug": ("scripts.debug", "see single episodes: why there, and what if elsewhere"),
-    "data": ("scripts.data", "make tracklets of your own data"),
-    "benchmark": ("scripts.benchmark", "measure what the fast paths gain"),
+    "train": ("train the representation and an agent jointly", NOTHING),
+    "pretrain": (
+        "make the small backbone's starting weights",
+        "the same command goes on from the last checkpoint",
+    ),
+    "evaluate": (
+        "score a checkpoint: R1, R5, R10, R20, mAP, hit rate",
+        "the same command goes on where runs were begun",
+    ),
+    "embed": ("describe tracklets by a trained model, into a file", NOTHING),
+    "search": ("find a person's tracklets again, by their descriptors", ""),
+    "export": ("the whole trained model as ONNX, or for torch.export", NOTHING),
+    "probe": ("tell whether the agent looks at the right place in each clip", NOTHING),
+    "ablate": (
+        "run the paper's ablations over seeds, and report them",
+        "the same command goes on from there",
+    ),
+    "bank": ("run a trained representation over all clips, into a bank's folder", NOTHING),
+    "policy": ("train an agent alone, on a bank", NOTHING),
+    "compare": ("compare agents on a bank, with statistics over seeds", "the same command runs what is missing"),
+    "debug": ("see single episodes: why there, and what if elsewhere", "finished pages are kept"),
+    "data": ("make tracklets of your own data", "nothing half-written was left"),
+    "benchmark": ("measure what the fast paths gain", ""),
 }
 
 USAGE = """usage: a3d [--trust MODULE:CLASS] COMMAND [options]
+       a3d --version
 
 Recurrent 3D attention (A3D) for video person re-identification.
 
@@ -40,7 +61,7 @@ A checkpoint that names an agent of somebody's own, MODULE:CLASS, runs that code
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the subcommand that the first argument names, and return its exit status."""
+    """Run the command that the first argument names, and return its exit status."""
     for stream in (sys.stdout, sys.stderr):
         # names that are no text, or that a narrow console can't show, are shown escaped: no work is lost over them
         if isinstance(stream, io.TextIOWrapper):
@@ -50,29 +71,57 @@ def main(argv: list[str] | None = None) -> int:
     while arguments[:1] == ["--trust"] and len(arguments) > 1:
         trusted.append(arguments[1])
         arguments = arguments[2:]
-    usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()))
+    usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (what, _) in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):
         show(usage)
         return 0 if arguments else 2
-    if arguments[0] not in COMMANDS:
-        say(f"a3d: unknown command {arguments[0]!r}\n\n{usage}")
+    if arguments[0] == "--version":
+        show(version())
+        return 0
+    name, *flags = arguments
+    if name not in COMMANDS:
+        say(f"a3d: unknown command {name!r}\n\n{usage}")
         return 2
     # A module of the user's own can be an agent's; last, so that nothing here can take a library's place.
     sys.path.append(os.getcwd())
     # Imported when asked for: `a3d --help` need not wait for torch.
     try:
-        for name in trusted + own_agents(arguments):
-            trust(name)
-        return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
-    except KeyboardInterrupt:
+        for own in trusted + own_agents(flags):
+            trust(own)
+        command = importlib.import_module(f"scripts.{name}")
+        return command.run(*read(command, name, flags)) or 0
+    except KeyboardInterrupt as stop:
+        left = str(stop) or COMMANDS[name][1]
+        say(f"\na3d {name}: stopped" + (f"; {left}" if left else ""))
         return 130
+    except (ValueError, OSError) as error:
+        say(f"a3d {name}: error: {error}")
+        return 2
     except Exception as error:
         from agents.runs.memory import out_of_memory  # it needs torch, for which --help need not wait
 
-        if not (text := out_of_memory(error, arguments[0])):
+        if not (text := out_of_memory(error, name)):
             raise
-        say(f"a3d {arguments[0]}: error: {text}")
+        say(f"a3d {name}: error: {text}")
         return 2
+
+
+def read(command: ModuleType, name: str, flags: list[str]) -> tuple:
+    """Return what a command's `run` takes: its configuration, by the annotation, or what its own `read` says."""
+    if hasattr(command, "read"):
+        return command.read(flags)
+    from agents.runs.arguments import read_flags  # it needs torch, too
+
+    kind = typing.get_type_hints(command.run, include_extras=True)["config"]
+    return (read_flags(kind, flags, name, command.__doc__),)
+
+
+def version() -> str:
+    """Say which version is installed."""
+    try:
+        return f"a3d {importlib.metadata.version('a3d')}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"a3d is not installed, and has no version: it runs from {Path(__file__).parent.parent}"
 
 
 def own_agents(arguments: list[str]) -> list[str]:

@@ -1,11 +1,17 @@
-"""`a3d data`: make data sets ready to train on."""
+"""Make data ready to train on.
+
+Examples: a3d data cut --video street.avi --tracks gt.txt --out street/
+          a3d data check --data mars:/data/MARS
+          a3d data cache --data mars:/data/MARS
+"""
 
 import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import subcommand
 
 from agents.runs.config import PRESETS, get_preset
 from backbone.data import DataConfig, load_data
@@ -19,13 +25,6 @@ from backbone.files import check_writable, replacing
 from backbone.progress import progress_bars, say, show
 
 SHOWN = 20  # problems of each kind
-
-DESCRIPTION = """Make data ready to train on.
-
-Examples: a3d data cut --video street.avi --tracks gt.txt --out street/
-          a3d data check --data mars:/data/MARS
-          a3d data cache --data mars:/data/MARS
-"""
 
 
 @dataclass(frozen=True)
@@ -201,23 +200,16 @@ def check_summary(report: CheckReport, data: str) -> str:
     return "\n".join([*lines, f"{len(report.problems):,} problems"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `a3d data` with these arguments, or the process's own; return its exit status."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        {"cut": Cut, "check": Check, "cache": Cache},
-        prog="a3d data",
-        description=DESCRIPTION,
-        args=argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    try:
-        return command.run()
-    except (ValueError, OSError) as error:
-        say(f"a3d data: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("a3d data: stopped; nothing half-written was left")
-        return 130
+Config = (
+    Annotated[Cut, subcommand("cut")]
+    | Annotated[Check, subcommand("check")]
+    | Annotated[Cache, subcommand("cache")]
+)
+
+
+def run(config: Config) -> int:
+    """Do what one of `a3d data`'s commands says."""
+    return config.run()
 
 
 def _summary(report: CutReport, out: Path) -> str:
@@ -239,7 +231,3 @@ def _summary(report: CutReport, out: Path) -> str:
             f"Next: a3d train --preset street --data {shlex.quote(f'folder:{out}')}",
         ]
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -31,7 +31,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import tyro
 from tqdm import tqdm
 
 from a3d_env.bank_file import check_nothing_there
@@ -46,7 +45,7 @@ from agents.runs.picks import Pick, Source, choose
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.runs.run_episodes import RunEpisodes
 from backbone.files import check_writable, only_here, replacing
-from backbone.progress import say, show
+from backbone.progress import show
 
 RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
 
@@ -246,22 +245,7 @@ def _known_control(name: str) -> str:
     return name
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        config = tyro.cli(
-            DebugConfig, args=argv, prog="a3d debug", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
-        )
-        with only_here(config.out):
-            debug(config)
-    except (ValueError, OSError) as error:
-        say(f"a3d debug: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d debug: stopped; finished pages are kept")
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def run(config: DebugConfig) -> None:
+    """Write the pages, in a folder that no other command writes to."""
+    with only_here(config.out):
+        debug(config)

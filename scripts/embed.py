@@ -20,15 +20,13 @@ A MOT sequence, whose tracks miss a frame now and then:
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents.runs.describe import embed
 from agents.runs.model import load_model
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.source import Part
 from backbone.embeddings import ENDINGS, save_embeddings
 from backbone.files import check_writable
-from backbone.progress import say, show
+from backbone.progress import show
 
 
 @dataclass(frozen=True)
@@ -57,32 +55,16 @@ class EmbedConfig:
             raise ValueError(f"--out {self.out} has to end in {' or '.join(ENDINGS)}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        arguments = tyro.cli(EmbedConfig, args=argv, prog="a3d embed", description=__doc__)
-        check_writable(arguments.out)
-        model = load_model(
-            arguments.checkpoint,
-            device=arguments.device,
-            cache=arguments.cache,
-            on_bad_frame=arguments.on_bad_frame,
-        )
-        embeddings = embed(model, arguments.data, arguments.part)
-        save_embeddings(arguments.out, embeddings)
-    except (ValueError, OSError) as error:
-        say(f"a3d embed: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d embed: stopped; nothing was written")
-        return 130
+def run(config: EmbedConfig) -> None:
+    """Describe the tracklets and write the file."""
+    check_writable(config.out)
+    model = load_model(
+        config.checkpoint, device=config.device, cache=config.cache, on_bad_frame=config.on_bad_frame
+    )
+    embeddings = embed(model, config.data, config.part)
+    save_embeddings(config.out, embeddings)
     people = len(set(embeddings.name) - {""})
     show(
-        f"{arguments.out}: {len(embeddings):,} tracklets of {people:,} known people, "
+        f"{config.out}: {len(embeddings):,} tracklets of {people:,} known people, "
         f"{embeddings.descriptors.shape[1]:,} numbers each"
     )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -34,7 +34,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from a3d_env.bank import FeatureBank
@@ -43,7 +42,7 @@ from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import at_test, follow
 from agents.runs.model import TrainedModel, load_model
 from backbone.files import check_writable, replacing
-from backbone.progress import say, show
+from backbone.progress import show
 from backbone.representation import has_bfloat16
 
 OUTPUTS = ("descriptor", "bins", "identity_logits")
@@ -230,36 +229,23 @@ def _program_runner(path: Path) -> Runner:
     return lambda inputs: tuple(output.numpy() for output in module(*inputs))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        arguments = tyro.cli(ExportConfig, args=argv, prog="a3d export", description=__doc__)
-        check_writable(arguments.out)
-        model = load_model(arguments.checkpoint, device="cpu")
-        parity = export_model(model, arguments.out)
-    except (ValueError, OSError) as error:
-        say(f"a3d export: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d export: stopped; nothing was written")
-        return 130
-    size = arguments.out.stat().st_size / 2**20
+def run(config: ExportConfig) -> None:
+    """Export the model, and print how near the file comes to it."""
+    check_writable(config.out)
+    model = load_model(config.checkpoint, device="cpu")
+    parity = export_model(model, config.out)
+    size = config.out.stat().st_size / 2**20
     length, height, width = model.grid.clip_size
     show(
-        f"{arguments.out}: {size:.1f} MiB, clips of {length} x {height} x {width}, "
+        f"{config.out}: {size:.1f} MiB, clips of {length} x {height} x {width}, "
         f"flow {model.cache.flow_method}\n"
         f"on {parity.clips} clips it looks at the same bins as the model in {parity.same_bins}, and describes "
         f"them alike to {parity.difference:.1e}"
     )
     precision = model.representation.precision
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(model.representation.device)):
-        rounded = compare(model, load_runner(arguments.out), precision)
+        rounded = compare(model, load_runner(config.out), precision)
         show(
             f"it computes in float32; a3d embed, which takes bfloat16 on this machine, comes within "
             f"{rounded.difference:.2g} of it, with the same bins in {rounded.same_bins} of {rounded.clips}"
         )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -20,41 +20,25 @@ Another algorithm, any of its settings, and seed: `a3d policy --bank runs/bank -
 
 import dataclasses
 
-import tyro
-
 from agents.runs.agent_flags import take_agent_settings
+from agents.runs.arguments import read_flags, saying_if_stopped
 from agents.runs.bank_policy import PolicyRunConfig, train_policy, what_is_left
 from agents.runs.policy_scores import text_table
 from backbone.files import only_here
-from backbone.progress import say, show
+from backbone.progress import show
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    config = None
-    try:
-        argv, own = take_agent_settings(argv)
-        config = tyro.cli(
-            PolicyRunConfig,
-            args=argv,
-            prog="a3d policy",
-            description=__doc__,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        own.check([config.agent])
-        config = dataclasses.replace(config, agent_settings=own.of(config.agent))
-        with only_here(config.out):
-            table, steps_per_second = train_policy(config)
-    except (ValueError, OSError) as error:
-        say(f"a3d policy: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say(f"\na3d policy: stopped; {'nothing was written' if config is None else what_is_left(config)}")
-        return 130
+def read(argv: list[str]) -> tuple[PolicyRunConfig]:
+    """Read the flags, and the settings of the algorithm (--agents)."""
+    argv, own = take_agent_settings(argv)
+    config = read_flags(PolicyRunConfig, argv, "policy", __doc__)
+    own.check([config.agent])
+    return (dataclasses.replace(config, agent_settings=own.of(config.agent)),)
+
+
+def run(config: PolicyRunConfig) -> None:
+    """Train the agent, and print its scores."""
+    with saying_if_stopped(lambda: what_is_left(config)), only_here(config.out):
+        table, steps_per_second = train_policy(config)
     show(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
     show(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -16,15 +16,13 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.checks import check_resumed
 from agents.runs.config import get_preset
 from agents.runs.scoring import table
 from agents.runs.training import COLUMNS, train
 from backbone.files import check_writable, only_here
-from backbone.progress import say, show
+from backbone.progress import show
 from backbone.tensor_file import save_tensors
 
 
@@ -46,58 +44,36 @@ class PretrainConfig:
     """Where drawn frames and flow are kept; by default as in training."""
 
 
-def pretrain(arguments: PretrainConfig) -> dict[str, dict[str, float | None]]:
+def run(config: PretrainConfig) -> None:
     """Train, and write the backbone's weights; the run's folder stays beside them, to be gone on with.
-
-    Returns:
-        The scores before and after.
 
     Raises:
         ValueError: the file's name has no ending, or the folder holds a run with other settings.
     """
-    config = get_preset("walkers")
-    folder = arguments.out.with_suffix("")
-    if folder == arguments.out:
+    walkers = get_preset("walkers")
+    folder = config.out.with_suffix("")
+    if folder == config.out:
         raise ValueError(f"{folder} is the run's folder: give the weights file an ending, as in {folder}.pt")
-    check_writable(arguments.out)
-    config = dataclasses.replace(
-        config,
-        steps=config.steps if arguments.steps is None else arguments.steps,
-        backbone=config.backbone if arguments.flow else dataclasses.replace(config.backbone, flow=None),
-        seed=arguments.seed,
-        device=arguments.device,
-        cache=arguments.cache,
+    check_writable(config.out)
+    settings = dataclasses.replace(
+        walkers,
+        steps=walkers.steps if config.steps is None else config.steps,
+        backbone=walkers.backbone if config.flow else dataclasses.replace(walkers.backbone, flow=None),
+        seed=config.seed,
+        device=config.device,
+        cache=config.cache,
         out=folder,
     )
     state = read_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
     if state:
-        check_resumed(config, state["config"], state["shared"]["step"])
+        check_resumed(settings, state["config"], state["shared"]["step"])
     with only_here(folder):
-        metrics = train(config, folder, state)
+        metrics = train(settings, folder, state)
     weights = {
         name.removeprefix("backbone."): value
         for name, value in read_checkpoint(folder)["shared"]["representation"].items()
         if name.startswith("backbone.")
     }
-    save_tensors(arguments.out, weights)
-    return {"before": metrics["before"], "after": metrics["after"]}
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    arguments = tyro.cli(PretrainConfig, args=argv, prog="a3d pretrain", description=__doc__)
-    try:
-        scores = pretrain(arguments)
-    except (ValueError, OSError) as error:
-        say(f"a3d pretrain: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d pretrain: stopped; the same command goes on from the last checkpoint")
-        return 130
-    show(table(scores, COLUMNS))
-    show(f"\nwrote {arguments.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    save_tensors(config.out, weights)
+    show(table({name: metrics[name] for name in ("before", "after")}, COLUMNS))
+    show(f"\nwrote {config.out}")

@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from agents.runs.arguments import read_arguments
+from agents.runs.arguments import read_arguments, saying_if_stopped
 from agents.runs.checkpoint import CHECKPOINT
 from agents.runs.config import TrainConfig
 from agents.runs.scoring import table
@@ -57,43 +58,37 @@ def new_folder(config: TrainConfig) -> Iterator[Path]:
     raise ValueError(f"{config.out} already holds a run: go on with it (--resume), or take another folder (--out)")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    folder = None
-    config = TrainConfig()
-    try:
-        config, state = read_arguments(argv, __doc__)
-        if state:
-            assert config.out is not None
-            folder = config.out
-            say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
-            if state["shared"]["step"] == config.steps:
-                say("its training is finished, so that it is only scored again; a larger --steps trains further")
-        with only_here(folder) if folder else new_folder(config) as found:
-            folder = folder or found
-            assert folder is not None
-            if state and (folder / CHECKPOINT).stat().st_mtime_ns != state["read_at"]:
-                raise ValueError(f"another command has gone on with {folder} in the meantime: say it once more")
-            metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
-    except (ValueError, OSError) as error:
-        say(f"a3d train: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        if folder is None or not (folder / CHECKPOINT).exists():
-            say("\ninterrupted before the first checkpoint: there is nothing to go on from")
-        else:
-            trust = f"--trust {config.agent} " if ":" in config.agent else ""
-            command = f"a3d {trust}train --resume --out {shlex.quote(str(folder))}"
-            if config.cache is not None:
-                command += f" --cache {shlex.quote(str(config.cache))}"
-            say(f"\ninterrupted; to go on from the last checkpoint: {command}")
-        return 130
+def read(argv: list[str]) -> tuple[TrainConfig, dict[str, Any] | None]:
+    """Read the flags, and the checkpoint of a run that is resumed."""
+    return read_arguments(argv, __doc__)
+
+
+def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
+    """Train, score, and print the table."""
+    folder = config.out if state else None
+    if state:
+        say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
+        if state["shared"]["step"] == config.steps:
+            say("its training is finished, so that it is only scored again; a larger --steps trains further")
+    with (
+        saying_if_stopped(lambda: how_to_go_on(config, folder)),
+        only_here(folder) if folder else new_folder(config) as found,
+    ):
+        folder = folder or found
+        assert folder is not None
+        if state and (folder / CHECKPOINT).stat().st_mtime_ns != state["read_at"]:
+            raise ValueError(f"another command has gone on with {folder} in the meantime: say it once more")
+        metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
     show(f"\n{table(rows, COLUMNS)}\n")
     show(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
-    return 0
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:
+    """Return the command that goes on with a run that was stopped."""
+    if folder is None or not (folder / CHECKPOINT).exists():
+        return "before the first checkpoint: there is nothing to go on from"
+    trust = f"--trust {config.agent} " if ":" in config.agent else ""
+    cache = "" if config.cache is None else f" --cache {shlex.quote(str(config.cache))}"
+    return f"to go on from the last checkpoint: a3d {trust}train --resume --out {shlex.quote(str(folder))}{cache}"

@@ -29,7 +29,7 @@ def run(tmp_path_factory, own_cache):
 @pytest.fixture(scope="module")
 def banks(run):
     """The banks of both halves, of batches that don't fit the number of clips."""
-    for split, *flags in (("train", "--frames"), ("test", "--no-frames")):
+    for split, *flags in (("train", "--frames"), ("test",)):
         out = str(run / f"{split} bank")
         flags += ["--split", split, "--clips-per-batch", "5"]
         assert main(["bank", "--checkpoint", str(run), "--out", out, *flags]) == 0

@@ -1,3 +1,6 @@
+import importlib
+import importlib.metadata
+import re
 import subprocess
 import sys
 
@@ -63,3 +66,41 @@ def test_that_nothing_can_be_written_is_found_before_anything_is_read(command, t
         "place to write to"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_device_that_is_not_there_is_an_error_in_a_line(capsys):
+    assert main(["benchmark", "--device", "nonsense"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("a3d benchmark: error: the device 'nonsense' can't be used here: ")
+
+
+def test_the_version_is_that_of_the_package_if_it_is_installed(capsys, monkeypatch):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"a3d \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+    def is_not_there(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", is_not_there)
+    assert main(["--version"]) == 0
+    assert "a3d is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_ends_alike_after_ctrl_c(name, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    command = importlib.import_module(f"scripts.{name}")
+    monkeypatch.setattr(command, "read", lambda argv: (), raising=False)
+    monkeypatch.setattr(command, "run", interrupt)
+    assert main([name]) == 130
+    left = COMMANDS[name][1]
+    assert capsys.readouterr().err == f"\na3d {name}: stopped{f'; {left}' if left else ''}\n"
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("pretrain", "data")])
+def test_flags_have_no_second_form(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "--no-" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 
 from backbone.data.sets.folder import read_folder
 from scripts import data as data_command
-from scripts.data import main
+from scripts.cli import main
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def arguments(tmp_path: Path) -> list[str]:
     rows = [f"{frame},4,10,10,20,30,1" for frame in range(1, 31)]
     (tmp_path / "gt.txt").write_text("\n".join([*rows, "31,4,10,10,20,30,1", "x"]))
     names = {"video": "v.avi", "tracks": "gt.txt", "out": "my cut"}
-    return ["cut", *(part for key, name in names.items() for part in (f"--{key}", str(tmp_path / name)))]
+    return ["data", "cut", *(part for key, name in names.items() for part in (f"--{key}", str(tmp_path / name)))]
 
 
 SHORT = ["--chunk-frames", "10", "--gap-frames", "5"]
@@ -87,7 +87,7 @@ def test_interrupt(arguments, tmp_path, capsys, monkeypatch):
 )
 def test_the_word_cut_is_needed(argv, status, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(argv)
+        main(["data", *argv])
     assert stopped.value.code == status
     captured = capsys.readouterr()
     assert "a3d data" in captured.out + captured.err

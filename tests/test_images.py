@@ -10,7 +10,7 @@ import pytest
 from backbone.data import DataConfig, images
 from backbone.data.images import images_in, read_sequence
 from backbone.data.source import read_source
-from scripts.data import main
+from scripts.cli import main
 
 INFO = "[Sequence]\nname=MOT\nimDir=frames\nframeRate=25\nseqLength={}\nimWidth=64\nimHeight=48\nimExt=.png\n"
 
@@ -33,7 +33,17 @@ def sequence(tmp_path):
 
 def cut(folder, out, *more):
     return main(
-        ["cut", "--video", str(folder), "--tracks", str(folder / "gt" / "gt.txt"), "--out", str(out), *more]
+        [
+            "data",
+            "cut",
+            "--video",
+            str(folder),
+            "--tracks",
+            str(folder / "gt" / "gt.txt"),
+            "--out",
+            str(out),
+            *more,
+        ]
     )
 
 

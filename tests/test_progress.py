@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from backbone.progress import say, show, visible
-from scripts.data import main
+from scripts.cli import main
 
 
 def test_controls_are_shown_and_other_text_stays():
@@ -26,8 +26,8 @@ def test_names_in_results_and_errors(tmp_path, capsys):
         (folder / "a\x1b[2J" / camera / "1").mkdir(parents=True)
         cv2.imwrite(str(folder / "a\x1b[2J" / camera / "1" / "1.png"), np.zeros((8, 8, 3), np.uint8))
     (folder / "a\x1b[2J" / "1" / "1" / "2.png").write_bytes(b"\x1b")
-    assert main(["check", "--data", f"folder:{folder}"]) == 1
-    assert main(["check", "--data", f"folder:{folder}/no\x1b[8m"]) == 2
+    assert main(["data", "check", "--data", f"folder:{folder}"]) == 1
+    assert main(["data", "check", "--data", f"folder:{folder}/no\x1b[8m"]) == 2
     captured = capsys.readouterr()
     assert r"\x1b[31mred" in captured.out
     assert r"a\x1b[2J" in captured.out

@@ -1,7 +1,6 @@
 """Settings of single algorithms on a command line: `--agents FILE.yaml`, and `--agents.NAME.KEYWORD VALUE`."""
 
 import re
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +53,11 @@ class AgentSettings:
                 read_settings(name, agents.get_algorithm(name).maker, self.of(name))
 
 
-def take_agent_settings(argv: list[str] | None) -> tuple[list[str], AgentSettings]:
+def take_agent_settings(argv: list[str]) -> tuple[list[str], AgentSettings]:
     """Take the settings of single algorithms out of a command line.
 
     Args:
-        argv: the arguments; by default those of the process.
+        argv: the arguments.
 
     Returns:
         The other arguments, and the settings.
@@ -66,7 +65,7 @@ def take_agent_settings(argv: list[str] | None) -> tuple[list[str], AgentSetting
     Raises:
         ValueError: a flag without a keyword or a value, or a file that holds no settings.
     """
-    words, rest = list(sys.argv[1:] if argv is None else argv), []
+    words, rest = list(argv), []
     of_files: Settings = {}
     of_flags: Settings = {}
     while words:

@@ -1,7 +1,9 @@
-"""The command line of a training: a preset's settings, a recipe's, then the flags."""
+"""Command lines: flags from a command's configuration; for a training a preset's settings and a recipe's first."""
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,39 @@ from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
 from backbone.progress import say
 
 
-def read_arguments(argv: list[str] | None, description: str = "") -> tuple[TrainConfig, dict[str, Any] | None]:
+def read_flags(kind: Any, argv: list[str], command: str, description: str | None, **settings: Any) -> Any:
+    """Read a command's flags, by the types and help texts of its configuration; all commands read them alike.
+
+    Args:
+        kind: a dataclass, or a union of those of subcommands.
+        argv: the flags.
+        command: the command's name, after `a3d`.
+        description: what --help says first.
+        settings: further arguments of `tyro.cli`, as `default` and `return_unknown_args`.
+
+    Returns:
+        What `tyro.cli` returns: an instance of `kind`.
+    """
+    alike = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(kind, args=argv, prog=f"a3d {command}", description=description, config=alike, **settings)
+
+
+@contextmanager
+def saying_if_stopped(what: Callable[[], str]) -> Iterator[None]:
+    """Give Ctrl-C the text that `scripts.cli` prints after "stopped": what is left, or how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(what()) from stop
+
+
+def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig, dict[str, Any] | None]:
     """Make the configuration of a command line: a preset's settings, a recipe's, then the flags.
 
     Of a run that is resumed the saved settings take the place of the first two.
 
     Args:
-        argv: the flags; None: this process's.
+        argv: the flags.
         description: what --help says first.
 
     Returns:
@@ -45,14 +73,7 @@ def read_arguments(argv: list[str] | None, description: str = "") -> tuple[Train
         state = {**read_checkpoint(out / CHECKPOINT), "read_at": read_at}
         # a folder that a file names is not written to
         default = dataclasses.replace(state["config"], out=out, cache=None)
-    config = tyro.cli(
-        TrainConfig,
-        default=default,
-        args=argv,
-        prog="a3d train",
-        description=description,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    config = read_flags(TrainConfig, argv, "train", description, default=default)
     own.check([config.agent])
     config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
     if state:

@@ -22,9 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
-from agents.runs.arguments import read_arguments
+from agents.runs.arguments import read_arguments, read_flags
 from agents.runs.config import TrainConfig
 from agents.runs.jobs import Failure, run_all
 from backbone.files import check_writable, only_here
@@ -164,28 +162,14 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     return failures
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        arguments, flags = tyro.cli(
-            AblateConfig,
-            args=argv,
-            prog="a3d ablate",
-            description=__doc__,
-            config=(tyro.conf.FlagCreatePairsOff,),
-            return_unknown_args=True,
-        )
-        failures = ablate(arguments, flags)
-    except (ValueError, OSError) as error:
-        say(f"a3d ablate: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\ninterrupted; the same command goes on from there")
-        return 130
+def read(argv: list[str]) -> tuple[AblateConfig, list[str]]:
+    """Read the flags; those that are not known here are flags of a3d train."""
+    return read_flags(AblateConfig, argv, "ablate", __doc__, return_unknown_args=True)
+
+
+def run(config: AblateConfig, flags: list[str]) -> int:
+    """Run what is missing, report, and say which runs failed."""
+    failures = ablate(config, flags)
     for failure in failures:
         say(f"a3d ablate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
     return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

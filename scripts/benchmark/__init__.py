@@ -11,14 +11,13 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-import tyro
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
@@ -32,7 +31,7 @@ from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.files import check_writable, replacing
 from backbone.glimpse import GlimpseNetwork
 from backbone.metrics import evaluate_retrieval
-from backbone.progress import say, show
+from backbone.progress import show
 from backbone.representation import Representation
 from scripts.benchmark.scoring_cost import MARS_SIZE, Size, Work, draw_case, score_plainly, scoring_cost
 
@@ -208,13 +207,6 @@ COMPARISONS = (
 )
 
 
-def measure(config: BenchmarkConfig) -> Iterator[Comparison]:
-    """Yield each comparison as it is measured."""
-    device = pick_device(config.device)
-    for compare in COMPARISONS:
-        yield compare(config.seconds, device)
-
-
 def _compare(
     what: str, plain: Callable[[], object], fast: Callable[[], object], seconds: float, device: torch.device
 ) -> Comparison:
@@ -233,18 +225,15 @@ def _median_seconds(run: Callable[[], object], seconds: float, device: torch.dev
     return statistics.median(taken)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    config = tyro.cli(BenchmarkConfig, args=argv, prog="a3d benchmark", description=__doc__)
-    try:
-        if config.json is not None:
-            check_writable(config.json)
-    except OSError as error:
-        say(f"a3d benchmark: error: {error}")
-        return 2
+def run(config: BenchmarkConfig) -> None:
+    """Measure, and print each figure as it is measured."""
+    if config.json is not None:
+        check_writable(config.json)
+    device = pick_device(config.device)
     show(f"{'ms, plain':>10} {'ms, fast':>10} {'ratio':>7}")
     rows = []
-    for row in measure(config):
+    for compare in COMPARISONS:
+        row = compare(config.seconds, device)
         rows.append(row)
         show(f"{1e3 * row.plain_seconds:>10.1f} {1e3 * row.fast_seconds:>10.1f} {row.ratio:>6.1f}x  {row.what}")
     show("")
@@ -258,8 +247,3 @@ def main(argv: list[str] | None = None) -> int:
         figures = {"comparisons": comparisons, "scoring": [asdict(cost) for cost in costs]}
         with replacing(config.json) as partial:
             partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

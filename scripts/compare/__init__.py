@@ -38,6 +38,7 @@ from agents.control_algorithm import ControlAlgorithm
 from agents.controls import TABLE_CONTROLS
 from agents.locator import Locator
 from agents.runs.agent_flags import take_agent_settings
+from agents.runs.arguments import read_flags
 from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
 from agents.runs.config import PolicyConfig
 from agents.runs.jobs import num_cores
@@ -264,35 +265,22 @@ class Progress:
             return None
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        argv, own = take_agent_settings(argv)
-        if own.of_files and not any(word.partition("=")[0] == "--agents" for word in argv):
-            argv += ["--agents", ",".join(own.of_files)]
-        config = tyro.cli(
-            CompareConfig,
-            args=argv,
-            prog="a3d compare",
-            description=__doc__,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        own.check(config.names)
-        config = dataclasses.replace(config, agent_settings={name: own.of(name) for name in config.names})
-        for name in config.names:
-            if ":" in name or config.agent_settings[name]:
-                say(agents.describe(name, **config.agent_settings[name]))
-        failed = compare(config)
-    except (ValueError, OSError) as error:
-        say(f"a3d compare: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\ninterrupted; the same command runs what is missing")
-        return 130
+def read(argv: list[str]) -> tuple[CompareConfig]:
+    """Read the flags, and the settings of algorithms (--agents), whose files may say who is compared, too."""
+    argv, own = take_agent_settings(argv)
+    if own.of_files and not any(word.partition("=")[0] == "--agents" for word in argv):
+        argv += ["--agents", ",".join(own.of_files)]
+    config = read_flags(CompareConfig, argv, "compare", __doc__)
+    own.check(config.names)
+    return (dataclasses.replace(config, agent_settings={name: own.of(name) for name in config.names}),)
+
+
+def run(config: CompareConfig) -> int:
+    """Run what is missing, report, and say which runs failed."""
+    for name in config.names:
+        if ":" in name or config.agent_settings[name]:
+            say(agents.describe(name, **config.agent_settings[name]))
+    failed = compare(config)
     for task, reason in failed:
         say(f"a3d compare: {task.title} failed: {reason}; see {task.error}")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

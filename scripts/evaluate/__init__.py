@@ -22,10 +22,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import tyro
-
+from agents.runs.arguments import read_flags
+from agents.runs.jobs import Failure
 from agents.runs.model import load_run
 from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 from backbone.data.bad_frames import OnBadFrame
@@ -111,62 +110,43 @@ def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]
     return score_model(run, run.data, arguments)
 
 
-def read_arguments(argv: list[str] | None) -> tuple[EvaluateConfig, list[str]]:
-    """Read a command line; with --splits, flags that are not known here are those of a3d train."""
-    settings: dict[str, Any] = {
-        "args": argv,
-        "prog": "a3d evaluate",
-        "description": __doc__,
-        "config": (tyro.conf.FlagCreatePairsOff,),
-    }
-    arguments, flags = tyro.cli(EvaluateConfig, **settings, return_unknown_args=True)
-    if flags and not arguments.splits:
-        tyro.cli(EvaluateConfig, **settings)  # which says what is unknown, and ends
-    return arguments, flags
+def read(argv: list[str]) -> tuple[EvaluateConfig, list[str]]:
+    """Read the flags; with --splits, those that are not known here are flags of a3d train."""
+    config, flags = read_flags(EvaluateConfig, argv, "evaluate", __doc__, return_unknown_args=True)
+    if flags and not config.splits:
+        read_flags(EvaluateConfig, argv, "evaluate", __doc__)  # which says what is unknown, and ends
+    return config, flags
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    status = 0
-    try:
-        arguments, flags = read_arguments(argv)
-        if arguments.splits:
-            assert arguments.out is not None
-            check_writable(arguments.out, is_folder=True)
-            report, failures = evaluate_splits(
-                arguments.splits,
-                arguments.out,
-                arguments,
-                flags,
-                train=arguments.train,
-                test=arguments.test,
-                jobs=arguments.jobs,
-                device=arguments.device,
-                cache=arguments.cache,
-                on_bad_frame=arguments.on_bad_frame,
-            )
-            show(splits_table(report))
-            for failure in failures:
-                say(f"a3d evaluate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
-            status = 1 if failures else 0
-        else:
-            scores, protocol = score_checkpoint(arguments)
-            show(protocol)
-            show(table(scores, COLUMNS))
-            if arguments.false_accept_rates:
-                show("\n".join(threshold_lines(scores, arguments.false_accept_rates)))
-            report = {**scores, "protocol": protocol}
-        if arguments.json is not None:
-            with replacing(arguments.json) as partial:
-                partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        say(f"a3d evaluate: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d evaluate: stopped; the same command goes on where runs were begun")
-        return 130
-    return status
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def run(config: EvaluateConfig, flags: list[str]) -> int:
+    """Score a checkpoint or, with --splits, train first; print the scores."""
+    failures: list[Failure] = []
+    if config.splits:
+        assert config.out is not None
+        check_writable(config.out, is_folder=True)
+        report, failures = evaluate_splits(
+            config.splits,
+            config.out,
+            config,
+            flags,
+            train=config.train,
+            test=config.test,
+            jobs=config.jobs,
+            device=config.device,
+            cache=config.cache,
+            on_bad_frame=config.on_bad_frame,
+        )
+        show(splits_table(report))
+        for failure in failures:
+            say(f"a3d evaluate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
+    else:
+        scores, protocol = score_checkpoint(config)
+        show(protocol)
+        show(table(scores, COLUMNS))
+        if config.false_accept_rates:
+            show("\n".join(threshold_lines(scores, config.false_accept_rates)))
+        report = {**scores, "protocol": protocol}
+    if config.json is not None:
+        with replacing(config.json) as partial:
+            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 1 if failures else 0

@@ -23,8 +23,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents.runs.model import Run, load_run
 from backbone.files import check_writable, only_here, replacing
 from backbone.progress import say, show
@@ -153,23 +151,10 @@ def header(run: Run, measured: Measured) -> list[str]:
     return lines
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        config = tyro.cli(ProbeConfig, args=argv, prog="a3d probe", description=__doc__)
-        with only_here(config.folder):
-            probed = probe(config)
-    except (ValueError, OSError) as error:
-        say(f"a3d probe: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d probe: stopped; nothing was written")
-        return 130
+def run(config: ProbeConfig) -> None:
+    """Probe, and print the table."""
+    with only_here(config.folder):
+        probed = probe(config)
     show("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
     show("\n".join(f"note: {note}" for note in probed.notes))
     show(f"see {config.folder / PICTURE} and {config.folder / JSON}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

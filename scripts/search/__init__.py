@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from agents.runs.describe import embed
 from agents.runs.model import load_model
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.files import check_writable, replacing
-from backbone.progress import say, show
+from backbone.progress import show
 from backbone.search import IndexName, nearest
 from scripts.search.page import Strips, write_page
 
@@ -265,45 +264,30 @@ def summary(
     return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        arguments = tyro.cli(
-            SearchConfig, args=argv, prog="a3d search", description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
-        )
-        for path in (arguments.json, arguments.page):
-            if path is not None:
-                check_writable(path)
-        query, gallery = load_or_embed(arguments)
-        results = search(
-            query,
-            gallery,
-            top=arguments.top,
-            below=arguments.below,
-            other_cameras=arguments.other_cameras,
-            index=arguments.index,
-        )
-        show(table(query, gallery, results[: arguments.shown]))
-        if len(results) > arguments.shown:
-            show(f"... and {len(results) - arguments.shown:,} more queries (--shown, or --json for all)")
-        show(summary(query, gallery, results, other_cameras=arguments.other_cameras))
-        if arguments.json is not None:
-            with replacing(arguments.json) as partial:
-                partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
-        if arguments.page is not None:
-            strips = (Strips(query, arguments.cache), Strips(gallery, arguments.cache))
-            shown = as_json(query, gallery, results)[: arguments.shown]
-            rows = [[hit.row for hit in hits] for hits in results]
-            write_page(arguments.page, shown, rows, *strips)
-            show(f"see {arguments.page}")
-    except (ValueError, OSError) as error:
-        say(f"a3d search: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say("\na3d search: stopped")
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def run(config: SearchConfig) -> None:
+    """Search, print what was found, and write the files that are asked for."""
+    for path in (config.json, config.page):
+        if path is not None:
+            check_writable(path)
+    query, gallery = load_or_embed(config)
+    results = search(
+        query,
+        gallery,
+        top=config.top,
+        below=config.below,
+        other_cameras=config.other_cameras,
+        index=config.index,
+    )
+    show(table(query, gallery, results[: config.shown]))
+    if len(results) > config.shown:
+        show(f"... and {len(results) - config.shown:,} more queries (--shown, or --json for all)")
+    show(summary(query, gallery, results, other_cameras=config.other_cameras))
+    if config.json is not None:
+        with replacing(config.json) as partial:
+            partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
+    if config.page is not None:
+        strips = (Strips(query, config.cache), Strips(gallery, config.cache))
+        shown = as_json(query, gallery, results)[: config.shown]
+        rows = [[hit.row for hit in hits] for hits in results]
+        write_page(config.page, shown, rows, *strips)
+        show(f"see {config.page}")
