@@ -125,8 +125,13 @@ class AttentionProcess:
         """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
         return self.locations[self.overview]
 
-    def start(self, clip: Tensor) -> Episodes:
-        """Begin an episode on each of the clips, int64 (N,): with T > 0 the centre has been looked at."""
+    def start(self, clip: Tensor | None = None) -> Episodes:
+        """Begin an episode on each of the clips, int64 (N,): with T > 0 the centre has been looked at.
+
+        Args:
+            clip: clip numbers; by default every clip of the bank, once.
+        """
+        clip = torch.arange(len(self.bank), device=self.bank.device) if clip is None else clip
         count = len(clip)
         empty = Episodes(
             clip=clip,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.oracles import finish, next_values, truth_bins
+from agents.oracles import next_values, truth_bins
+from agents.rollout import finish
 from agents.statistics import swap_partners
 
 # The process, and N episodes of it under way.

@@ -5,7 +5,6 @@ expected reward of a Gaussian policy (the locator `linear`) needs no sampling, a
 been earned.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,41 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from a3d_env.bins import BinGrid
-from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import get_reward
-from agents.rollout import Agent, Choosing
+from agents.rollout import Choice, finish
 from backbone.glimpse import HIDDEN_SIZE
-
-# Takes N episodes under way, returns where each looks next: actions in any form (`BinGrid.chosen`).
-Choice = Callable[[Episodes], Tensor]
 
 # Glimpses computed at once: what bounds the memory, to about 200 MB with 2048 channels.
 CHUNK_ROWS = 8192
-
-
-def agent_choice(agent: Agent, process: AttentionProcess) -> Choice:
-    """Return what an agent does without exploring: the policy's mean, or its own `choose` if it has one."""
-
-    def choose(episodes: Episodes) -> Tensor:
-        if isinstance(agent, Choosing):
-            return agent.choose(process, episodes)
-        action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=True)
-        return torch.as_tensor(action, device=episodes.clip.device)
-
-    return choose
-
-
-def take(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
-    """Take one glimpse in each episode where `choose` says."""
-    return process.step(episodes, choose(episodes))
-
-
-def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
-    """Go on to the end where `choose` says."""
-    while not process.is_over(episodes):
-        episodes = take(process, episodes, choose)
-    return episodes
 
 
 @torch.no_grad()
@@ -138,13 +109,13 @@ def expected_reward(values: Tensor, mean: Tensor, variance: float | Tensor, grid
 
 
 def best_bins(
-    process: AttentionProcess, clip: Tensor, follow: Choice, reward: str | None = "log_prob"
+    process: AttentionProcess, clip: Tensor | None, follow: Choice, reward: str | None = "log_prob"
 ) -> Episodes:
     """Take at each glimpse the bin that earns most if the rest of the episode follows a policy.
 
     Args:
         process: the decision process.
-        clip: clip numbers, int64 (N,).
+        clip: clip numbers, int64 (N,); None for every clip of the bank, once.
         follow: the policy.
         reward: what counts; by default the true identity's log-probability, None for the process's own reward.
 

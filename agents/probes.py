@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.oracles import agent_choice, best_bins, finish
-from agents.rollout import Agent, at_test, follow
+from agents.oracles import best_bins
+from agents.rollout import Agent, agent_choice, at_test, finish, follow
 from backbone.data import ReidData
 from backbone.data.tracklet import JUNK
 from backbone.descriptor import Comparison, as_linear
@@ -23,21 +23,16 @@ from backbone.representation import Representation
 Watch = Callable[[AttentionProcess, Tensor], Episodes]
 
 
-def every_clip(process: AttentionProcess) -> Tensor:
-    """Return the clip numbers of a process's bank, int64 (N,)."""
-    return torch.arange(len(process.bank), device=process.bank.device)
-
-
 def following(agent: Agent, *, deterministic: bool = True) -> Watch:
     """Return what an agent does: its mean, or a sample."""
     tested = at_test(agent)
-    return lambda process, _: follow(tested, process, every_clip(process), deterministic=deterministic)
+    return lambda process, _: follow(tested, process, deterministic=deterministic)
 
 
 def best_following(agent: Agent) -> Watch:
     """Return at each glimpse the bin that makes the true identity most probable if the agent decides the rest."""
     tested = at_test(agent)
-    return lambda process, _: best_bins(process, every_clip(process), agent_choice(tested, process))
+    return lambda process, _: best_bins(process, None, agent_choice(tested, process))
 
 
 def looking_at(locations: Tensor) -> Watch:
@@ -50,7 +45,7 @@ def looking_at(locations: Tensor) -> Watch:
     def watch(process: AttentionProcess, numbers: Tensor) -> Episodes:
         planned = locations[numbers].to(process.bank.device)
         # one glimpse at the centre is behind the first decision
-        return finish(process, process.start(every_clip(process)), lambda now: planned[:, now.num_glimpses - 1])
+        return finish(process, process.start(), lambda now: planned[:, now.num_glimpses - 1])
 
     return watch
 
@@ -78,7 +73,7 @@ class Recording:
                 actions.append(chosen.clamp(-1, 1).float().cpu())
             return chosen
 
-        episodes = finish(process, process.start(every_clip(process)), remember)
+        episodes = finish(process, process.start(), remember)
         self._actions.append(torch.stack(actions, dim=1))
         return episodes
 

@@ -1,5 +1,6 @@
 """Follow an agent through episodes, without an environment around them."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +10,9 @@ from torch import Tensor
 from a3d_env.bank import FeatureBank
 from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
+
+# Takes N episodes under way, returns where each looks next: actions in any form (`BinGrid.chosen`).
+Choice = Callable[[Episodes], Tensor]
 
 
 class Agent(Protocol):
@@ -63,23 +67,40 @@ def hit_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
     return shares
 
 
-def follow(agent: Agent, process: AttentionProcess, clip: Tensor, *, deterministic: bool = True) -> Episodes:
-    """Run one episode on each clip to its end.
+def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool = True) -> Choice:
+    """Return where an agent looks: by its own `choose` if it has one, else by its `predict`.
 
     Args:
-        agent: who decides; its `choose`, if it has one, goes before its `predict`.
+        agent: who decides.
         process: the decision process.
-        clip: clip numbers, int64 (N,).
         deterministic: take the policy's mean (as at test time) rather than a sample.
-
-    Returns:
-        The finished episodes.
     """
-    episodes = process.start(clip)
-    while not process.is_over(episodes):
+
+    def choose(episodes: Episodes) -> Tensor:
         if isinstance(agent, Choosing):
-            episodes = process.look(episodes, agent.choose(process, episodes))
-        else:
-            action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=deterministic)
-            episodes = process.step(episodes, torch.as_tensor(action, device=clip.device))
+            return agent.choose(process, episodes)
+        action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=deterministic)
+        return torch.as_tensor(action, device=episodes.clip.device)
+
+    return choose
+
+
+def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
+    """Go on to the end where `choose` says."""
+    while not process.is_over(episodes):
+        episodes = process.step(episodes, choose(episodes))
     return episodes
+
+
+def follow(
+    agent: Agent, process: AttentionProcess, clip: Tensor | None = None, *, deterministic: bool = True
+) -> Episodes:
+    """Run one episode on each clip to its end, and return the finished episodes.
+
+    Args:
+        agent: who decides, as in `agent_choice`.
+        process: the decision process.
+        clip: clip numbers, int64 (N,); by default every clip of the bank, once.
+        deterministic: as in `agent_choice`.
+    """
+    return finish(process, process.start(clip), agent_choice(agent, process, deterministic=deterministic))

@@ -15,8 +15,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import CONTROLS, ControlAgent
 from agents.episodes import Episode, record_episode
-from agents.oracles import agent_choice, finish
-from agents.rollout import follow
+from agents.rollout import agent_choice, finish, follow
 
 SMALL = BinGrid((3, 5, 4), (2, 3, 2), (6, 40, 32), overview_counts=(2, 2, 2))  # 2 x 3 x 3 bins
 LEARNING = [name for name in agents.ALGORITHMS if name not in CONTROLS]

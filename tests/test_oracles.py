@@ -14,16 +14,15 @@ from a3d_env.rewards import REWARDS
 from agents import oracles
 from agents.controls import centre_agent, truth_agent
 from agents.oracles import (
-    agent_choice,
     beam_search,
     best_bins,
     bin_probabilities,
     expected_reward,
-    finish,
     most_central,
     next_values,
     truth_bins,
 )
+from agents.rollout import agent_choice, finish
 
 TINY = BinGrid((2, 3, 4), (1, 2, 3), (2, 6, 8))  # 2 x 2 x 2 bins
 CASES = {"paper's grid": {"num_clips": 3}, "tiny grid": {"grid": TINY, "num_clips": 5, "num_glimpses": 3}}

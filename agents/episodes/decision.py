@@ -20,8 +20,8 @@ from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
 from agents.controls import draws
 from agents.mixture import GaussianMixture
-from agents.oracles import agent_choice, bin_probabilities
-from agents.rollout import Agent, Choosing
+from agents.oracles import bin_probabilities
+from agents.rollout import Agent, Choosing, agent_choice
 
 
 @dataclass(frozen=True)

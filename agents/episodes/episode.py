@@ -13,8 +13,8 @@ from torch import Tensor
 from a3d_env.process import AttentionProcess, Episodes
 from agents.controls import draws
 from agents.episodes.decision import Decision, bin_values, decide
-from agents.oracles import agent_choice, finish, next_values
-from agents.rollout import Agent, at_test
+from agents.oracles import next_values
+from agents.rollout import Agent, agent_choice, at_test, finish
 
 if TYPE_CHECKING:  # both draw, and take a second to import
     import matplotlib.figure

@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
-from agents.oracles import agent_choice, best_bins, finish, truth_bins
-from agents.rollout import Agent, Choosing, at_test, hit_shares
+from agents.oracles import best_bins, truth_bins
+from agents.rollout import Agent, Choosing, agent_choice, at_test, finish, hit_shares
 from agents.runs.scoring import controls
 from agents.statistics import mean_interval
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.oracles import agent_choice, best_bins
+from agents.oracles import best_bins
 from agents.probes import gallery_judge, looking_at
-from agents.rollout import Agent, at_test
+from agents.rollout import Agent, agent_choice, at_test
 from backbone.data import ReidData
 from backbone.glimpse import GlimpseNetwork
 from backbone.representation import Representation
