@@ -3,7 +3,7 @@
 `ControlAgent` is one by itself; `agents.control_algorithm` makes it an algorithm that joint training takes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 from a3d_env.process import AttentionProcess, Episodes
 from agents.oracles import next_values, truth_bins
 from agents.rollout import finish
-from agents.statistics import swap_partners
 
 # The process, and N episodes of it under way.
 Scene = tuple[AttentionProcess, Episodes]
@@ -69,6 +68,41 @@ def swapped_actions(count: int, scene: Scene | None, generator: np.random.Genera
     partners = torch.from_numpy(swap_partners(process.bank.identity.cpu().numpy()))
     plan = _best_plan(process, partners.to(process.bank.device)[episodes.clip])
     return process.locations[plan[:, episodes.num_glimpses - 1]].cpu().numpy()
+
+
+def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
+    """Give each clip another clip, of another person, so that each is given once.
+
+    The clips of one person get those of several others: if all were of one other person, what is the same in these
+    would tell whose they are.
+
+    Args:
+        person: whose clip it is, int (num_clips,).
+        seed: of who gets whose.
+
+    Returns:
+        int64 (num_clips,), a permutation.
+
+    Raises:
+        ValueError: one person has more than half of the clips, so that there are not enough others.
+    """
+    _, number = np.unique(np.asarray(person), return_inverse=True)
+    most = int(np.bincount(number).max(initial=0))
+    if 2 * most > len(number):
+        raise ValueError(
+            f"one person has {most} of {len(number)} clips: swapping with other people's needs at most half"
+        )
+    generator = np.random.default_rng(seed)
+    partners = generator.permutation(len(number))
+    for clip in generator.permutation(len(number)):
+        own = number[clip]
+        if number[partners[clip]] != own:
+            continue
+        # Another person who was given none of these clips can exchange; at half of all clips there still is one.
+        able = np.flatnonzero((number != own) & (number[partners] != own))
+        other = generator.choice(able)
+        partners[[clip, other]] = partners[[other, clip]]
+    return partners
 
 
 def mean_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:

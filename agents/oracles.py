@@ -1,8 +1,7 @@
-"""Exact values from the table of bins: what each next bin would earn, and the best bins that there are.
+"""Exact values from the table of bins: what each next bin would earn, and how often a policy chooses it.
 
-An episode's clip is a small table of bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried: the
-expected reward of a Gaussian policy (the locator `linear`) needs no sampling, and a search says what could have
-been earned.
+An episode's clip is a small table of bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried, and
+the choices of a Gaussian policy (the locator `linear`) need no sampling.
 """
 
 from dataclasses import replace
@@ -15,7 +14,6 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import get_reward
 from agents.rollout import Choice, finish
-from backbone.glimpse import HIDDEN_SIZE
 
 # Glimpses computed at once: what bounds the memory, to about 200 MB with 2048 channels.
 CHUNK_ROWS = 8192
@@ -93,21 +91,6 @@ def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid, *, 
     return product.flatten(1).to(mean.dtype)
 
 
-def expected_reward(values: Tensor, mean: Tensor, variance: float | Tensor, grid: BinGrid) -> Tensor:
-    """Return what the Gaussian policy's next choice earns on average, exactly: differentiable in `mean`.
-
-    Args:
-        values: what each bin earns, (N, num_bins), as `next_values` returns them.
-        mean: float (N, 3).
-        variance: as in `bin_probabilities`.
-        grid: the bins.
-
-    Returns:
-        (N,).
-    """
-    return (bin_probabilities(mean, variance, grid) * values).sum(1)
-
-
 def best_bins(
     process: AttentionProcess, clip: Tensor | None, follow: Choice, reward: str | None = "log_prob"
 ) -> Episodes:
@@ -123,36 +106,6 @@ def best_bins(
         The finished episodes.
     """
     return finish(process, process.start(clip), lambda now: next_values(process, now, follow, reward).argmax(1))
-
-
-@torch.no_grad()
-def beam_search(process: AttentionProcess, clip: Tensor, width: int = 4) -> Episodes:
-    """Search for the bins that make the true identity most probable, over whole episodes.
-
-    After each glimpse the best `width` episodes of a clip are kept. An episode under way is scored as if it stayed
-    at its last bin to the end, which it can, so that the score never falls from glimpse to glimpse. (F_c on zeros
-    for the glimpses to come, which it was not trained on, finds worse bins on the playground, even with 64 times
-    the width.) With T = 2, or a width of num_bins^(T - 2) and more, nothing better exists.
-
-    Args:
-        process: the decision process.
-        clip: clip numbers, int64 (N,).
-        width: episodes kept.
-
-    Returns:
-        The best finished episode of each clip.
-
-    Raises:
-        ValueError: `width` is below 1.
-    """
-    if width < 1:
-        raise ValueError(f"width must be 1 or more, got {width}")
-    if process.glimpse.num_glimpses < 2:  # nothing is decided
-        return finish(process, process.start(clip), lambda now: torch.zeros_like(now.clip))
-    parts = clip.split(max(1, CHUNK_ROWS // (width * process.bank.grid.num_bins)))
-    plan = torch.cat([_search(process, part, width) for part in parts])
-    decisions = iter(plan.unbind(1))
-    return finish(process, process.start(clip), lambda _: next(decisions))
 
 
 def truth_bins(process: AttentionProcess) -> Choice:
@@ -181,40 +134,3 @@ def most_central(hits: Tensor, grid: BinGrid) -> Tensor:
     # not by a matrix product, whose rounding, and so which of two equals is taken, depends on the batch
     distance = torch.cdist(middle, locations, compute_mode="donot_use_mm_for_euclid_dist")
     return torch.where(hits.any(1), distance.masked_fill(~hits, torch.inf).argmin(1), grid.centre)
-
-
-def _search(process: AttentionProcess, clip: Tensor, width: int) -> Tensor:
-    """Return the best decisions found, int64 (N, T - 1).
-
-    F_c is linear in the hidden states and F_h in the bin's embedding, before its tanh, so that both are added up
-    from parts that are computed once. Shapes: N clips, W episodes kept, I identities.
-    """
-    bank, glimpse = process.bank, process.glimpse
-    h2h, identify = glimpse.embed_hidden.h2h, glimpse.identify
-    num_bins, rows = bank.grid.num_bins, torch.arange(len(clip), device=clip.device)[:, None]
-    weight = glimpse.glimpse_weights  # (T, I, 256)
-    truth = bank.identity[clip, None, None, None]
-
-    embedded = glimpse.embed_observation(bank.bins[clip].flatten(0, 1), process.locations.repeat(len(clip), 1))
-    drive = glimpse.embed_hidden.i2h(embedded).view(len(clip), 1, num_bins, HIDDEN_SIZE)
-
-    start = process.start(clip)
-    hidden = start.hidden  # (N, W = 1, 256), of the last glimpse
-    logits = functional.linear(
-        bank.global_feature[clip], identify.weight[:, : glimpse.num_channels], identify.bias
-    )
-    logits = (logits + hidden[:, 0] @ weight[0].T)[:, None]  # (N, W, I), of the glimpses so far
-    plan = clip.new_empty(len(clip), 1, 0)  # (N, W, decisions so far)
-    for glimpse_number in range(1, glimpse.num_glimpses):
-        next_hidden = torch.tanh(drive + functional.linear(hidden, h2h.weight, h2h.bias)[:, :, None])
-        next_logits = logits[:, :, None] + next_hidden @ weight[glimpse_number].T  # (N, W, num_bins, I)
-        staying, final_logits = next_hidden, next_logits
-        for later in range(glimpse_number + 1, glimpse.num_glimpses):
-            staying = torch.tanh(drive + functional.linear(staying, h2h.weight, h2h.bias))
-            final_logits = final_logits + staying @ weight[later].T
-        score = final_logits.log_softmax(-1).gather(-1, truth.expand(*final_logits.shape[:3], 1)).flatten(1)
-        best = score.topk(min(width, score.shape[1])).indices  # (N, W)
-        beam, bins = best // num_bins, best % num_bins
-        hidden, logits = next_hidden[rows, beam, bins], next_logits[rows, beam, bins]
-        plan = torch.cat([plan[rows, beam], bins[:, :, None]], dim=2)
-    return plan[:, 0]

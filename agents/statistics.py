@@ -1,4 +1,4 @@
-"""Intervals for what is measured: over people by bootstrap, over seeds by Student's t; and swapping of clips."""
+"""Intervals for what is measured: over people by bootstrap, over seeds by Student's t."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -173,41 +173,6 @@ def over_people(values: np.ndarray, person: np.ndarray) -> Interval | None:
     if num_people < 2:
         return Interval(float(np.nanmean(values))) if num_people else None
     return mean_interval(values, person)
-
-
-def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
-    """Give each clip another clip, of another person, so that each is given once.
-
-    The clips of one person get those of several others: if all were of one other person, what is the same in these
-    would tell whose they are.
-
-    Args:
-        person: whose clip it is, int (num_clips,).
-        seed: of who gets whose.
-
-    Returns:
-        int64 (num_clips,), a permutation.
-
-    Raises:
-        ValueError: one person has more than half of the clips, so that there are not enough others.
-    """
-    _, number = np.unique(np.asarray(person), return_inverse=True)
-    most = int(np.bincount(number).max(initial=0))
-    if 2 * most > len(number):
-        raise ValueError(
-            f"one person has {most} of {len(number)} clips: swapping with other people's needs at most half"
-        )
-    generator = np.random.default_rng(seed)
-    partners = generator.permutation(len(number))
-    for clip in generator.permutation(len(number)):
-        own = number[clip]
-        if number[partners[clip]] != own:
-            continue
-        # Another person who was given none of these clips can exchange; at half of all clips there still is one.
-        able = np.flatnonzero((number != own) & (number[partners] != own))
-        other = generator.choice(able)
-        partners[[clip, other]] = partners[[other, clip]]
-    return partners
 
 
 def _parts(total: int, most: int) -> list[int]:

@@ -76,11 +76,6 @@ class Verification:
         threshold = self.equal_error
         return (threshold.false_accept_rate + 1 - threshold.true_accept_rate) / 2
 
-    def curve(self, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ROC: false-accept rates, spaced evenly in their logarithm, and true-accept rates at them."""
-        rates = np.geomspace(1 / len(self.different), 1 - 1 / len(self.different), points)
-        return rates, np.array([self.at_false_accept_rate(rate).true_accept_rate for rate in rates])
-
 
 def verify(*arguments: Any, chunk_size: int = 256) -> Verification:
     """Compare all pairs of a query and a gallery tracklet that count; arguments as in `evaluate_retrieval`.

@@ -24,6 +24,7 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import ActionModeWrapper, Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
+from agents.controls import swap_partners
 from agents.extractors import OverviewReader
 from agents.reinforce import REINFORCE
 from agents.rollout import follow
@@ -31,7 +32,6 @@ from agents.runs.build import initial_learning_rate, policy_settings
 from agents.runs.config import get_preset
 from agents.runs.recipes import get_recipe, with_settings
 from agents.state import load_training_state, training_state
-from agents.statistics import swap_partners
 from backbone.glimpse import GlimpseNetwork
 
 NUM_IDENTITIES = 4

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from a3d_env.process import AttentionProcess
-from agents.controls import centre_agent, random_agent
+from agents.controls import centre_agent, random_agent, swap_partners
 from agents.probes import (
     Recording,
     following,
@@ -21,7 +21,7 @@ from agents.probes import (
 )
 from agents.runs.model import load_run
 from agents.runs.scoring import evaluate, searched_tracklets
-from agents.statistics import Interval, swap_partners
+from agents.statistics import Interval
 from backbone.descriptor import Comparison
 from scripts.cli import main
 from scripts.probe import ProbeConfig

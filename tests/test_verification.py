@@ -58,13 +58,6 @@ def test_pairs_are_those_that_retrieval_counts():
     assert miss.tolist() == [[False, False, True]]
 
 
-def test_the_curve_rises():
-    rates, accepted = BY_HAND.curve(20)
-    assert (np.diff(rates) > 0).all()
-    assert (np.diff(accepted) >= 0).all()
-    assert accepted[-1] == 1
-
-
 def test_what_cannot_be_said_is_an_error():
     with pytest.raises(ValueError, match="0 or more and below 1, got 1"):
         BY_HAND.at_false_accept_rate(1)

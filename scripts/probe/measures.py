@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.controls import centre_agent, random_agent, truth_agent
+from agents.controls import centre_agent, random_agent, swap_partners, truth_agent
 from agents.probes import Recording, Watch, best_following, following, looking_at, mean_locations
 from agents.rollout import Agent
 from agents.runs.model import Run
 from agents.runs.scoring import retrieve, searched_tracklets
-from agents.statistics import swap_partners
 from scripts.probe.clip_set import ClipSet
 from scripts.probe.query_oracle import QueryOracle
 
