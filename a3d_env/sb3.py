@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -10,6 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from a3d_env.bank import FeatureBank
 from a3d_env.interface import ActionMode, action_space, as_actions
+from a3d_env.process import AttentionProcess
 from a3d_env.vector import Attention3DVectorEnv, unbatch
 
 
@@ -116,7 +118,7 @@ class ActionModeWrapper(VecEnvWrapper):
         if (found := venv.get_attr("action_mode")[0]) != "continuous":
             raise ValueError(f"only a continuous environment can be given another action mode, this is {found}")
         self.mode = mode
-        super().__init__(venv, action_space=action_space(venv.get_attr("process")[0].bank.grid, mode))
+        super().__init__(venv, action_space=action_space(process_of(venv).bank.grid, mode))
 
     def reset(self) -> VecEnvObs:
         """Begin all episodes."""
@@ -124,7 +126,7 @@ class ActionModeWrapper(VecEnvWrapper):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Pass on where the chosen bins are."""
-        grid = self.venv.get_attr("process")[0].bank.grid  # joint training shows another bank every time
+        grid = process_of(self.venv).bank.grid  # joint training shows another bank every time
         bins = grid.chosen(as_actions(actions, self.action_space, self.num_envs))
         self.venv.step_async(grid.locations[bins].numpy())
 
@@ -136,3 +138,18 @@ class ActionModeWrapper(VecEnvWrapper):
         """Return an attribute of the batched environment, but `action_mode` as it is here."""
         values = self.venv.get_attr(attr_name, indices)
         return [self.mode] * len(values) if attr_name == "action_mode" else values
+
+
+def process_of(env: gymnasium.Env | gymnasium.vector.VectorEnv | VecEnv) -> AttentionProcess:
+    """Return the decision process of an A3D environment, single or batched, wrapped or not.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if isinstance(env, VecEnv):
+        found = env.get_attr("process")[0] if env.has_attr("process") else None
+    else:
+        found = getattr(env.unwrapped, "process", None)
+    if not isinstance(found, AttentionProcess):
+        raise ValueError(f"a decision process is had from an A3D environment, this is {type(env).__name__}")
+    return found

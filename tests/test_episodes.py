@@ -11,7 +11,7 @@ import agents
 from a3d_env.bins import BinGrid
 from a3d_env.env import Attention3DEnv
 from a3d_env.process import AttentionProcess
-from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.sb3 import Attention3DVecEnv, process_of
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import CONTROLS, ControlAgent
 from agents.episodes import Episode, record_episode
@@ -61,7 +61,7 @@ def test_every_agent_is_recorded_and_replayed_exactly(name, random_case, tmp_pat
 @pytest.mark.parametrize("name", ["reinforce", "sac", "dqn", "ppo-multidiscrete", "centre", "swapped", "mean"])
 def test_without_exploring_it_is_what_evaluation_follows(name, env):
     agent = agents.make(name, env)
-    process = env.get_attr("process")[0]
+    process = process_of(env)
     for clip in range(4):
         expected = follow(agent, process, torch.tensor([clip]))
         episode = record_episode(env, agent, clip=clip)
@@ -343,7 +343,7 @@ def test_random_begins_anew_each_time(env):
     assert record_episode(env, ControlAgent("random", seed=4), clip=0).bins.tolist() == episode.bins.tolist()
     changes = [episode.replay({2: (0, 0, 0)}).bins.tolist() for _ in range(2)]
     assert changes[0] == changes[1]
-    process = env.get_attr("process")[0]
+    process = process_of(env)
     assert (
         follow(ControlAgent("random", seed=4), process, torch.tensor([0])).bins[0].tolist()
         == episode.bins.tolist()

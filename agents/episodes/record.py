@@ -9,6 +9,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from a3d_env.process import AttentionProcess
+from a3d_env.sb3 import process_of
 from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent
 from agents.episodes.episode import F_C, Episode, play
 from agents.rollout import Agent, at_test, follow
@@ -94,18 +95,3 @@ def _for_one_clip(agent: Agent, process: AttentionProcess, clip: int) -> Agent:
         watched = follow(tested, process, torch.tensor([clip], device=process.bank.device))
         return PlannedAgent(watched.bins[0, 1:])
     return tested
-
-
-def process_of(env: gymnasium.Env | gymnasium.vector.VectorEnv | VecEnv) -> AttentionProcess:
-    """Return the decision process of an A3D environment.
-
-    Raises:
-        ValueError: it has none.
-    """
-    if isinstance(env, VecEnv):
-        found = env.get_attr("process")[0] if env.has_attr("process") else None
-    else:
-        found = getattr(env.unwrapped, "process", None)
-    if not isinstance(found, AttentionProcess):
-        raise ValueError(f"an episode is recorded in an A3D environment, this is {type(env).__name__}")
-    return found

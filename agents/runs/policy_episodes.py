@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecMonitor
 
-from a3d_env.process import AttentionProcess
-from a3d_env.sb3 import Attention3DVecEnv
+from a3d_env.sb3 import Attention3DVecEnv, process_of
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import draws
 from agents.episodes.episode import Episode
@@ -42,7 +41,7 @@ class PolicyEpisodes:
                 )
             )
         )
-        self.process: AttentionProcess = self.env.get_attr("process")[0]
+        self.process = process_of(self.env)
         if self.process.bank.frames is None:
             raise ValueError(
                 f"the bank {bank or config['bank']} holds no frames to show: make it with a3d bank --frames"
