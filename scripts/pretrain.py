@@ -20,7 +20,7 @@ from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.checks import check_resumed
 from agents.runs.config import get_preset
 from agents.runs.scoring import table
-from agents.runs.training import COLUMNS, train
+from agents.runs.training import train
 from backbone.files import check_writable, only_here
 from backbone.progress import show
 from backbone.tensor_file import save_tensors
@@ -75,5 +75,5 @@ def run(config: PretrainConfig) -> None:
         if name.startswith("backbone.")
     }
     save_tensors(config.out, weights)
-    show(table({name: metrics[name] for name in ("before", "after")}, COLUMNS))
+    show(table({name: metrics[name] for name in ("before", "after")}))
     show(f"\nwrote {config.out}")

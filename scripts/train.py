@@ -30,7 +30,7 @@ from agents.runs.arguments import read_arguments, saying_if_stopped
 from agents.runs.checkpoint import CHECKPOINT
 from agents.runs.config import TrainConfig
 from agents.runs.scoring import table
-from agents.runs.training import COLUMNS, train
+from agents.runs.training import train
 from backbone.files import only_here
 from backbone.progress import say, show
 
@@ -81,7 +81,7 @@ def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
         metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
-    show(f"\n{table(rows, COLUMNS)}\n")
+    show(f"\n{table(rows)}\n")
     show(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
 
 

@@ -131,8 +131,8 @@ def test_without_choices_there_is_no_hit_rate_and_every_agent_scores_alike(parts
 
 
 def test_the_table_is_aligned_and_shows_what_is_unknown():
-    scores = {"agent": {"R1": 12.345, "hit_rate": None}, "random bins": {"R1": 100.0, "hit_rate": 3.0}}
-    assert table(scores, ("R1", "hit_rate")).splitlines() == [
+    scores = {"agent": {"R1": 12.345, "hit_rate": None, "EER": 1.0}, "random bins": {"R1": 100.0, "hit_rate": 3.0}}
+    assert table(scores).splitlines() == [
         "                   R1  hit_rate",
         "agent            12.3         -",
         "random bins     100.0       3.0",

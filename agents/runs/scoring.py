@@ -13,6 +13,7 @@ from agents.controls import centre_agent, random_agent
 from agents.rollout import Agent, at_test, follow, hit_shares
 from agents.runs.describe import TrackletMeans, clip_banks, clip_batches
 from agents.runs.model import TrainedModel
+from agents.runs.table import Column, Table
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.loader import LoadConfig
@@ -23,7 +24,10 @@ from backbone.progress import say
 from backbone.representation import Representation
 from backbone.verification import verify
 
-COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
+# The scores that tables have room for, percentages, by name.
+COLUMNS = {
+    name: Column(name, spec=".1f", width=8) for name in ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
+}
 
 Scores = dict[str, float | None]
 
@@ -254,11 +258,7 @@ def controls() -> dict[str, Agent]:
     return {"random bins": random_agent(), "centre bins": centre_agent()}
 
 
-def table(scores: Mapping[str, Scores], columns: tuple[str, ...]) -> str:
-    """Lay scores out as a text table, one row a name, percentages to one digit."""
-    width = max(map(len, scores))
-    lines = [" " * width + "".join(f"{column:>10}" for column in columns)]
-    for name, row in scores.items():
-        values = ("-" if row[column] is None else f"{row[column]:.1f}" for column in columns)
-        lines.append(f"{name:<{width}}" + "".join(f"{value:>10}" for value in values))
-    return "\n".join(lines)
+def table(scores: Mapping[str, Scores]) -> str:
+    """Lay scores out as text, one row a name, in those of `COLUMNS` that they have."""
+    found = next(iter(scores.values()))
+    return Table.of(scores, [column for name, column in COLUMNS.items() if name in found]).text()

@@ -26,7 +26,8 @@ from agents.settings import settings_used
 from backbone.files import write_text
 from backbone.progress import say
 
-COLUMNS = ("R1", "R5", "R10", "mAP", "hit_rate")
+# The scores that a training prints, and writes to metrics.json.
+PICKED = ("R1", "R5", "R10", "mAP", "hit_rate")
 
 
 def train(
@@ -127,5 +128,5 @@ def train(
 
 
 def pick(scores: Scores) -> Scores:
-    """Return the columns of the table, rounded to two digits."""
-    return {column: None if (value := scores[column]) is None else round(float(value), 2) for column in COLUMNS}
+    """Return the scores that a training prints, rounded to two digits."""
+    return {name: None if (value := scores[name]) is None else round(float(value), 2) for name in PICKED}

@@ -26,7 +26,7 @@ from pathlib import Path
 from agents.runs.arguments import read_flags
 from agents.runs.jobs import Failure
 from agents.runs.model import load_run
-from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
+from agents.runs.scoring import Scores, ScoringConfig, score_model, table
 from backbone.data.bad_frames import OnBadFrame
 from backbone.files import check_writable, replacing
 from backbone.progress import say, show
@@ -142,7 +142,7 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
     else:
         scores, protocol = score_checkpoint(config)
         show(protocol)
-        show(table(scores, COLUMNS))
+        show(table(scores))
         if config.false_accept_rates:
             show("\n".join(threshold_lines(scores, config.false_accept_rates)))
         report = {**scores, "protocol": protocol}

@@ -179,7 +179,7 @@ def splits_table(report: dict[str, Any]) -> str:
         deviation = report["deviation"][agent]
         rows = {f"split {number}": scores[agent] for number, scores in report["splits"].items()}
         rows |= {"mean": mean, "standard deviation": deviation}
-        parts.append(f"\n{agent}, splits {', '.join(report['splits'])}\n{table(rows, COLUMNS)}")
+        parts.append(f"\n{agent}, splits {', '.join(report['splits'])}\n{table(rows)}")
         # thresholds, where they were asked for
         parts += [
             f"{column}: mean {mean[column]:.4g}"
