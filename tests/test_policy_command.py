@@ -25,6 +25,7 @@ from agents.runs.bank_policy import (
     train_policy,
 )
 from agents.runs.policy_scores import score, text_table
+from agents.statistics import Interval
 from scripts.cli import main
 from scripts.compare import CompareConfig
 
@@ -46,17 +47,18 @@ def vec_env(bank):
 
 def test_reinforce_learns_where_to_look(bank, tmp_path):
     table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=60_000, reward="log_prob"))
-    mean = {name: row["reward"][0] for name, row in table.items()}
+    mean = {name: row["reward"].value for name, row in table.items()}
     assert mean["policy"] > mean["random bins"] + 0.5
     assert mean["best bins"] >= mean["policy"]
     assert mean["best bins"] > -0.05
-    assert table["truth bins"]["hit_rate"] == (100, 100, 100)
+    assert table["truth bins"]["hit_rate"] == Interval(100, 100, 100)
     for row in table.values():
-        assert all(low <= value <= high for value, low, high in row.values())
+        assert all(cell.low <= cell.value <= cell.high for cell in row.values())
         assert row["reward"] == row["log_prob"]
     assert steps_per_second > 0
+    policy = table["policy"]["reward"]
     written = json.loads((tmp_path / "scores.json").read_text())
-    assert written["scores"]["policy"]["reward"] == list(table["policy"]["reward"])
+    assert written["scores"]["policy"]["reward"] == [policy.value, policy.low, policy.high]
 
 
 @pytest.mark.parametrize("agent", ["reinforce", "trpo", "sac", "dqn", "ppo-multidiscrete", "untrained", "random"])
@@ -122,22 +124,23 @@ def test_scores_by_hand(played):
     episodes = follow(centre_agent(), process, clip)
     row = score(process, centre_agent(), clip)["policy"]
     judgement = process.judge(episodes)
-    assert row["reward"][0] == pytest.approx(judgement.is_right.float().mean().item())
+    assert row["reward"].value == pytest.approx(judgement.is_right.float().mean().item())
     bank = played[0]
     hits = [bank.hits[c, b] for c, bins in zip(clip, episodes.bins[:, 1:], strict=True) for b in bins]
-    assert row["hit_rate"][0] == pytest.approx(100 * np.mean(hits))
+    assert row["hit_rate"].value == pytest.approx(100 * np.mean(hits))
     log_prob = process.glimpse.identify(process.descriptor(episodes)).log_softmax(1)
     expected = log_prob[torch.arange(4), bank.identity[clip]].mean().item()
-    assert row["log_prob"][0] == pytest.approx(expected, abs=1e-5)
+    assert row["log_prob"].value == pytest.approx(expected, abs=1e-5)
 
 
 def test_one_person_has_no_interval_and_unknown_truth_no_hit_rate(random_case):
     process = AttentionProcess(*random_case())
     table = score(process, centre_agent(), torch.tensor([2]))
     assert "truth bins" not in table
-    assert table["policy"]["log_prob"][1:] == (None, None)
+    assert not table["policy"]["log_prob"].has_bounds
     assert table["policy"]["hit_rate"] is None
-    assert text_table({"a": {"reward": (0.5, 0.25, 0.75), "log_prob": (-1.0, None, None), "hit_rate": None}}) == (
+    row = {"reward": Interval(0.5, 0.25, 0.75), "log_prob": Interval(-1.0), "hit_rate": None}
+    assert text_table({"a": row}) == (
         "                       reward                    log_prob                    hit_rate\n"
         "a        0.500 [0.250, 0.750]                      -1.000                           -"
     )

@@ -25,10 +25,10 @@ from agents.runs.checkpoint import explaining_misfits
 from agents.runs.config import PolicyConfig
 from agents.runs.logs import HISTORY, StepProgress
 from agents.runs.pictures import draw_curves
-from agents.runs.policy_scores import Table, score
+from agents.runs.policy_scores import PolicyScores, score
 from agents.runs.recipes import STRONG
 from agents.settings import settings_used
-from backbone.files import check_writable, replacing
+from backbone.files import check_writable, replacing, write_text
 from backbone.progress import say
 from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory, save_tensors
 
@@ -85,7 +85,7 @@ class PolicyRunConfig:
             raise ValueError(f"timesteps must be 1 or more, got {self.timesteps}")
 
 
-def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
+def train_policy(config: PolicyRunConfig) -> tuple[PolicyScores, float]:
     """Train an agent on the training clips, save it, and score it on the others.
 
     Returns:
@@ -106,10 +106,12 @@ def train_policy(config: PolicyRunConfig) -> tuple[Table, float]:
         parameters, steps_per_second = finished
         agent.set_parameters(parameters)
     scores = score(process, agent, held_out)
-    with replacing(config.out / SCORES) as partial:
-        partial.write_text(
-            json.dumps({"scores": scores, "steps_per_second": steps_per_second}, indent=2) + "\n", encoding="utf-8"
-        )
+    triples = {
+        name: {column: None if one is None else list(one.to_json().values()) for column, one in row.items()}
+        for name, row in scores.items()
+    }
+    content = {"scores": triples, "steps_per_second": steps_per_second}
+    write_text(config.out / SCORES, json.dumps(content, indent=2) + "\n")
     return scores, steps_per_second
 
 

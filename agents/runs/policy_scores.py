@@ -1,8 +1,8 @@
 """What a policy's episodes earn, beside agents that learned nothing and agents that know the truth."""
 
+import dataclasses
 import sys
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -10,19 +10,24 @@ from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.oracles import best_bins, truth_bins
 from agents.rollout import Agent, Choosing, agent_choice, at_test, finish, hit_shares
+from agents.runs.scoring import COLUMNS as RETRIEVAL
 from agents.runs.scoring import controls
-from agents.statistics import mean_interval
+from agents.runs.table import Column, Table
+from agents.statistics import Interval, over_people
 
 CLIPS_AT_ONCE = 32
-COLUMNS = {"reward": 3, "log_prob": 3, "hit_rate": 1}  # and the digits shown
 
-# A mean and its 95% interval, which one person's clips don't have.
-Measure = tuple[float, float | None, float | None]
-# For each agent and column; None where the truth is unknown.
-Table = dict[str, dict[str, Measure | None]]
+# What an episode earns, and where it looked.
+COLUMNS = {
+    column.name: dataclasses.replace(column, kind="interval", width=26)
+    for column in (Column("reward", spec=".3f"), Column("log_prob", spec=".3f"), RETRIEVAL["hit_rate"])
+}
+
+# Means by agent and column, without bounds for clips of one person; None where nothing was measured.
+PolicyScores = dict[str, dict[str, Interval | None]]
 
 
-def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
+def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> PolicyScores:
     """Score the policy's mean on clips, beside agents that learned nothing and those that know the truth.
 
     Returns:
@@ -48,24 +53,12 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Table:
     return {name: _measure(process, episodes) for name, episodes in finished.items()}
 
 
-def text_table(table: Table) -> str:
+def text_table(scores: PolicyScores) -> str:
     """Lay scores out, one row an agent, means with their intervals."""
-    width = max(map(len, table))
-    lines = [" " * width + "".join(f"{name:>28}" for name in COLUMNS)]
-    for name, row in table.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{_shown(row[key], COLUMNS[key]):>28}" for key in COLUMNS))
-    return "\n".join(lines)
+    return Table.of(scores, COLUMNS.values()).text()
 
 
-def _shown(measure: Measure | None, digits: int) -> str:
-    if measure is None:
-        return "-"
-    value, low, high = measure
-    mean = f"{value:.{digits}f}"
-    return mean if low is None else f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Measure | None]:
+def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Interval | None]:
     verdict = process.verdict(episodes)
     person = verdict.truth.numpy()
     values = {
@@ -73,13 +66,4 @@ def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Measure
         "log_prob": log_prob(verdict).numpy(),
         "hit_rate": 100 * hit_shares(process.bank, episodes),
     }
-    return {name: _interval(value, person) for name, value in values.items()}
-
-
-def _interval(values: np.ndarray, person: np.ndarray) -> Measure | None:
-    """Return the mean of what was measured, which NaN was not, with its interval over people."""
-    people = len(np.unique(person[~np.isnan(values)]))
-    if people < 2:
-        return (float(np.nanmean(values)), None, None) if people else None
-    interval = mean_interval(values, person)
-    return interval.value, interval.low, interval.high
+    return {name: over_people(value, person) for name, value in values.items()}
