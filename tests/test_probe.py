@@ -26,7 +26,7 @@ from backbone.descriptor import Comparison
 from scripts.cli import main
 from scripts.probe import ProbeConfig
 from scripts.probe.clip_set import ClipSet
-from scripts.probe.measures import BEST, MEAN_LOCATION, POLICY, ROWS, SWAPPED, TRUTH, measure
+from scripts.probe.measures import AVERAGE_PLACE, BEST, OTHER_CLIP, POLICY, ROWS, TRUTH, measure
 from scripts.probe.query_oracle import QueryOracle
 from scripts.probe.report import COLUMNS, Cell, over_runs, summarise, text_table, verdict
 
@@ -104,23 +104,23 @@ def test_differences_are_of_the_same_people():
     missing[::4] = np.nan
     values = {
         POLICY: {"reward": policy},
-        SWAPPED: {"reward": policy - 0.5},
-        MEAN_LOCATION: {"reward": policy + 1},
+        OTHER_CLIP: {"reward": policy - 0.5},
+        AVERAGE_PLACE: {"reward": policy + 1},
         BEST: {"reward": missing},
     }
     table = summarise(values, {"reward": person})
-    assert list(table) == [POLICY, MEAN_LOCATION, SWAPPED, BEST]
-    cell = table[SWAPPED]["reward"]
+    assert list(table) == [POLICY, AVERAGE_PLACE, OTHER_CLIP, BEST]
+    cell = table[OTHER_CLIP]["reward"]
     assert cell.value.value == pytest.approx(policy.mean() - 0.5)
     assert cell.value.high - cell.value.low > 100
-    for name, expected in ((SWAPPED, 0.5), (MEAN_LOCATION, -1), (BEST, 2)):
+    for name, expected in ((OTHER_CLIP, 0.5), (AVERAGE_PLACE, -1), (BEST, 2)):
         difference = table[name]["reward"].policy_minus_row
         assert [difference.value, difference.low, difference.high] == pytest.approx([expected] * 3)
     assert table[POLICY]["reward"].policy_minus_row is None
-    assert table[SWAPPED]["R1"] is None
+    assert table[OTHER_CLIP]["R1"] is None
     assert verdict(table) == [
-        "policy mean against swapped: better in reward",
-        "policy mean against mean location: worse in reward",
+        'policy mean against "policy, another clip": better in reward',
+        'policy mean against "policy, average place": worse in reward',
     ]
     assert "0.500 [0.500, 0.500]*" in text_table(table)
     assert summarise(values, {"reward": np.zeros(24)})[POLICY]["reward"] is None  # one person has no interval
@@ -138,7 +138,7 @@ def test_the_command_writes_table_numbers_and_picture(folder, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert "of the 6 people that F_c was fitted on" in printed[1]
     assert "4 queries in 4 gallery tracklets" in printed[2]
-    assert [line[:14].strip() for line in printed[5:13]] == list(ROWS)
+    assert [line[:22].strip() for line in printed[5:13]] == list(ROWS)
     content = json.loads((folder / "probe" / "probe.json").read_text())
     assert list(content["rows"]) == list(ROWS)
     assert content["rows"][TRUTH]["hit_rate"]["value"] == {"value": 100, "low": 100, "high": 100}
@@ -159,7 +159,7 @@ def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folde
     for column in ("R1", "mAP", "hit_rate"):
         assert np.nanmean(row[column]) == pytest.approx(scores["agent"][column])
         assert len(row[column]) == len(measured.person[column])
-    for name in (POLICY, SWAPPED, MEAN_LOCATION, BEST):
+    for name in (POLICY, OTHER_CLIP, AVERAGE_PLACE, BEST):
         for column, values in measured.values[name].items():
             np.testing.assert_allclose(values, other.values[name][column], rtol=1e-3, atol=1e-3)
 
@@ -208,11 +208,10 @@ def test_one_person_with_most_clips_can_not_be_swapped(folder):
     train = [tracklet for tracklet in run.data.train if tracklet.person in run.people[:2]]
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, train=train[1:]))
     measured = measure(run)
-    assert any(
-        note.startswith("swapped is left out on the training people: one person") for note in measured.notes
-    )
-    assert set(measured.values[SWAPPED]) == {"R1", "mAP", "hit_rate"}
-    assert summarise(measured.values, measured.person)[SWAPPED]["reward"] is None
+    expected = '"policy, another clip" is left out on the training people: one person'
+    assert any(note.startswith(expected) for note in measured.notes)
+    assert set(measured.values[OTHER_CLIP]) == {"R1", "mAP", "hit_rate"}
+    assert summarise(measured.values, measured.person)[OTHER_CLIP]["reward"] is None
 
 
 def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys):

@@ -11,8 +11,8 @@ from agents.statistics import (
     Interval,
     bootstrap_interval,
     mean_interval,
-    over_people,
-    over_runs,
+    mean_over_people,
+    mean_over_runs,
     paired_interval,
     weighted_mean,
 )
@@ -148,10 +148,10 @@ def test_an_interval_goes_to_json_and_back():
 
 
 def test_too_little_has_no_bounds_and_nothing_no_interval():
-    assert over_runs([]) is None
-    assert str(over_runs([2.0])) == "2.000"
-    assert over_runs([1.0, 3.0]) == paired_interval([1.0, 3.0])
+    assert mean_over_runs([]) is None
+    assert str(mean_over_runs([2.0])) == "2.000"
+    assert mean_over_runs([1.0, 3.0]) == paired_interval([1.0, 3.0])
     values, person = np.array([1.0, 3.0, np.nan, 4.0]), np.array([0, 0, 1, 2])
-    assert over_people(values, person) == mean_interval(values, person)
-    assert str(over_people(values[:3], person[:3])) == "2.000"
-    assert over_people(values[2:3], person[2:3]) is None
+    assert mean_over_people(values, person) == mean_interval(values, person)
+    assert str(mean_over_people(values[:3], person[:3])) == "2.000"
+    assert mean_over_people(values[2:3], person[2:3]) is None

@@ -13,7 +13,7 @@ from agents.rollout import Agent, Choosing, agent_choice, at_test, finish, hit_s
 from agents.runs.scoring import COLUMNS as RETRIEVAL
 from agents.runs.scoring import controls
 from agents.runs.table import Column, Table
-from agents.statistics import Interval, over_people
+from agents.statistics import Interval, mean_over_people
 
 CLIPS_AT_ONCE = 32
 
@@ -66,4 +66,4 @@ def _measure(process: AttentionProcess, episodes: Episodes) -> dict[str, Interva
         "log_prob": log_prob(verdict).numpy(),
         "hit_rate": 100 * hit_shares(process.bank, episodes),
     }
-    return {name: over_people(value, person) for name, value in values.items()}
+    return {name: mean_over_people(value, person) for name, value in values.items()}

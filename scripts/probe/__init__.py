@@ -1,10 +1,10 @@
 """Does the agent look at the right place in this clip? One table and one figure: `a3d probe`.
 
 What the policy does without exploring (its mean, or the heaviest place of a mixture) is compared, on the same
-representation, with a sample of it, with random and centre bins, with its own mean location at each step, with its
-own locations on another person's clip (swapped), with bins on the thing that tells people apart (truth, where it
-is known) and with the best bin at each glimpse. An agent that looks at the right place in this clip is better than
-swapped and mean location.
+representation, with a sample of it, with random and centre bins, with the average of its own places at each step
+("policy, average place"), with its own places on another person's clip ("policy, another clip"), with bins on the
+thing that tells people apart (truth, where it is known) and with the best bin at each glimpse. An agent that looks
+at the right place in this clip is better than its average place, and than its places on another clip.
 
 reward and log_prob are measured on the people that F_c was fitted on: it knows no others. R1, mAP and hit_rate are
 measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries. Of
@@ -27,7 +27,7 @@ from agents.runs.model import Run, load_run
 from backbone.files import check_writable, only_here, replacing
 from backbone.progress import say, show
 from scripts.probe.measures import Measured, measure
-from scripts.probe.report import Table, draw, over_runs, summarise, text_table, verdict
+from scripts.probe.report import Cells, draw, over_runs, summarise, text_table, verdict
 
 JSON, PICTURE = "probe.json", "probe.png"
 
@@ -47,7 +47,7 @@ class ProbeConfig:
     clips_per_batch: int = 32
     """Clips that are in memory at once."""
     seed: int = 0
-    """Of random and sampled bins, and of whose locations are swapped."""
+    """Seed of the random and the sampled bins, and of which other clip each clip takes its places from."""
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
     cache: Path | None = None
@@ -82,7 +82,7 @@ class Probed:
         notes: what is missing, and why.
     """
 
-    table: Table
+    table: Cells
     header: list[str]
     notes: list[str]
 

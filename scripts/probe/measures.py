@@ -15,8 +15,10 @@ from scripts.probe.clip_set import ClipSet
 from scripts.probe.query_oracle import QueryOracle
 
 POLICY, SAMPLED, RANDOM, CENTRE = "policy mean", "policy sampled", "random", "centre"
-MEAN_LOCATION, SWAPPED, TRUTH, BEST = "mean location", "swapped", "truth", "best bin"
-ROWS = (POLICY, SAMPLED, RANDOM, CENTRE, MEAN_LOCATION, SWAPPED, TRUTH, BEST)
+# the policy's places without regard to the clip: their average at each step, and those on another person's clip
+AVERAGE_PLACE, OTHER_CLIP = "policy, average place", "policy, another clip"
+TRUTH, BEST = "truth", "best bin"
+ROWS = (POLICY, SAMPLED, RANDOM, CENTRE, AVERAGE_PLACE, OTHER_CLIP, TRUTH, BEST)
 
 
 @dataclass
@@ -112,12 +114,12 @@ def _rows(
         SAMPLED: following(agent, deterministic=False),
         RANDOM: following(random_agent(seed)),
         CENTRE: following(centre_agent()),
-        MEAN_LOCATION: looking_at(mean_locations(locations)),
+        AVERAGE_PLACE: looking_at(mean_locations(locations)),
     }
     try:
-        rows[SWAPPED] = looking_at(locations[swap_partners(clips.person, seed)])
+        rows[OTHER_CLIP] = looking_at(locations[swap_partners(clips.person, seed)])
     except ValueError as error:
-        notes.append(f"{SWAPPED} is left out on the {half} people: {error}")
+        notes.append(f'"{OTHER_CLIP}" is left out on the {half} people: {error}')
     if clips.knows_truth:
         rows[TRUTH] = following(truth_agent())
     else:

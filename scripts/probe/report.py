@@ -1,18 +1,24 @@
 """The table and the figure of `a3d probe`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
 
-from agents.statistics import Interval, mean_interval, paired_interval
+from agents.runs.policy_scores import COLUMNS as EPISODE
+from agents.runs.scoring import COLUMNS as RETRIEVAL
+from agents.runs.table import Table
+from agents.statistics import Interval, mean_over_people, paired_interval
 from backbone.files import replacing
-from scripts.probe.measures import MEAN_LOCATION, POLICY, ROWS, SWAPPED
+from scripts.probe.measures import AVERAGE_PLACE, OTHER_CLIP, POLICY, ROWS
 
-COLUMNS = {"reward": 3, "log_prob": 3, "R1": 1, "mAP": 1, "hit_rate": 1}  # and the digits shown
-COLOURS = {POLICY: "tab:blue", SWAPPED: "tab:orange", MEAN_LOCATION: "tab:orange"}
+COLUMNS = {
+    name: replace((EPISODE | RETRIEVAL)[name], kind="interval", width=24)
+    for name in ("reward", "log_prob", "R1", "mAP", "hit_rate")
+}
+COLOURS = {POLICY: "tab:blue", OTHER_CLIP: "tab:orange", AVERAGE_PLACE: "tab:orange"}
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,17 @@ class Cell:
 
 
 # For each row and column; None where nothing was measured, or of fewer than two people.
-Table = dict[str, dict[str, Cell | None]]
+Cells = dict[str, dict[str, Cell | None]]
 
 
-def summarise(values: Mapping[str, Mapping[str, np.ndarray]], person: Mapping[str, np.ndarray]) -> Table:
+def summarise(values: Mapping[str, Mapping[str, np.ndarray]], person: Mapping[str, np.ndarray]) -> Cells:
     """Return means with 95% intervals, by drawing people with replacement; of differences, the same people.
 
     Args:
         values: for each row and column, one number a clip or query, NaN where nothing was measured.
         person: for each column, whose these are.
     """
-    table: Table = {}
+    table: Cells = {}
     for name in (name for name in ROWS if name in values):
         table[name] = {}
         for column in COLUMNS:
@@ -51,7 +57,7 @@ def summarise(values: Mapping[str, Mapping[str, np.ndarray]], person: Mapping[st
     return table
 
 
-def over_runs(tables: Sequence[Table]) -> Table:
+def over_runs(tables: Sequence[Cells]) -> Cells:
     """Return the means over runs of what each has, with Student's t intervals; differences are of the same run.
 
     Rows and cells that a run lacks are left out.
@@ -78,46 +84,37 @@ def _over_runs(cells: Sequence[Cell | None]) -> Cell | None:
 
 
 def _interval(values: Mapping[str, np.ndarray], person: Mapping[str, np.ndarray], column: str) -> Interval | None:
-    if column not in values or len(np.unique(person[column][~np.isnan(values[column])])) < 2:
-        return None
-    return mean_interval(values[column], person[column])
+    interval = mean_over_people(values[column], person[column]) if column in values else None
+    return interval if interval is not None and interval.has_bounds else None
 
 
-def text_table(table: Table) -> str:
+def text_table(table: Cells) -> str:
     """Lay out the values, and below them the differences, `*` where the interval leaves out 0."""
-    values = {column: _values(table, column) for column in COLUMNS}
-    differences = {column: _differences(table, column) for column in COLUMNS}
-    title = "policy mean minus row, on the same clips and queries; * the interval leaves out 0"
-    return f"{_lines(values)}\n\n{title}\n{_lines(differences, starred=True)}"
+    starred = {
+        name: {
+            column: None if one is None else COLUMNS[column].shown(one) + ("*" if _sign(one) else " ")
+            for column, one in row.items()
+        }
+        for name, row in _differences(table).items()
+    }
+    values, differences = (Table.of(rows, COLUMNS.values()).text() for rows in (_values(table), starred))
+    title = f"{POLICY} minus row, on the same clips and queries; * the interval leaves out 0"
+    return f"{values}\n\n{title}\n{differences}"
 
 
-def _values(table: Table, column: str) -> dict[str, Interval | None]:
-    return {name: None if (cell := row[column]) is None else cell.value for name, row in table.items()}
-
-
-def _differences(table: Table, column: str) -> dict[str, Interval | None]:
+def _values(table: Cells) -> dict[str, dict[str, Interval | None]]:
     return {
-        name: None if (cell := row[column]) is None else cell.policy_minus_row
+        name: {column: None if cell is None else cell.value for column, cell in row.items()}
         for name, row in table.items()
-        if name != POLICY
     }
 
 
-def _lines(columns: Mapping[str, Mapping[str, Interval | None]], *, starred: bool = False) -> str:
-    width = max(map(len, ROWS))
-    lines = [" " * width + "".join(f"{column:>26}" for column in COLUMNS)]
-    for name in columns["reward"]:
-        cells = (_shown(columns[column][name], digits, starred) for column, digits in COLUMNS.items())
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>26}" for cell in cells))
-    return "\n".join(lines)
-
-
-def _shown(interval: Interval | None, digits: int, starred: bool) -> str:
-    if interval is None:
-        return "-"
-    low, value, high = (f"{number:.{digits}f}" for number in (interval.low, interval.value, interval.high))
-    star = "*" if starred and _sign(interval) else " " if starred else ""
-    return f"{value} [{low}, {high}]{star}"
+def _differences(table: Cells) -> dict[str, dict[str, Interval | None]]:
+    return {
+        name: {column: None if cell is None else cell.policy_minus_row for column, cell in row.items()}
+        for name, row in table.items()
+        if name != POLICY
+    }
 
 
 def _sign(interval: Interval) -> int:
@@ -125,33 +122,33 @@ def _sign(interval: Interval) -> int:
     return int(interval.low > 0) - int(interval.high < 0)
 
 
-def verdict(table: Table) -> list[str]:
+def verdict(table: Cells) -> list[str]:
     """Say in which columns the policy's mean is told apart from looking without regard to the clip."""
     lines = []
-    for name in (name for name in (SWAPPED, MEAN_LOCATION) if name in table):
+    for name in (name for name in (OTHER_CLIP, AVERAGE_PLACE) if name in table):
         columns: dict[int, list[str]] = {1: [], -1: [], 0: []}
         for column, cell in table[name].items():
             if cell is not None and cell.policy_minus_row is not None:
                 columns[_sign(cell.policy_minus_row)].append(column)
         words = {1: "better in", -1: "worse in", 0: "not told apart in"}
         parts = [f"{words[sign]} {', '.join(found)}" for sign, found in columns.items() if found]
-        lines.append(f"{POLICY} against {name}: {'; '.join(parts)}")
+        lines.append(f'{POLICY} against "{name}": {"; ".join(parts)}')
     return lines
 
 
-def draw(path: Path, table: Table, title: str) -> None:
+def draw(path: Path, table: Cells, title: str) -> None:
     """Draw one panel a column: above the values, below the policy's mean minus each row."""
     figure = matplotlib.figure.Figure(figsize=(16, 6.2), layout="constrained")
     figure.suptitle(title)
     values, differences = figure.subplots(2, len(COLUMNS), sharey="row")
     for column, upper, lower in zip(COLUMNS, values, differences, strict=True):
-        intervals = _values(table, column)
+        intervals = {name: row[column] for name, row in _values(table).items()}
         _points(upper, intervals)
-        _points(lower, _differences(table, column))
+        _points(lower, {name: row[column] for name, row in _differences(table).items()})
         if (policy := intervals[POLICY]) is not None:
             upper.axvline(policy.value, color=COLOURS[POLICY], linewidth=0.8, linestyle=":")
         lower.axvline(0, color="black", linewidth=0.8)
-        upper.set_title(f"{column.replace('_', ' ')}{'' if COLUMNS[column] > 1 else ', %'}")
+        upper.set_title(f"{column.replace('_', ' ')}{', %' if column in RETRIEVAL else ''}")
         lower.set_xlabel("policy mean minus row")
     with replacing(path) as partial:
         figure.savefig(partial, dpi=110)
