@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from backbone.own import is_own
+from backbone.own_network import build_own_network
 from backbone.two_stream import TwoStream
 from backbone.weights import TIMM, load_weights
 
@@ -16,7 +18,8 @@ class BackboneConfig:
     """Settings of the backbone: its network, weights, optical flow and pooling."""
 
     name: str = "small"
-    """Network: resnet50 (the paper's), resnet18, small (for the CPU) or timm:<name>, as timm:convnext_atto."""
+    """Network: resnet50 (the paper's), resnet18, small (for the CPU), timm:<name>, as timm:convnext_atto, or
+    module:name of your own torch.nn.Module (docs/your_own.md)."""
     weights: str | None = None
     """Initial weights: None (random), imagenet, synthetic (only for small, made by a3d pretrain), or the path of a
     file (.pt, .pth, .safetensors, or a run's checkpoint.pt); the command prints which of its tensors fitted."""
@@ -47,7 +50,8 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
     """Build the network that `config` names and load its weights.
 
     Raises:
-        ValueError: unknown name, or weights that are not available (the message says what to do).
+        ValueError: unknown name, no such network of the user's own, or weights that are not available (the message
+            says what to do).
     """
     with_flow = config.flow is not None
     if config.name.startswith(TIMM):
@@ -57,8 +61,13 @@ def build_backbone(config: BackboneConfig) -> TwoStream:
     elif config.name in BACKBONES:
         module, _, function = BACKBONES[config.name].partition(":")
         network = getattr(importlib.import_module(module), function)(with_flow=with_flow)
+    elif is_own(config.name):
+        network = build_own_network(config.name, with_flow=with_flow)
     else:
-        raise ValueError(f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}, {TIMM}<name>")
+        raise ValueError(
+            f"unknown backbone {config.name!r}; known: {', '.join(BACKBONES)}, {TIMM}<name>, "
+            "or module:name of your own"
+        )
     if config.flow_scale == "learned" and network.flow_stream is not None:
         network.flow_scale = nn.Parameter(torch.ones(()))
     if config.weights is not None:

@@ -104,7 +104,8 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
         return pretrained_state(name.removeprefix(TIMM))
     if name not in IMAGENET:
         raise ValueError(
-            f"there are no ImageNet weights for {name!r}; known: {', '.join(IMAGENET)}, and many of timm's models"
+            f"there are no ImageNet weights for {name!r}; known: {', '.join(IMAGENET)}, and many of timm's "
+            "models. Take a file, or none (--backbone.weights None)"
         )
     url = imagenet_url(name)
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
