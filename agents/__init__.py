@@ -21,7 +21,7 @@ from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 from agents.settings import known_settings, plain
 from agents.stand_alone import NoPolicy, StandAlone, stands_alone
-from backbone import own
+from backbone.own import load_own
 from backbone.own import trust as trust
 
 
@@ -117,12 +117,6 @@ ALGORITHMS: dict[str, Algorithm] = {
 }  # fmt: skip
 
 
-def check_trusted(name: str, source: object) -> None:
-    """Refuse an agent that a file names, unless it is of `ALGORITHMS` or trusted (`backbone.own`)."""
-    if name not in ALGORITHMS:
-        own.check_trusted(name, source, "an agent")
-
-
 def get_algorithm(name: str) -> Algorithm:
     """Return an entry of the registry, or one made for a class of your own.
 
@@ -141,7 +135,7 @@ def get_algorithm(name: str) -> Algorithm:
         return ALGORITHMS[name]
     if ":" not in name:
         raise ValueError(f"unknown agent {name!r}; known: {', '.join(ALGORITHMS)}, or module:Class of your own")
-    found = own.load_own(name, "agent")
+    found = load_own(name, "agent")
     if isinstance(found, type) and issubclass(found, BaseAlgorithm):
         return _of_its_kind(found) or _of_no_kind(found)
     if stands_alone(found):

@@ -45,7 +45,7 @@ COMMANDS = {
     "benchmark": ("measure what the fast paths gain", ""),
 }
 
-USAGE = """usage: a3d [--trust MODULE:CLASS] COMMAND [options]
+USAGE = """usage: a3d [--trust MODULE:NAME] COMMAND [options]
        a3d --version
 
 Recurrent 3D attention (A3D) for video person re-identification.
@@ -55,9 +55,14 @@ commands:
 
 `a3d COMMAND --help` shows a command's options and examples.
 
-A checkpoint that names an agent of somebody's own, MODULE:CLASS, runs that code only where you name it, too:
-`a3d --trust MODULE:CLASS COMMAND ...`, or the command's own --agent.
+A checkpoint that names an agent, a backbone, a reward or a locator of somebody's own, MODULE:NAME, runs that code
+only where you name it, too: `a3d --trust MODULE:NAME COMMAND ...`, or by the command's own flag, such as --agent.
 """
+
+# The flags that take code of the user's own, MODULE:NAME.
+OWN = (
+    "--agent", "--agents", "--backbone.name", "--attention.reward", "--reward", "--policy.locator", "--locator",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.append(os.getcwd())
     # Imported when asked for: `a3d --help` need not wait for torch.
     try:
-        for own in trusted + own_agents(flags):
+        for own in trusted + named_code(flags):
             trust(own)
         command = importlib.import_module(f"scripts.{name}")
         return command.run(*read(command, name, flags)) or 0
@@ -124,12 +129,12 @@ def version() -> str:
         return f"a3d is not installed, and has no version: it runs from {Path(__file__).parent.parent}"
 
 
-def own_agents(arguments: list[str]) -> list[str]:
-    """Return the agents MODULE:CLASS that a command line names by --agent or --agents."""
+def named_code(arguments: list[str]) -> list[str]:
+    """Return what a command line names as MODULE:NAME by the flags that take it (`OWN`)."""
     named = ""
     for place, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
-        if flag in ("--agent", "--agents"):
+        if flag in OWN:
             named += "," + (value or "".join(arguments[place + 1 : place + 2]))
     return [name for name in named.split(",") if ":" in name]
 

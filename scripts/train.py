@@ -29,6 +29,7 @@ from typing import Any
 from agents.runs.arguments import read_arguments, saying_if_stopped
 from agents.runs.checkpoint import CHECKPOINT
 from agents.runs.config import TrainConfig
+from agents.runs.own import own_code
 from agents.runs.scoring import table
 from agents.runs.training import train
 from backbone.files import only_here
@@ -89,6 +90,6 @@ def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:
     """Return the command that goes on with a run that was stopped."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return "before the first checkpoint: there is nothing to go on from"
-    trust = f"--trust {config.agent} " if ":" in config.agent else ""
+    trust = "".join(f"--trust {name} " for _, name in own_code(dataclasses.asdict(config)))
     cache = "" if config.cache is None else f" --cache {shlex.quote(str(config.cache))}"
     return f"to go on from the last checkpoint: a3d {trust}train --resume --out {shlex.quote(str(folder))}{cache}"

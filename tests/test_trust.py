@@ -12,15 +12,22 @@ from test_algorithms import make_env
 
 import agents
 from a3d_env.bank_file import open_bank, save_bank
+from a3d_env.process import AttentionConfig, AttentionProcess
+from agents.controls import centre_agent
+from agents.episodes import Episode
+from agents.episodes.record import record_on
+from agents.runs.agent_flags import read_agents_file
 from agents.runs.arguments import read_arguments
 from agents.runs.bank_policy import POLICY, load_policy, read_policy
 from agents.runs.build import make_agent
 from agents.runs.checkpoint import read_checkpoint
-from agents.runs.config import config_to_json
+from agents.runs.config import config_to_json, get_preset
 from agents.runs.model import load_model
+from agents.runs.policy_episodes import PolicyEpisodes
 from agents.state import load_training_state
 from backbone import own
-from scripts.cli import main, own_agents
+from backbone.build import BackboneConfig
+from scripts.cli import main, named_code
 
 EVIL = """
 from pathlib import Path
@@ -78,10 +85,53 @@ def test_in_python_one_says_so_too(strange):
     assert type(load_model(strange).agent).__name__ == "Agent"
 
 
-def test_naming_an_agent_on_the_command_line_is_trusting_it():
-    assert own_agents(["train", "--agent", "mine:Agent", "--data", "folder:x"]) == ["mine:Agent"]
-    assert own_agents(["compare", "--agents=ppo,mine:One,my.other:Two"]) == ["mine:One", "my.other:Two"]
-    assert own_agents(["train", "--agent"]) == []
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("a backbone", {"backbone": BackboneConfig("evil_agent:Agent")}),
+        ("a reward", {"attention": AttentionConfig(reward="evil_agent:Agent")}),
+        ("a locator", {"agent_settings": {"policy_kwargs": {"locator": "evil_agent:Agent"}}}),
+    ],
+)
+def test_a_checkpoint_chooses_no_other_code(strange, kind, changes):
+    state = torch.load(strange / "checkpoint.pt", weights_only=True)
+    config = config_to_json(dataclasses.replace(get_preset("tiny"), **changes))
+    torch.save({**state, "config": config}, strange / "checkpoint.pt")
+    with pytest.raises(ValueError, match=rf"checkpoint\.pt names {kind} that is no part of this library"):
+        read_checkpoint(strange)
+    agents.trust("evil_agent:Agent")
+    assert read_checkpoint(strange)["config"]
+    assert not (strange / "ran").exists()
+
+
+def test_a_policy_and_an_episode_choose_no_reward(strange, played):
+    config = json.dumps({"bank": "b", "out": "o", "reward": "evil_agent:Agent"})
+    torch.save({"config": config, "parameters": {}}, strange / POLICY)
+    with pytest.raises(ValueError, match=r"policy\.pt names a reward that is no part of this library"):
+        load_policy(strange, make_env(4))
+    with pytest.raises(ValueError, match=r"policy\.pt names a reward that is no part of this library"):
+        PolicyEpisodes(strange)
+    episode = record_on(AttentionProcess(played[0].one_clip(0), played[1]), centre_agent())
+    episode.process.reward_name = "evil_agent:Agent"
+    path = episode.save(strange / "episode.npz")
+    with pytest.raises(ValueError, match=r"episode\.npz names a reward that is no part of this library"):
+        Episode.load(path)
+    assert not (strange / "ran").exists()
+
+
+def test_a_file_of_settings_chooses_no_locator(strange):
+    (strange / "agents.yaml").write_text("ppo: {policy_kwargs: {locator: 'evil_agent:Agent'}}")
+    with pytest.raises(ValueError, match=r"agents\.yaml names a locator that is no part of this library"):
+        read_agents_file(strange / "agents.yaml")
+
+
+def test_naming_code_on_the_command_line_is_trusting_it():
+    assert named_code(["train", "--agent", "mine:Agent", "--data", "folder:x"]) == ["mine:Agent"]
+    assert named_code(["compare", "--agents=ppo,mine:One,my.other:Two"]) == ["mine:One", "my.other:Two"]
+    assert named_code(["train", "--agent"]) == []
+    flags = ["--backbone.name=mine:Net", "--attention.reward", "mine:pay", "--policy.locator", "mine:Where"]
+    assert named_code(["train", *flags]) == ["mine:Net", "mine:pay", "mine:Where"]
+    assert named_code(["compare", "--reward", "mine:pay", "--locator=mine:Where"]) == ["mine:pay", "mine:Where"]
 
 
 def changed(trained, folder, change):

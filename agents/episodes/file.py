@@ -20,6 +20,7 @@ from agents.episodes.episode import Episode, RewardMap
 from agents.rollout import Agent, at_test
 from backbone.files import replacing
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
+from backbone.own import check_trusted, is_own
 from backbone.tensor_file import check_archive
 
 VERSION = 1
@@ -65,16 +66,20 @@ def load_episode(path: Path, agent: Agent | None = None) -> Episode:
             not here, the bins that they chose take their place.
 
     Raises:
-        ValueError: the file is missing, damaged, or something else.
+        ValueError: the file is missing, damaged, or something else, or names a reward of somebody's own that
+            `backbone.own.trust` was not told of.
     """
     try:
         check_archive(path)
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        rewards = [json.loads(str(array))["reward_name"] for name, array in arrays.items() if name.endswith(META)]
     except FileNotFoundError as error:
         raise ValueError(f"there is no episode {path}") from error
     except DAMAGED as error:
         raise ValueError(f"{path} is no episode that can be read: {error}") from error
+    for name in filter(is_own, rewards):
+        check_trusted(name, path, "a reward")
     try:
         return _episode(arrays, _player(arrays, agent))
     except DAMAGED as error:

@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 import agents
+from agents.runs.own import check_own_code
 from agents.settings import Setting, read_settings
+from backbone.own import check_trusted
 
 Settings = dict[str, dict[str, Setting]]  # values by agent and keyword
 
@@ -103,7 +105,8 @@ def read_agents_file(path: Path) -> Settings:
         raise ValueError(f"{path} must hold settings by agent and keyword, as in\nppo:\n  learning_rate: 3e-4")
     for name in content:
         if ":" in str(name):
-            agents.check_trusted(name, path)
+            check_trusted(name, path, "an agent")
+    check_own_code(content, path)
     return {str(name): {str(key): value for key, value in one.items()} for name, one in content.items()}
 
 

@@ -24,6 +24,7 @@ from agents.runs.build import agent_settings, explaining_settings, for_its_weigh
 from agents.runs.checkpoint import explaining_misfits
 from agents.runs.config import PolicyConfig
 from agents.runs.logs import HISTORY, StepProgress
+from agents.runs.own import check_own_code
 from agents.runs.pictures import draw_curves
 from agents.runs.policy_scores import PolicyScores, score
 from agents.runs.recipes import STRONG
@@ -251,7 +252,7 @@ def load_policy(folder: Path, env: VecMonitor) -> BaseAlgorithm:
         ValueError: there is none, or it does not fit.
     """
     config, parameters = read_policy(folder)
-    agents.check_trusted(config["agent"], folder / POLICY)
+    check_own_code(config, folder / POLICY)
     own = for_its_weights(config.get("agent_settings", {}))
     settings = agent_settings(config["agent"], PolicyConfig(**config["policy"]), own)
     agent = make_agent(config["agent"], env, **settings)

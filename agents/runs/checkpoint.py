@@ -1,5 +1,6 @@
 """Checkpoints: all that a run needs to go on exactly, in one file that holds no code."""
 
+import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,9 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-import agents
 from agents.features import SharedFeatureCallback
 from agents.runs.config import TrainConfig, config_from_json, config_to_json
+from agents.runs.own import check_own_code
 from agents.settings import settings_used
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
@@ -137,7 +138,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (dacite.DaciteError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise ValueError(f"{path} is no checkpoint of this version: {reason[:200]}") from error
-    agents.check_trusted(config.agent, path)
+    check_own_code(dataclasses.asdict(config), path)
     if broken:
         raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
     return {**state, "config": config}

@@ -13,7 +13,8 @@ from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery
 from agents.episodes.record import record_episode
 from agents.rollout import Agent, at_test, follow
-from agents.runs.bank_policy import load_policy, read_policy, split_clips
+from agents.runs.bank_policy import POLICY, load_policy, read_policy, split_clips
+from agents.runs.own import check_own_code
 from agents.runs.picks import Outcome, Pick, Side
 
 
@@ -34,6 +35,7 @@ class PolicyEpisodes:
         self, folder: Path, bank: Path | None = None, agent: Agent | None = None, agent_name: str | None = None
     ):
         config, _ = read_policy(folder)
+        check_own_code(config, folder / POLICY)
         self.env = VecMonitor(
             Attention3DVecEnv(
                 Attention3DVectorEnv(

@@ -16,7 +16,6 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-import agents
 from agents.rollout import Agent
 from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.children import end_with_parent
@@ -24,6 +23,7 @@ from agents.runs.config import TrainConfig, config_from_json, config_to_json
 from agents.runs.describe import fit_comparison
 from agents.runs.memory import out_of_memory
 from agents.runs.model import load_run, tell_of_people_trained_on
+from agents.runs.own import trust_own_code
 from agents.runs.scoring import COLUMNS, controls, evaluate
 from agents.runs.training import train
 from backbone.data import load_data
@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
     try:
         task = read_task(folder)
-        agents.trust(task.config.agent)  # it came from the command line
+        trust_own_code(dataclasses.asdict(task.config))
         result = perform(task)
         write_object(folder / RESULT, result, indent=2)
     except KeyboardInterrupt:

@@ -1,0 +1,35 @@
+"""Code of the user's own in a run: what its settings name as `module:name`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from backbone.own import check_trusted, is_own, trust
+from backbone.weights import TIMM
+
+# The settings that can name such code, in whatever group they are: an agent's own can name a locator, too.
+KINDS = {"agent": "an agent", "name": "a backbone", "reward": "a reward", "locator": "a locator"}
+
+
+def own_code(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of all code of somebody's own that settings name, as ("a reward", "mine:pay")."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from own_code(value)
+        elif key in KINDS and isinstance(value, str) and is_own(value) and not value.startswith(TIMM):
+            yield KINDS[key], value
+
+
+def check_own_code(settings: Mapping[str, Any], source: object) -> None:
+    """Refuse settings of a file that name code which nobody has vouched for.
+
+    Raises:
+        ValueError: `backbone.own.trust` was not told of a name.
+    """
+    for kind, name in own_code(settings):
+        check_trusted(name, source, kind)
+
+
+def trust_own_code(settings: Mapping[str, Any]) -> None:
+    """Let files name the code that these settings name: they came from the command line."""
+    for _, name in own_code(settings):
+        trust(name)
