@@ -46,7 +46,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
 
     ## Reward
     0 until the last glimpse, then by the reward's name: `identity` (1 if F_c names the right person, else 0),
-    `log_prob`, `margin`, `rank` or `glimpses` (`a3d_env.rewards`).
+    `log_prob`, `margin`, `rank` or `glimpses` (`a3d_env.rewards`), or `module:name` of a function of your own.
 
     ## Start and end
     `reset` draws a clip (or takes `options={"clip": number}`) and looks at its centre. The episode is

@@ -24,7 +24,8 @@ class AttentionConfig:
     at all ("w/o attention")."""
     reward: str = "identity"
     """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses:
-    the log_prob of each glimpse judged by itself, beside the global feature, averaged."""
+    the log_prob of each glimpse judged by itself, beside the global feature, averaged. module:name: a function of
+    your own (docs/your_own.md)."""
     overview: tuple[int, int, int] | None = None
     """Show the agent so many bins along time, height and width, evenly spread over the clip, in every observation;
     the locator `mixture` chooses among them. None: it sees only where it looks, as in the paper."""
@@ -82,7 +83,7 @@ class AttentionProcess:
     Args:
         bank: the clips.
         glimpse: F_o, F_h and F_c, on the bank's device.
-        reward: a name of `a3d_env.rewards.REWARDS`.
+        reward: a name of `a3d_env.rewards.REWARDS`, or `module:name` of the user's own.
 
     Raises:
         ValueError: unknown reward, or one that T = 0 does not allow, or a bank whose features or identities do not
@@ -107,7 +108,7 @@ class AttentionProcess:
         self.overview = bank.grid.overview.to(bank.device)
 
     def set_reward(self, name: str) -> None:
-        """Pay another reward from now on, a name of `a3d_env.rewards.REWARDS`.
+        """Pay another reward from now on, named as on building.
 
         Raises:
             ValueError: as on building.

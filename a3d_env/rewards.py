@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from backbone.glimpse import GlimpseNetwork
+from backbone.own import is_own, load_own
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,39 @@ REWARDS: dict[str, Reward] = {
 def get_reward(name: str, num_glimpses: int) -> Reward:
     """Return the reward of that name, for episodes of so many glimpses.
 
+    Args:
+        name: a name of `REWARDS`, or `module:name` of a function of the user's own that takes a `Verdict` on N
+            episodes and returns what they pay, a tensor (N,) of finite numbers.
+        num_glimpses: T.
+
     Raises:
-        ValueError: unknown name, or a reward for glimpses where there are none.
+        ValueError: unknown name, no such function, or a reward for glimpses where there are none.
     """
+    if is_own(name):
+        return _own_reward(name)
     if name not in REWARDS:
-        raise ValueError(f"unknown reward {name!r}; known: {', '.join(REWARDS)}")
+        raise ValueError(f"unknown reward {name!r}; known: {', '.join(REWARDS)}, or module:name of your own")
     if name == "glimpses" and num_glimpses == 0:
         raise ValueError("the reward 'glimpses' judges each glimpse, and with num_glimpses = 0 there are none")
     return REWARDS[name]
+
+
+def _own_reward(name: str) -> Reward:
+    """Return a reward of the user's own, which raises a `ValueError` where it does not pay (N,) finite numbers."""
+    pay = load_own(name, "reward")
+    if not callable(pay):
+        raise ValueError(f"the reward {name} has to be a function of a Verdict, got a {type(pay).__name__}")
+
+    def checked(verdict: Verdict) -> Tensor:
+        paid = pay(verdict)
+        if not isinstance(paid, Tensor) or paid.shape != verdict.truth.shape:
+            got = f"a tensor {tuple(paid.shape)}" if isinstance(paid, Tensor) else f"a {type(paid).__name__}"
+            raise ValueError(
+                f"the reward {name} paid {got} for {len(verdict.truth)} episodes: a tensor of a number for each, "
+                f"{tuple(verdict.truth.shape)}, is needed"
+            )
+        if not bool(torch.isfinite(paid).all()):
+            raise ValueError(f"the reward {name} paid NaN or infinity: each episode's has to be finite")
+        return paid.float()
+
+    return checked

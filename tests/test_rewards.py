@@ -2,6 +2,8 @@
 
 import math
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 
@@ -92,3 +94,53 @@ def test_an_unknown_reward_lists_the_known_ones():
         ValueError, match=r"unknown reward 'luck'; known: identity, log_prob, margin, rank, glimpses"
     ):
         get_reward("luck", 2)
+
+
+def confident(verdict):
+    return verdict.logits.argmax(1) == verdict.truth
+
+
+def one_number(verdict):
+    return verdict.logits.mean()
+
+
+def a_list(verdict):
+    return [0.0] * len(verdict.truth)
+
+
+def endless(verdict):
+    return verdict.truth / 0
+
+
+def test_a_function_of_the_users_own_pays(played):
+    name = f"{__name__}:confident"
+    paid = get_reward(name, 2)(verdict(LOGITS, TRUTH))
+    torch.testing.assert_close(paid, get_reward("identity", 2)(verdict(LOGITS, TRUTH)))
+    environments = [
+        gymnasium.make("a3d_env:A3D/Attention3D-v0", bank=played[0], glimpse=played[1], reward=reward)
+        for reward in (name, "identity")
+    ]
+    assert environments[0].unwrapped.reward == name
+    for env in environments:
+        env.reset(seed=0, options={"clip": 3})
+    for _ in range(3):
+        (_, own, *_), (_, theirs, *_) = (env.step(np.zeros(3, np.float32)) for env in environments)
+        assert own == theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("one_number", r"one_number paid a tensor \(\) for 3 episodes: a tensor of a number for each, \(3,\), is"),
+        ("a_list", r"a_list paid a list for 3 episodes"),
+        ("endless", r"endless paid NaN or infinity"),
+    ],
+)
+def test_what_pays_something_else_is_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        get_reward(f"{__name__}:{name}", 2)(verdict(torch.zeros(3, 2), torch.ones(3, dtype=torch.int64)))
+
+
+def test_what_is_no_function_is_no_reward():
+    with pytest.raises(ValueError, match=r"LOGITS has to be a function of a Verdict, got a Tensor"):
+        get_reward(f"{__name__}:LOGITS", 2)

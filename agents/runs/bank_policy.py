@@ -68,8 +68,8 @@ class PolicyRunConfig:
     seed: int = 0
     """Of weights, episodes and exploration; which clips are held out does not depend on it."""
     reward: str = STRONG["glimpse_reward"]["attention"]["reward"]
-    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank or glimpses; by default as
-    in the recipe strong of a3d train, and in a3d compare."""
+    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank, glimpses, or module:name
+    of your own (docs/your_own.md); by default as in the recipe strong of a3d train, and in a3d compare."""
     overview: tuple[int, int, int] | None = None
     """Bins along time, height and width that the agent always sees; by default those of the bank's run, if any."""
     held_out: float = 0.25

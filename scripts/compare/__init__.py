@@ -76,8 +76,8 @@ class CompareConfig:
     out: Path = Path("runs/compare")
     """Where results and report go."""
     reward: str = PolicyRunConfig.reward
-    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank or glimpses; by default as
-    in a3d policy, and in the recipe strong of a3d train."""
+    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank, glimpses, or module:name
+    of your own (docs/your_own.md); by default as in a3d policy, and in the recipe strong of a3d train."""
     num_envs: int = PolicyRunConfig.num_envs
     """Episodes at once."""
     episodes_per_clip: int = PolicyRunConfig.episodes_per_clip
