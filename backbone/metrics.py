@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from backbone.data.tracklet import JUNK
-from backbone.reranking import reranked_distances
 
 Compared = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 """A first query, and distances, matches and misses of it and those after it (`compared`)."""
@@ -204,6 +203,8 @@ def compared(
 
     chunks = _distances_in_chunks(query, gallery, chunk_size)
     if rerank:
+        from backbone.reranking import reranked_distances  # scipy takes a while to import
+
         reranked = reranked_distances(query, gallery)
         chunks = ((start, reranked[start : start + chunk_size]) for start in range(0, len(query), chunk_size))
     for start, distances in chunks:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import cv2
-import matplotlib.figure
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -45,6 +44,8 @@ def draw_curves(folder: Path, unit: str = "batch") -> None:
     }
     known = {name for entry in history for name in entry}
     panels = {title: names for title, names in panels.items() if known.intersection(names)} or panels
+    import matplotlib.figure  # it takes a second to import
+
     figure = matplotlib.figure.Figure(figsize=(15 if len(panels) > 1 else 6, 3.4), layout="constrained")
     for axes, (title, names) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True

@@ -10,7 +10,6 @@ from agents.runs.task import Task, read_result
 from agents.statistics import Interval, paired_interval
 from backbone.files import replacing, write_text
 from scripts.ablate.plan import Plan
-from scripts.ablate.plots import draw
 from scripts.ablate.tables import Row
 from scripts.ablate.text import COMPARED, CONTROLS, markdown, table_csv
 
@@ -184,6 +183,8 @@ def write_report(report: Report, folder: Path) -> Path:
     write_text(folder / f"{name}.json", json.dumps(report, indent=2) + "\n")
     write_text(folder / f"{name}.csv", table_csv(report))
     if report["plot"] != "none":
+        from scripts.ablate.plots import draw  # matplotlib takes a second to import
+
         with replacing(folder / f"{name}.png") as partial:
             draw(report, partial)
     write_text(folder / f"{name}.md", markdown(report))

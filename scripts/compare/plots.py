@@ -10,12 +10,6 @@ import numpy as np
 
 from backbone.files import replacing
 
-PICTURES = {
-    "curves.png": "Learning curves: mean over runs, bands are 95% bootstrap intervals",
-    "profile.png": "Performance profile: share of runs that score above",
-    "locations.png": "Where each agent looks: how often at each place, by glimpse, brightest where most often",
-}
-
 
 def draw(report: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
     """Draw the pictures into a folder.

@@ -17,7 +17,6 @@ from agents.comparison import (
 )
 from agents.statistics import Interval, paired_interval
 from backbone.files import write_text
-from scripts.compare.plots import draw
 from scripts.compare.text import csv_table, markdown, page
 
 SCORE = "reward"
@@ -163,6 +162,8 @@ def write_report(
     Raises:
         ValueError: there is nothing to report.
     """
+    from scripts.compare.plots import draw  # matplotlib takes a second to import
+
     report = make_report(results, reference=reference, missing=missing)
     pictures = draw(report, folder)
     write_text(folder / "compare.json", json.dumps(report, indent=1) + "\n")

@@ -8,7 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.compare.plots import PICTURES
+PICTURES = {
+    "curves.png": "Learning curves: mean over runs, bands are 95% bootstrap intervals",
+    "profile.png": "Performance profile: share of runs that score above",
+    "locations.png": "Where each agent looks: how often at each place, by glimpse, brightest where most often",
+}
 
 HEAD = {
     "agent": "agent",

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib.figure
 import numpy as np
 
 from agents.runs.policy_scores import COLUMNS as EPISODE
@@ -13,6 +13,9 @@ from agents.runs.table import Table
 from agents.statistics import Interval, mean_over_people, paired_interval
 from backbone.files import replacing
 from scripts.probe.measures import AVERAGE_PLACE, OTHER_CLIP, POLICY, ROWS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = {
     name: replace((EPISODE | RETRIEVAL)[name], kind="interval", width=24)
@@ -138,7 +141,9 @@ def verdict(table: Cells) -> list[str]:
 
 def draw(path: Path, table: Cells, title: str) -> None:
     """Draw one panel a column: above the values, below the policy's mean minus each row."""
-    figure = matplotlib.figure.Figure(figsize=(16, 6.2), layout="constrained")
+    from matplotlib.figure import Figure  # it takes a second to import
+
+    figure = Figure(figsize=(16, 6.2), layout="constrained")
     figure.suptitle(title)
     values, differences = figure.subplots(2, len(COLUMNS), sharey="row")
     for column, upper, lower in zip(COLUMNS, values, differences, strict=True):
@@ -154,7 +159,7 @@ def draw(path: Path, table: Cells, title: str) -> None:
         figure.savefig(partial, dpi=110)
 
 
-def _points(axes: "matplotlib.axes.Axes", intervals: Mapping[str, Interval | None]) -> None:
+def _points(axes: "Axes", intervals: Mapping[str, Interval | None]) -> None:
     for place, (name, interval) in enumerate(intervals.items()):
         if interval is not None:
             colour = COLOURS.get(name, "0.35")

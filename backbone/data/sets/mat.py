@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 LARGEST = 2**31  # far beyond any line of a list
 
@@ -16,6 +15,8 @@ def read_table(path: Path, variable: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
+    import scipy.io  # it takes a while to import
+
     try:
         content = scipy.io.loadmat(path, variable_names=[variable])
     except Exception as error:  # scipy raises many types for damaged files
