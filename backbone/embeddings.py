@@ -164,4 +164,4 @@ def _checksum(arrays: dict[str, np.ndarray], texts: dict[str, str]) -> int:
 
 def _check_ending(path: Path) -> None:
     if path.suffix not in ENDINGS:
-        raise ValueError(f"{path}: the name of a file of descriptors must end in {' or '.join(ENDINGS)}")
+        raise ValueError(f"{path}: a file of descriptors needs a name that ends in {' or '.join(ENDINGS)}")

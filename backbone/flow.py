@@ -10,13 +10,13 @@ from backbone.flownet import flownet_s
 from backbone.raft import raft
 
 FlowMethod = Callable[[np.ndarray], np.ndarray]
-"""From uint8 RGB frames (n, H, W, 3), n >= 2, to float32 flow in pixels (n - 1, H, W, 2)."""
+"""A flow method: takes uint8 RGB frames (n, H, W, 3), n >= 2, returns float32 flow in pixels (n - 1, H, W, 2)."""
 
 PairFlow = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""From two grey uint8 frames (H, W) and a first guess to float32 flow in pixels (H, W, 2)."""
+"""Takes two grey uint8 frames (H, W) and an initial flow, returns float32 flow in pixels (H, W, 2)."""
 
 _SMALLEST_SIDE = 16
-"""Smaller frames are padded to this many pixels: DIS takes none below 12, and its patches are 8 wide."""
+"""Padding enlarges smaller frames to this many pixels: DIS takes none below 12, and its patches are 8 wide."""
 
 
 def optical_flow(frames: np.ndarray, method: str = "dis-fast") -> np.ndarray:
@@ -58,10 +58,10 @@ def mirror_flow(flow_px: np.ndarray) -> np.ndarray:
 
 
 def flow_indices(frame_indices: np.ndarray) -> np.ndarray:
-    """Return which of a tracklet's flow maps belong to a clip of it.
+    """Return the indices of the tracklet's flow maps that belong to a clip of it.
 
-    A clip's last map is the repeat of the one before, as the map that follows its last frame leads out
-    of the clip. The same goes for the frames that a clip repeats at its end as padding. For example,
+    A clip's last map repeats the one before, because the flow of its last frame leads to a frame outside
+    the clip. The same holds for frames that a clip repeats at its end as padding. For example,
     frames 4 5 6 7 take maps 4 5 6 6, and the padded clip 4 5 6 6 takes maps 4 5 5 5. Frames that are spread over
     the tracklet keep their own maps, each to the frame that follows it there: 1 4 9 take maps 1 4 9.
 
@@ -69,11 +69,11 @@ def flow_indices(frame_indices: np.ndarray) -> np.ndarray:
         frame_indices: int (num_frames,), ascending 0-based indices of the clip's frames.
 
     Returns:
-        int (num_frames,), indices into what `optical_flow` returns for the tracklet. A clip of one
-        frame repeated takes that frame's map.
+        int (num_frames,), indices into the maps that `optical_flow` returns for the tracklet. A clip that
+        repeats one frame takes that frame's map.
 
     Raises:
-        ValueError: the indices aren't a row of one or more integers from 0 up.
+        ValueError: the indices are not one or more integers from 0 up in a one-dimensional array.
     """
     integers = np.issubdtype(frame_indices.dtype, np.integer)
     if frame_indices.ndim != 1 or frame_indices.size == 0 or not integers:
@@ -92,9 +92,9 @@ def flow_indices(frame_indices: np.ndarray) -> np.ndarray:
 def _dis(preset: int) -> FlowMethod:
     """Dense inverse search (Kroeger et al., 2016) by one of OpenCV's presets.
 
-    A preset stops at a half or a quarter of the resolution. Where a frame has no level so coarse,
-    OpenCV chooses levels by its width, for the first pair only, and crashes if it is wide and flat. So
-    small frames are searched to their full resolution from the start, which costs them little.
+    A preset stops at a half or a quarter of the resolution. If a frame is too small for
+    that level, OpenCV chooses levels by the width, for the first pair only, and crashes on wide, low frames. So
+    small frames are searched to their full resolution from the start, which costs little.
     """
 
     def flow(frames: np.ndarray) -> np.ndarray:
@@ -132,14 +132,14 @@ def _no_flow(frames: np.ndarray) -> np.ndarray:
 
 
 def _flow_of_pairs(frames: np.ndarray, pair_flow: PairFlow) -> np.ndarray:
-    """Stack the flow of each frame, in grey, to the next; small frames get their edges repeated around."""
+    """Stack the flow of each frame, in grey, to the next; small frames are padded by repeating their edges."""
     num_frames, height, width, _ = frames.shape
     one_image = np.ascontiguousarray(frames).reshape(num_frames * height, width, 3)
     grey = cv2.cvtColor(one_image, cv2.COLOR_RGB2GRAY).reshape(num_frames, height, width)
-    # As much on either side, so that flow of the mirrored frames is the mirrored flow.
+    # Equal padding on both sides, so that the flow of mirrored frames is the mirrored flow.
     top, left = (max(_SMALLEST_SIDE - side + 1, 0) // 2 for side in (height, width))
     grey = np.pad(grey, ((0, 0), (top, top), (left, left)), mode="edge")
-    # A copy for each pair, because OpenCV writes the flow into the guess.
+    # Each pair gets a copy, because OpenCV writes the flow into the initial guess.
     no_motion = np.zeros((*grey.shape[1:], 2), np.float32)
     flow_px = np.stack([pair_flow(before, after, no_motion.copy()) for before, after in pairwise(grey)])
     return flow_px[:, top : top + height, left : left + width]
@@ -154,7 +154,7 @@ FLOW_METHODS: dict[str, FlowMethod] = {
     "flownet-s": flownet_s,
     "none": _no_flow,
 }
-"""Methods by name. A cache of flow carries the name in its key.
+"""Flow methods by name, which is part of the key of the flow cache.
 
-`raft-*` fetch their weights (`backbone/raft.py`), `flownet-s` takes a file of yours (`backbone/flownet.py`).
+`raft-*` download their weights (`backbone/raft.py`); `flownet-s` needs a file of weights (`backbone/flownet.py`).
 """

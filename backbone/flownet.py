@@ -1,24 +1,24 @@
 """FlowNetS (Dosovitskiy et al., ICCV 2015): optical flow by one plain convolutional network.
 
-Its published weights are a file of the user's, as no address of them is stable: the one that `$A3D_FLOWNETS`
-names, or else the only one with a published name in `checkpoints/` of `torch.hub.get_dir()`, which is
-`~/.cache/torch/hub`. What is in it says how it is used:
+The user has to download the published weights, because no address of them is stable: the file is the one that
+`$A3D_FLOWNETS` names, or else the only one with a published name in `checkpoints/` of `torch.hub.get_dir()`, which
+is `~/.cache/torch/hub`. The preprocessing is chosen by the tensors in the file:
 
-| published as | recognised by | what is subtracted from RGB in [0, 1] |
+| published as | recognised by | mean subtracted from RGB in [0, 1] |
 |---|---|---|
 | `flownets_EPE1.951.pth*`, by Clement Pinard | no biases after conv6_1 | 0.411, 0.432, 0.45 |
 | `flownets_bn_EPE2.459.pth*`, by Clement Pinard | the same, and batch norm (`conv1.1.weight`) | the same |
 | `flownets_from_caffe.pth*`, converted by Kaixhin | its name has `from_caffe` | the same, from BGR |
 | `FlowNet2-S_checkpoint.pth*`, by NVIDIA | biases (`predict_flow6.bias`) | each channel's mean over the pair |
 
-0.411, 0.432, 0.45 are the data's means of blue, green and red. Pinard's networks were trained with these taken
-from red, green and blue, and his `run_inference.py` does so too (issues 80 and 101 of his repository). The
-network's output times 20, or times `div_flow` where the file has it, is in pixels.
+0.411, 0.432, 0.45 are the data's means of blue, green and red. Pinard's networks were trained with these
+subtracted from red, green and blue, and his `run_inference.py` does so too (issues 80 and 101 of his repository).
+The network's output times 20, or times `div_flow` if the file has it, is the flow in pixels.
 
-Not one of these files has been at hand here: names of tensors, channels and preprocessing are from the two
-repositories' code and from the sizes of the published files (`tests/test_flownet.py`). If a file is there,
-`tests/test_flow.py` measures it on known motion. A cache of flow knows the method's name and not the file: with
-another file, take another cache.
+None of these files was available when this was written: the names of tensors, the channels and the preprocessing
+come from the two repositories' code and from the sizes of the published files (`tests/test_flownet.py`). If a file
+is found, `tests/test_flow.py` measures the network on known motion. The flow cache's key has the method's name,
+not the file: use another cache for another file.
 """
 
 import math
@@ -39,10 +39,10 @@ from backbone.tensor_file import UnknownTensor, check_weights, load_tensors, pas
 # Six halvings: every side must be a multiple of this.
 STEP = 64
 PUBLISHED_FILES = ("flownets_*.pth*", "FlowNet2-S_checkpoint.pth*")
-LARGEST_UNIT = 1e6  # pixels: no frame is as wide
+LARGEST_UNIT = 1e6  # pixels: no frame is that wide
 PINARD_MEAN = (0.411, 0.432, 0.45)
 
-# The contracting part: output channels, kernel size, stride. Frames come in as six channels.
+# The contracting part: output channels, kernel size, stride. The two frames are the six input channels.
 CONVOLUTIONS = {
     "conv1": (64, 7, 2),
     "conv2": (128, 5, 2),
@@ -55,8 +55,8 @@ CONVOLUTIONS = {
     "conv6": (1024, 3, 2),
     "conv6_1": (1024, 3, 1),
 }
-# The expanding part: at a level, 1 / 2^level of the size, what comes from below, with how many channels, meets the
-# output of which convolution.
+# The expanding part. At a level, 1 / 2^level of the frames' size: the channels of the features that come from the
+# coarser level, and the convolution whose output they are concatenated with.
 LEVELS = {5: (512, "conv5_1"), 4: (256, "conv4_1"), 3: (128, "conv3_1"), 2: (64, "conv2")}
 
 
@@ -64,8 +64,8 @@ class FlowNetS(nn.Module):
     """FlowNetSimple, figure 2 of the paper: ten convolutions down, then refined in four steps (figure 3).
 
     Args:
-        batch_norm: between each of the ten convolutions, which then have no bias, and its leaky ReLU.
-        biases: in the expanding part.
+        batch_norm: whether a batch norm follows each of the ten convolutions, which then have no bias.
+        biases: whether the layers of the expanding part have biases.
     """
 
     def __init__(self, *, batch_norm: bool, biases: bool):
@@ -91,7 +91,7 @@ class FlowNetS(nn.Module):
         """Estimate the flow from the first three channels to the last three.
 
         Args:
-            pair: float (B, 6, H, W), two frames after one another; H and W are multiples of 64.
+            pair: float (B, 6, H, W), the channels of two frames, one after the other; H and W are multiples of 64.
 
         Returns:
             float (B, 2, H / 4, W / 4), x before y, in pixels of the full size divided by `div_flow`.
@@ -111,12 +111,12 @@ class FlowNetS(nn.Module):
 
 @dataclass(frozen=True)
 class FlowNetEstimate:
-    """A network with published weights and what these expect; a `backbone.raft.Estimate`.
+    """A network with published weights and their preprocessing; a `backbone.raft.Estimate`.
 
     Attributes:
-        network: on the frames' device.
-        mean: what is subtracted from each channel in [0, 1]; None is the pair's own mean.
-        blue_first: the channels are BGR.
+        network: FlowNetS, on the frames' device.
+        mean: the mean that is subtracted from each channel in [0, 1]; None subtracts the pair's own mean.
+        blue_first: whether the network expects BGR instead of RGB.
         div_flow: pixels per unit of the network's output.
     """
 
@@ -126,7 +126,7 @@ class FlowNetEstimate:
     div_flow: float
 
     def __call__(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return the flow, a little larger than the frames if their sides are no multiples of 64."""
+        """Return the flow, a little larger than the frames if their sides are not multiples of 64."""
         pair = torch.stack([before, after], dim=1) / 255  # (B, 2, 3, H, W)
         if self.blue_first:
             pair = pair.flip(2)
@@ -139,10 +139,10 @@ class FlowNetEstimate:
 
 
 def flownet_s(frames: np.ndarray) -> np.ndarray:
-    """Estimate flow by FlowNetS, a `backbone.flow.FlowMethod`; the weights are read when it is first used.
+    """Estimate flow by FlowNetS, a `backbone.flow.FlowMethod`; the weights are read at the first call.
 
     Raises:
-        ValueError: there is no file of weights, more than one, or not of FlowNetS.
+        ValueError: there is no file of weights or more than one, or its network is not FlowNetS.
     """
     device = network_device()
     return flow_of_batches(frames, load_flownet(weights_file(), device), device)
@@ -152,7 +152,7 @@ def weights_file() -> Path:
     """Return the file that holds the weights: `$A3D_FLOWNETS`, or the published one in torch.hub's folder.
 
     Raises:
-        ValueError: there is none, or more than one.
+        ValueError: there is no such file, or more than one.
     """
     if own := os.environ.get("A3D_FLOWNETS"):
         if not Path(own).is_file():
@@ -176,10 +176,11 @@ def weights_file() -> Path:
 
 @cache
 def load_flownet(path: Path, device: torch.device) -> FlowNetEstimate:
-    """Return the network with a file's weights and the preprocessing that these expect (the table above).
+    """Return the network with a file's weights and their preprocessing (the table above).
 
     Raises:
-        ValueError: the file is damaged, not of FlowNetS, or has NaN; the message names it and says what to do.
+        ValueError: the file is damaged, holds another network, or has NaN; the message names it and says what to
+            do.
     """
     try:
         state, div_flow = _read(path)
@@ -216,14 +217,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], float]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise ValueError("it holds other things than tensors by name")
-    # `module.` is what DataParallel puts before; batches are counted for training only, and not in every file.
+    # DataParallel puts `module.` before names; num_batches_tracked only matters in training, and some files lack
+    # it.
     state = {
         name.removeprefix("module."): value
         for name, value in content.items()
         if not name.endswith(".num_batches_tracked")
     }
     check_weights(state)
-    # A number given on the trainer's command line was kept as text.
+    # Some files hold div_flow as text, as it was given on a command line.
     try:
         scale = float(div_flow)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, OverflowError):

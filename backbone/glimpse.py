@@ -1,4 +1,4 @@
-"""What a glimpse does to the hidden state, and the identity head: F_o, F_h and F_c (Table IV)."""
+"""Glimpse network: F_o and F_h update the hidden state, F_c predicts the identity (Table IV)."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MOST_GLIMPSES = 64  # of an episode: the sizes of the networks grow with it, and a file can ask for any number
+MOST_GLIMPSES = 64  # of an episode. A bound, because F_c grows with it and a file could ask for any number.
 HIDDEN_SIZE = 256
 EMBEDDING_SIZE = 128
 
 
 class RowwiseLinear(nn.Linear):
-    """A linear layer whose rows come out the same, bit for bit, whatever batch they are in.
+    """A linear layer whose output for a row is the same, bit for bit, in every batch.
 
     A matrix product rounds differently for another number of rows, so an episode stepped alone would drift
-    from the same episode in a batch. Where no gradient is recorded on the CPU, each row is its own product of
-    one fixed shape: twice the time of one large product, which is still small beside the rest of a step.
+    from the same episode in a batch. On the CPU, if no gradient is recorded, each row is a product of its own, of
+    one fixed shape: this takes twice the time of one large product, still little of the time of a step.
     """
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def rowwise_linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class ObservationEmbedding(nn.Module):
-    """F_o (equation 3): what is in the bin and where the bin is, added.
+    """F_o (equation 3): the sum of an embedding of the bin's content and one of its location.
 
     bin mean (C_g) -> fc 128 -> fc 256; location (3) -> fc 128 -> fc 256; their sum.
     """
@@ -74,7 +74,7 @@ class GlimpseNetwork(nn.Module):
         embed_hidden: F_h.
         identify: F_c (equation 6), one layer from [f_g, h_1..h_T] to the training identities.
         num_glimpses: T; with 0, F_c judges by f_g alone.
-        num_identities: how many identities F_c tells apart.
+        num_identities: the number of identities that F_c distinguishes.
 
     Raises:
         ValueError: a size is below 1, or the number of glimpses below 0.
@@ -100,11 +100,13 @@ class GlimpseNetwork(nn.Module):
     def of_weights(
         cls, state: Mapping[str, Tensor], num_channels: int, num_glimpses: int, num_identities: int
     ) -> "GlimpseNetwork":
-        """Return a network with these weights; random numbers stay, and sizes that are not theirs take no memory.
+        """Return a network with these weights, without drawing from the global random generator.
+
+        Shapes are compared before memory is taken for the network.
 
         Raises:
-            RuntimeError: they are of other sizes.
-            ValueError: as the class.
+            RuntimeError: the weights have other shapes.
+            ValueError: a size is out of range, as for the class.
         """
         sizes = (num_channels, num_glimpses, num_identities)
         with torch.device("meta"):
@@ -138,11 +140,11 @@ class GlimpseNetwork(nn.Module):
         return weight.unflatten(1, (self.num_glimpses, HIDDEN_SIZE)).transpose(0, 1)
 
     def identify_glimpses(self, global_feature: Tensor, hidden: Tensor) -> Tensor:
-        """Let F_c judge each glimpse by itself, beside the global feature.
+        """Return F_c's logits for each glimpse alone, together with the global feature.
 
-        F_c is linear in [f_g, h_1..h_T], so that its logits are a sum of parts. Here those of f_g and h_t, with
-        the bias, are all that it goes by: W_g f_g + W_t h_t + b. What the clip as a whole shows is known then,
-        wherever one looks.
+        F_c is linear in [f_g, h_1..h_T], so its logits are a sum of terms, of which only those of f_g, h_t and the
+        bias are kept: W_g f_g + W_t h_t + b. Glimpses are then compared given what the clip as a whole already
+        shows.
 
         Args:
             global_feature: f_g, float (N, C_g).

@@ -1,4 +1,4 @@
-"""Objects in JSON files, checked where they are read: their checksum, and the types of what is needed of them."""
+"""JSON files of named values, with a checksum; reading checks it, and the types of the values that are needed."""
 
 import json
 import zlib
@@ -14,30 +14,30 @@ CHECKSUM = "checksum"
 
 
 def write_object(path: Path, data: dict[str, Any], **options: Any) -> None:
-    """Write values by name, with their checksum, all or nothing.
+    """Write named values and their checksum, atomically.
 
     Args:
         path: the file.
-        data: what JSON can hold.
-        options: of `json.dumps`.
+        data: the values, of types that JSON can hold.
+        options: keyword arguments of `json.dumps`.
     """
-    as_read = json.loads(json.dumps(data, **options))  # lists for tuples, texts for the numbers that are keys
+    as_read = json.loads(json.dumps(data, **options))  # as JSON has it: lists for tuples, text keys for numbers
     with replacing(path) as partial:
         text = json.dumps({**as_read, CHECKSUM: _checksum(as_read)}, **options)
         partial.write_text(text + "\n", encoding="utf-8")
 
 
 def read_object(path: Path, shape: type, remedy: str) -> dict[str, Any]:
-    """Read values by name; a checksum, if the file has one, is compared and left out.
+    """Read named values; a checksum, if the file has one, is compared and not returned.
 
     Args:
         path: the file.
-        shape: a dataclass: which names there have to be, and of which types; others may be there, too.
-        remedy: what can be done about a file that can't be used, for the message.
+        shape: a dataclass with the names and types of the values that the file must have; it may have more.
+        remedy: advice for the error message: what to do if the file can't be used.
 
     Raises:
         ValueError: the file is damaged, or of another version; the message names it.
-        OSError: it can't be read.
+        OSError: the file can't be read.
     """
     try:
         data = json.loads(content := path.read_bytes())

@@ -1,4 +1,4 @@
-"""What the descriptor learns from: triplet (equation 14), identity (equation 15) and centre loss."""
+"""Supervised losses: triplet (equation 14), identity (equation 15) and centre loss."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 Distance = Literal["squared", "euclidean"]
 
-# Below the square root of a distance, so that its gradient is finite where two descriptors are equal.
+# Least value under the square root of a distance, so that its gradient is finite for equal descriptors.
 SMALLEST_SQUARE = 1e-12
 
 
@@ -25,15 +25,15 @@ def triplet_loss(
 
     For an anchor a, a positive p (the same person, but not a itself) and a negative n (another
     person) the loss is [d(a, p) - d(a, n) + margin]_+ with squared Euclidean distances d (the paper's),
-    or plain ones. Squared distances shrink the descriptors where they are not normalised: a smaller
+    or unsquared ones. Squared distances shrink the descriptors where they are not normalised: a smaller
     scale satisfies the margin with less. Distances are computed in float32 at least, even under
     autocast, and have finite gradients everywhere.
 
     Args:
-        descriptors: float (N, D), one a clip.
+        descriptors: float (N, D), one for each clip.
         labels: int64 (N,), the person of each clip.
-        margin: how much farther a negative should be than a positive, in units of the distance. None takes
-            the soft margin, log(1 + exp(d(a, p) - d(a, n))), in the place of the hinge (Hermans et al., "In
+        margin: the least difference d(a, n) - d(a, p) without loss, in units of the distance. None takes
+            the soft margin, log(1 + exp(d(a, p) - d(a, n))), instead of the hinge (Hermans et al., "In
             Defense of the Triplet Loss for Person Re-Identification", 2017).
         mining: `batch_hard` takes each anchor's farthest positive and nearest negative, and the mean
             over anchors. `batch_all` takes every triplet, and, as is usual, the mean over those with
@@ -94,7 +94,7 @@ def center_loss(descriptors: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     Args:
         descriptors: float (N, D).
         labels: int64 (N,), in [0, num_identities).
-        centers: float (num_identities, D), one a person, trained with the rest.
+        centers: float (num_identities, D), one for each person, trained with the networks.
 
     Returns:
         Half the mean squared Euclidean distance to the centre, a float scalar.
@@ -141,6 +141,7 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 
 TripletMining = Callable[[Tensor, Tensor, Tensor, float | None], Tensor]
-"""Distances, who is whose positive, who is whose negative (N, N each) and margin to a loss."""
+"""Takes distances, masks of positives and of negatives (each N x N, a row for each anchor) and the margin;
+returns the loss."""
 
 TRIPLET_MINING: dict[str, TripletMining] = {"batch_hard": _batch_hard, "batch_all": _batch_all}

@@ -11,23 +11,23 @@ from torch import Tensor
 from backbone.data.tracklet import JUNK
 
 Compared = tuple[int, np.ndarray, np.ndarray, np.ndarray]
-"""A first query, and distances, matches and misses of it and those after it (`compared`)."""
+"""A chunk of queries: index of its first query, and distances, matches and misses of the chunk (`compared`)."""
 
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """How well queries find their person in a gallery.
+    """Scores of a retrieval: the ranks at which queries find their person in a gallery.
 
     Attributes:
-        cmc: for each rank k, the percentage of queries with a match among the first k.
+        cmc: the percentage of queries with a match among the first k of the ranking, by k.
         mean_average_precision: the mean over queries of the average precision, in percent.
-        mean_inverse_penalty: mINP, the mean over queries of the number of matches / the rank of the last one, in
-            percent: how far one has to look for all of them.
-        num_queries: the queries that were scored: those with a match in the gallery.
-        num_queries_without_match: the queries that were left out.
-        queries: those that were scored, by their place among all queries, ascending, int64 (num_queries,).
-        first_ranks: the rank of the first match of each of them, from 1, int64 (num_queries,).
-        average_precisions: of each of them, float64 (num_queries,) in [0, 1].
+        mean_inverse_penalty: mINP, the mean over queries of (number of matches / rank of the last match), in
+            percent.
+        num_queries: the number of queries that were scored: those with a match in the gallery.
+        num_queries_without_match: the number of queries that were left out.
+        queries: indices of the scored queries among all queries, ascending, int64 (num_queries,).
+        first_ranks: the rank of each scored query's first match, from 1, int64 (num_queries,).
+        average_precisions: the average precision of each scored query, float64 (num_queries,) in [0, 1].
     """
 
     cmc: dict[int, float]
@@ -47,12 +47,12 @@ class RetrievalScores:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which gallery tracklets count, and how; three such are in use for MARS, and differ by points.
+    """A scoring protocol. Three are in use for MARS; their scores differ by percentage points.
 
     Attributes:
-        queries_in_gallery: whether the gallery keeps the tracklets that are queries, too. Without them some
-            queries have no match, and are left out.
-        average_precision: as in `evaluate_retrieval`.
+        queries_in_gallery: whether the gallery also keeps the tracklets that are queries. Without them some
+            queries have no match and are left out.
+        average_precision: the average precision's definition, by its name in `evaluate_retrieval`.
     """
 
     queries_in_gallery: bool
@@ -64,7 +64,7 @@ SCORINGS = {
     "official": Scoring(queries_in_gallery=True, average_precision="official"),
     "torchreid": Scoring(queries_in_gallery=False, average_precision="standard"),
 }
-"""standard: that of most recent papers; official: that of MARS's own code; torchreid: that of the library."""
+"""Protocols by name. standard: most recent papers; official: the code of MARS; torchreid: the library."""
 
 
 def get_scoring(name: str) -> Scoring:
@@ -98,17 +98,17 @@ def evaluate_retrieval(
     that collapsed to one point score near zero. Queries without a match are left out and counted.
 
     Args:
-        query: float (Q, D), one descriptor a tracklet, on a device that has float64.
+        query: float (Q, D), one descriptor for each tracklet, on a device that has float64.
         gallery: float (G, D); moved to the query's device.
-        query_people: int (Q,), one id a tracklet.
+        query_people: int (Q,), one id for each tracklet.
         gallery_people: int (G,).
         query_cameras: int (Q,).
         gallery_cameras: int (G,).
         ranks: the ranks of the CMC, each 1 or more.
-        chunk_size: queries whose distances to the gallery are in memory at a time.
+        chunk_size: the number of queries whose distances to the gallery are in memory at a time.
         average_precision: `standard`, the mean over matches of the precision at the match, or
-            `official`, as MARS has it: the mean of that and the precision one rank before.
-        rerank: re-rank the gallery by k-reciprocal neighbours first (`backbone.reranking`).
+            `official`, as in the code of MARS: the mean of that and the precision one rank before.
+        rerank: whether to re-rank the gallery by k-reciprocal neighbours first (`backbone.reranking`).
 
     Returns:
         Percentages in [0, 100].
@@ -130,9 +130,9 @@ def score_ranking(
     """Score queries that were compared with a gallery.
 
     Args:
-        chunks: what `compared` yields.
-        ranks: as in `evaluate_retrieval`.
-        average_precision: as in `evaluate_retrieval`.
+        chunks: the chunks that `compared` yields.
+        ranks: the ranks of the CMC, each 1 or more.
+        average_precision: `standard` or `official`, see `evaluate_retrieval`.
 
     Raises:
         ValueError: an option is unknown, or no query has a match.
@@ -178,12 +178,12 @@ def compared(
     chunk_size: int = 256,
     rerank: bool = False,
 ) -> Iterator[Compared]:
-    """Compare queries with a gallery, some at a time; arguments and errors as in `evaluate_retrieval`.
+    """Compare queries with a gallery, a chunk at a time; arguments and errors are those of `evaluate_retrieval`.
 
     Yields:
-        The first query's index, the squared distances (or those after re-ranking), float32 (num_queries, G), and
-        which of them are of the same person by another camera and of somebody else, bool (num_queries, G). Junk is
-        not in the G columns; what is neither does not count.
+        The first query's index; the squared distances (or those after re-ranking), float32 (num_queries, G); a
+        mask of matches, the same person by another camera, and a mask of misses, another person, bool
+        (num_queries, G). The G columns hold no junk; a column that is neither match nor miss does not count.
     """
     query = _descriptors("query", query)
     gallery = _descriptors("gallery", gallery).to(query.device)
@@ -216,13 +216,13 @@ def compared(
 def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each row with a match and the ranks of its matches, ascending, from 1.
 
-    A match ranks behind the matches before it and all misses at its distance or nearer. So only
-    the misses need sorting, and only the matches a binary search among them.
+    A match ranks behind nearer matches and behind all misses at its distance or nearer. So it is enough to sort
+    the misses and to look up each match among them by binary search.
 
     Args:
         distances: float32 (num_queries, G).
         match: bool (num_queries, G).
-        miss: bool (num_queries, G); what is neither isn't there at all.
+        miss: bool (num_queries, G); a tracklet that is neither match nor miss is ignored.
     """
     misses = np.sort(np.where(miss, distances, np.inf), axis=1)
     for row in np.flatnonzero(match.any(axis=1)):
@@ -233,9 +233,9 @@ def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> 
 def _distances_in_chunks(query: Tensor, gallery: Tensor, chunk_size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the first query's index and the squared distances, float32 (num_queries, G), of each chunk.
 
-    A matrix product may round equal columns differently. So distances go to distinct descriptors, and
-    from there to the tracklets that share them: equal descriptors are at equal distance, ties are ties.
-    Float64 because |q|^2 + |g|^2 - 2 q.g cancels where the two are near each other and far from 0.
+    A matrix product may round equal columns differently. So distances are computed once for each distinct
+    descriptor, and copied to all tracklets that have it: tied tracklets get exactly equal distances.
+    Float64 is needed because |q|^2 + |g|^2 - 2 q.g cancels if q and g are near each other and far from 0.
     """
     distinct, tracklet_to_distinct = torch.unique(gallery, dim=0, return_inverse=True)
     distinct = distinct.double()
@@ -263,7 +263,7 @@ AVERAGE_PRECISION: dict[str, Callable[[np.ndarray], float]] = {
     "standard": _standard_average_precision,
     "official": _official_average_precision,
 }
-"""From the ranks of one query's matches, ascending, from 1, to its average precision in [0, 1]."""
+"""Functions from the ranks of one query's matches (ascending, from 1) to its average precision in [0, 1]."""
 
 
 def _descriptors(name: str, values: Tensor | np.ndarray) -> Tensor:

@@ -1,8 +1,8 @@
-"""Pooling by name: how a feature map becomes f_g, the global feature.
+"""Poolings by name: functions from a feature map to f_g, the global feature.
 
-`mean` is the paper's, `gem` the field's. The others are what Table VII compares with, trained with the rest:
-QAN is `quality` without glimpses (T = 0), its separate spatial and temporal attention is `separate` without
-glimpses. Both start as the mean, since their scores start at 0.
+`mean` is the paper's, `gem` is common in re-identification. `quality` and `separate` are trained with the other
+networks, for the comparisons in Table VII: QAN is `quality` without glimpses (T = 0), and "separate attention" is
+`separate` without glimpses. Both equal the mean at first, since their scores start at 0.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ class MeanPooling(nn.Module):
 class GeneralisedMeanPooling(nn.Module):
     """GeM (Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018): (mean x^p)^(1/p).
 
-    p is learned and starts at 3; 1 is the mean, infinity the maximum. It is for maps that are 0 or more, as after
-    a ReLU: what is smaller counts as `EPSILON`.
+    p is learned and starts at 3; 1 is the mean, infinity the maximum. The feature map should not be
+    negative, as after a ReLU: values below `EPSILON` are replaced by it.
     """
 
     EPSILON = 1e-6
@@ -82,7 +82,7 @@ class SeparatePooling(nn.Module):
         return self.temporal.over_frames(frames.transpose(1, 2))
 
 
-# Takes the number of channels C_g.
+# Each takes the number of channels C_g.
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "mean": MeanPooling,
     "gem": GeneralisedMeanPooling,

@@ -1,4 +1,4 @@
-"""What commands print: results, and progress and errors in lines and bars."""
+"""Output of the commands: results on standard output; progress and errors on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from tqdm import tqdm
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("counting frames", "cutting"), the frames done and the frames in all."""
 
-# The C0 and C1 controls but tab and newline, with which a name could move the cursor or colour, hide and replace
-# what a terminal shows; and the marks that turn the direction of text around.
+# Characters by which a file's name could change what a terminal shows: the C0 and C1 control characters (but tab
+# and newline) move the cursor, colour or hide text; the bidirectional marks reverse its direction.
 CONTROLS = [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in CONTROLS}
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Give a function that shows progress on standard error, a bar for each stage."""
+    """Yield a function that shows progress on standard error, with a bar for each stage."""
     bars: dict[str, tqdm] = {}
 
     def show(stage: str, done: int, total: int) -> None:
@@ -46,5 +46,5 @@ def show(text: str) -> None:
 
 
 def visible(text: str) -> str:
-    r"""Return a text whose control characters are shown as `\x1b`: names in files are anybody's."""
+    r"""Return a text with its control characters escaped (such as `\x1b`), as names in files can't be trusted."""
     return text.translate(ESCAPED)

@@ -1,4 +1,4 @@
-"""RAFT (Teed and Deng, 2020): torchvision's, with its published weights; and what every flow network needs."""
+"""RAFT (Teed and Deng, 2020): torchvision's, with its published weights; and helpers for all flow networks."""
 
 import pickle
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Its correlation pyramid takes no smaller frames, and all sides in steps of this.
+# RAFT's correlation pyramid needs frames at least this large, with sides that are multiples of the step.
 SMALLEST_SIDE, STEP = 128, 8
 PAIRS_AT_ONCE = 8
 
@@ -21,11 +21,11 @@ NETWORKS = {
 }
 
 Estimate = Callable[[Tensor, Tensor], Tensor]
-"""From two batches of frames, float RGB (B, 3, H, W) in [0, 255], to the flow in pixels (B, 2, H, W)."""
+"""Takes two batches of frames, float RGB (B, 3, H, W) in [0, 255], returns the flow in pixels (B, 2, H, W)."""
 
 
 def raft(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the method of that name, a `backbone.flow.FlowMethod`; weights are fetched when it is first used."""
+    """Return the method of that name, a `backbone.flow.FlowMethod`; its first call downloads the weights."""
 
     def flow(frames: np.ndarray) -> np.ndarray:
         device = network_device()
@@ -47,7 +47,7 @@ def load_raft(name: str, device: torch.device) -> nn.Module:
     """Return the network with its weights.
 
     Raises:
-        ValueError: the weights are not here, and can't be fetched.
+        ValueError: the weights are not on this machine, and can't be downloaded.
     """
     from torchvision.models import optical_flow  # it takes a second to import
 
@@ -69,12 +69,12 @@ def load_raft(name: str, device: torch.device) -> nn.Module:
 
 
 def raft_file(name: str) -> Path:
-    """Return where the network's weights are, or will be once they are fetched."""
+    """Return the path of the network's weights, where they are downloaded to."""
     return Path(torch.hub.get_dir()) / "checkpoints" / raft_url(name).rpartition("/")[2]
 
 
 def raft_url(name: str) -> str:
-    """Return where torchvision publishes the network's weights."""
+    """Return the URL at which torchvision publishes the network's weights."""
     from torchvision.models import optical_flow
 
     url: str = getattr(optical_flow, NETWORKS[name][1]).DEFAULT.url
@@ -82,19 +82,19 @@ def raft_url(name: str) -> str:
 
 
 def network_device() -> torch.device:
-    """Return the GPU if there is one, but in a loader's worker, a fork, in which CUDA can't be begun anew."""
+    """Return the GPU if there is one, else the CPU. A loader's worker gets the CPU: CUDA can't start in a fork."""
     on_gpu = torch.cuda.is_available() and torch.utils.data.get_worker_info() is None
     return torch.device("cuda" if on_gpu else "cpu")
 
 
 @torch.no_grad()
 def flow_of_batches(frames: np.ndarray, estimate: Estimate, device: torch.device) -> np.ndarray:
-    """Estimate the flow of each frame to the next, some pairs at once.
+    """Estimate the flow of each frame to the next, in batches of pairs.
 
     Args:
         frames: uint8 RGB (n, H, W, 3), n >= 2.
-        estimate: the network; its flow may be larger than the frames by what `pad` added.
-        device: where the frames are moved to.
+        estimate: the network; its flow may be larger than the frames, by the pixels that `pad` added.
+        device: the device on which the flow is computed.
 
     Returns:
         float32 (n - 1, H, W, 2), pixels.
@@ -113,7 +113,7 @@ def flow_of_batches(frames: np.ndarray, estimate: Estimate, device: torch.device
 def pad(images: Tensor, smallest_side: int, step: int) -> Tensor:
     """Repeat the edges of images (B, C, H, W) until each side is a multiple of `step` and large enough.
 
-    As much is added on either side; of an odd number of pixels, the one more is added below or to the right.
+    Both sides get equally many pixels; if their number is odd, the last one is added below or to the right.
     """
     added = []
     for side in (images.shape[3], images.shape[2]):  # the last axis first, as PyTorch wants it

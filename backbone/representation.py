@@ -13,21 +13,22 @@ from backbone.two_stream import RGB_MEAN, RGB_STD, TwoStream
 
 
 class Representation(nn.Module):
-    """What the supervised losses train: F_img, F_flow, F_g, the pooling, the neck, F_o, F_h and F_c.
+    """All networks that the supervised losses train: F_img, F_flow, F_g, the pooling, the neck, F_o, F_h and F_c.
 
     Attributes:
         backbone: the two-stream network.
         glimpse: F_o, F_h and F_c.
-        pool: the feature map g (B, C_g, L_g, H_g, W_g) to one vector a clip (B, C_g).
-        neck: that vector to the global feature f_g (B, C_g) that F_c reads: the same, or batch-normalised.
-        comparison: what F_c reads, [f_g, h_1..h_T], to what is compared at test.
-        mirror: whether feature maps are averaged with those of the mirrored clips, in evaluation.
-        precision: of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 where the hardware has it).
-        is_frozen: whether the backbone stays as it is loaded: no gradient is computed through it, and its batch
-            norms and dropouts are those of evaluation, in training, too.
+        pool: pooling of the feature map g (B, C_g, L_g, H_g, W_g) to one vector for each clip (B, C_g).
+        neck: layer from that vector to the global feature f_g (B, C_g): the identity, or a batch normalisation.
+        comparison: map from F_c's input [f_g, h_1..h_T] to the features that are compared at test.
+        mirror: whether feature maps are averaged with those of the mirrored clips in evaluation.
+        precision: arithmetic of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 if the hardware
+            supports it).
+        is_frozen: whether the backbone stays as it was loaded: no gradient is computed through it, and its batch
+            norms and dropouts work as in evaluation, even while training.
 
     Raises:
-        ValueError: unknown backbone or pooling, a size below 1, or weights that can't be had.
+        ValueError: unknown backbone or pooling, a size below 1, or weights that are not available.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Representation(nn.Module):
         super().__init__()
         self.backbone: TwoStream = build_backbone(config)
         self.glimpse = GlimpseNetwork(self.backbone.num_channels, num_glimpses, num_identities)
-        # The last to be made, so that the others start alike whatever it is.
+        # The last to be made, so that the choice of pooling does not change the others' random initial weights.
         self.pool = build_pooling(config.pooling, self.backbone.num_channels)
         descriptor = descriptor or DescriptorConfig()
         num_channels = self.backbone.num_channels
@@ -72,7 +73,8 @@ class Representation(nn.Module):
             flow: float (B, L, H, W, 2), pixels per frame, or None without a flow stream.
 
         Returns:
-            float32 (B, C_g, L_g, H_g, W_g) on the network's device; a frozen backbone's has no gradient history.
+            float32 (B, C_g, L_g, H_g, W_g) on the network's device; without gradient history if the backbone is
+            frozen.
         """
         clip = clip.to(self.device, non_blocking=True)
         if flow is not None:
@@ -87,9 +89,9 @@ class Representation(nn.Module):
         return maps.float()
 
     def maps(self, clip: Tensor, flow: Tensor | None) -> Tensor:
-        """Return g of uint8 clips (B, L, H, W, 3) and flow (B, 2, L, H, W), in the precision at hand.
+        """Return g of uint8 clips (B, L, H, W, 3) and flow (B, 2, L, H, W), in the precision of the backbone.
 
-        In evaluation with `mirror` it is the mean with g of the mirrored clip, mirrored back.
+        In evaluation with `mirror`, g is averaged with that of the mirrored clip, mirrored back.
         """
         images = normalise(clip, self.backbone.pixel_mean, self.backbone.pixel_std)
         maps: Tensor = self.backbone(images, flow)
@@ -100,22 +102,22 @@ class Representation(nn.Module):
         return (maps + self.backbone(images.flip(-1), flow).flip(-1)) / 2
 
     def global_feature(self, feature_map: Tensor) -> Tensor:
-        """Return f_g, which F_c reads, (B, C_g), of feature maps (B, C_g, L_g, H_g, W_g)."""
+        """Return f_g (B, C_g), the global feature that F_c reads, of feature maps (B, C_g, L_g, H_g, W_g)."""
         return self.neck(self.pool(feature_map))
 
     def compare(self, read_by_classifier: Tensor, comparison: Comparison | None = None) -> tuple[Tensor, Tensor]:
-        """Return what of clips is compared, (N, K), and how much each counts, (N,).
+        """Return the features that are compared, (N, K), and each clip's weight, (N,).
 
         Args:
             read_by_classifier: [f_g, h_1..h_T], (N, D).
-            comparison: another one than the model's.
+            comparison: the comparison to use; by default the model's.
         """
         comparison = comparison or self.comparison
         return comparison(read_by_classifier), comparison.weights(self.glimpse.identify(read_by_classifier))
 
 
 def _without_shift(num_channels: int) -> nn.BatchNorm1d:
-    """Return a batch normalisation whose shift stays 0, so that cosine after it means what it does before."""
+    """Return a batch normalisation whose shift stays 0, so that it keeps the origin, on which cosine depends."""
     neck = nn.BatchNorm1d(num_channels)
     neck.bias.requires_grad_(False)
     return neck
@@ -126,12 +128,12 @@ def normalise(
     pixel_mean: tuple[float, float, float] = RGB_MEAN,
     pixel_std: tuple[float, float, float] = RGB_STD,
 ) -> Tensor:
-    """uint8 (B, L, H, W, 3) -> float32 (B, 3, L, H, W); memory is kept.
+    """Normalise uint8 (B, L, H, W, 3) to float32 (B, 3, L, H, W); the order in memory stays (B, L, H, W, 3).
 
     Args:
-        clip: RGB.
-        pixel_mean: of RGB in [0, 1]; by default ImageNet's.
-        pixel_std: the standard deviation.
+        clip: RGB frames.
+        pixel_mean: mean of RGB in [0, 1]; by default ImageNet's.
+        pixel_std: standard deviation of RGB in [0, 1]; by default ImageNet's.
 
     Raises:
         ValueError: the clip is not uint8 of that shape.
@@ -148,7 +150,7 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        # The public API has no question for this; older releases lack these two, and then it is float32.
+        # torch has no public function for this. Older releases lack the two private ones: float32 is then used.
         return any(
             getattr(torch.cpu, name, lambda: False)()
             for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")

@@ -1,8 +1,8 @@
 """k-reciprocal re-ranking (Zhong et al., CVPR 2017), in memory that grows with the gallery, not with its square.
 
-Two tracklets are alike if each is among the other's nearest, and if they have such neighbours in common. Of
-all N tracklets, queries and gallery, each has a sparse row of weights over its neighbours; the Jaccard distance of
-two rows is mixed with the distance of the descriptors.
+Two tracklets are alike if each is among the other's nearest, and if they have such neighbours in common. Each of
+the N tracklets (queries and gallery together) has a sparse row of weights over its neighbours. The Jaccard
+distance of two rows is averaged with the distance of the descriptors.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 CHUNK = 512  # rows of distances in memory at a time
 
-Neighbours = np.ndarray  # int64 (N, k1 + 1), the nearest first, itself among them
+Neighbours = np.ndarray  # int64 (N, k1 + 1), the nearest first, the tracklet itself included
 
 
 def reranked_distances(
@@ -23,12 +23,12 @@ def reranked_distances(
     Args:
         query: float (Q, D).
         gallery: float (G, D).
-        k1: how many of the nearest count as neighbours.
-        k2: how many of the nearest a row is averaged over.
-        weight: of the descriptors' own distance, lambda in the paper, in [0, 1].
+        k1: number of nearest tracklets that count as neighbours.
+        k2: number of nearest tracklets whose rows are averaged.
+        weight: weight of the descriptors' distance in the average, lambda in the paper, in [0, 1].
 
     Returns:
-        float32 (Q, G), in [0, 1]: no Euclidean distances any more.
+        float32 (Q, G), in [0, 1]: dissimilarities, not Euclidean distances.
 
     Raises:
         ValueError: a setting is out of range.
@@ -38,7 +38,7 @@ def reranked_distances(
             f"k1 must be 1 or more, k2 from 1 to k1 + 1 and weight in [0, 1], got {k1}, {k2}, {weight}"
         )
     features = torch.cat([query, gallery]).float()
-    features = features - features.mean(dim=0)  # distances stay, and cancel less
+    features = features - features.mean(dim=0)  # keeps distances, and loses fewer digits to cancellation
     neighbours, largest = _nearest(features, k1 + 1)
     rows = _encodings(features, neighbours, largest, k1)
     rows = _averaged(rows, neighbours[:, :k2])
@@ -60,24 +60,24 @@ def _squared(some: Tensor, others: Tensor) -> Tensor:
 
 
 def _nearest(features: Tensor, count: int) -> tuple[Neighbours, np.ndarray]:
-    """Return each one's nearest, and its largest squared distance, (N,)."""
+    """Return each tracklet's nearest, and its largest squared distance to any, (N,)."""
     nearest, largest = [], []
     for start in range(0, len(features), CHUNK):
         squared = _squared(features[start : start + CHUNK], features)
         largest.append(squared.amax(dim=1))
         nearest.append(squared.topk(min(count, len(features)), dim=1, largest=False).indices)
-    # Where all are in one place nothing is far: the small number keeps 0 / 0 out.
+    # If all descriptors are equal the largest distance is 0: the clamp avoids 0 / 0.
     return torch.cat(nearest).cpu().numpy(), torch.cat(largest).clamp(min=1e-12).cpu().numpy()
 
 
 def _reciprocal(neighbours: Neighbours, one: int, count: int) -> np.ndarray:
-    """Return those of the `count` nearest of one that have it among their own `count` nearest."""
+    """Return those of the `count` nearest of tracklet `one` that have it among their own `count` nearest."""
     forward = neighbours[one, :count]
     return forward[(neighbours[forward, :count] == one).any(axis=1)]
 
 
 def _encodings(features: Tensor, neighbours: Neighbours, largest: np.ndarray, k1: int) -> scipy.sparse.csr_matrix:
-    """Return each one's weights over its k-reciprocal neighbours and theirs, (N, N), rows that sum to 1."""
+    """Return weights (N, N) of each tracklet over its k-reciprocal neighbours and theirs; each row sums to 1."""
     half = int(np.around(k1 / 2)) + 1
     columns, weights = [], []
     for one in range(len(neighbours)):
@@ -98,7 +98,7 @@ def _encodings(features: Tensor, neighbours: Neighbours, largest: np.ndarray, k1
 
 
 def _averaged(rows: scipy.sparse.csr_matrix, neighbours: Neighbours) -> scipy.sparse.csr_matrix:
-    """Average each row over the one's nearest (local query expansion)."""
+    """Average each tracklet's row over its nearest tracklets (local query expansion)."""
     count, size = neighbours.shape
     data = np.full(neighbours.size, 1 / size)
     mean = scipy.sparse.csr_matrix((data, neighbours.ravel(), np.arange(0, neighbours.size + 1, size)), rows.shape)
@@ -107,7 +107,7 @@ def _averaged(rows: scipy.sparse.csr_matrix, neighbours: Neighbours) -> scipy.sp
 
 
 def _shared(some: scipy.sparse.csr_matrix, others: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Return how much two rows have in common, sum_l min(V_il, V_jl), (n, m), for all pairs that have anything."""
+    """Return the overlap sum_l min(V_il, V_jl) of all pairs of rows, sparse (n, m)."""
     by_column = others.tocsc()
     columns, values, ends = [], [], [0]
     for row in range(some.shape[0]):

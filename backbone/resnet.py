@@ -1,4 +1,4 @@
-"""ResNets cut into two streams (Tables I to III)."""
+"""ResNets as two-stream networks (Tables I to III)."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from backbone.two_stream import TwoStream
 def resnet50(*, with_flow: bool = True, stages: tuple[int, int, int, int] = (3, 4, 6, 3)) -> TwoStream:
     """Return the paper's network: 2,048 x 16 x 8 a frame at 256 x 128 (Tables I to III).
 
-    `stages` counts the blocks of each stage; (3, 6, 4, 3) is what Table III prints, and fits no published
-    weights.
+    `stages` has the number of blocks of each stage. Table III prints (3, 6, 4, 3), for which no published weights
+    exist.
     """
     return _from_resnet(lambda: ResNet(Bottleneck, list(stages)), with_flow)
 
 
 def resnet18(*, with_flow: bool = True) -> TwoStream:
-    """Return ResNet18 cut the same way: 512 x 16 x 8 a frame at 256 x 128."""
+    """Return ResNet18 as a two-stream network: 512 x 16 x 8 a frame at 256 x 128."""
     return _from_resnet(lambda: ResNet(BasicBlock, [2, 2, 2, 2]), with_flow)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 IndexName = Literal["exact", "hnsw"]
 
-# Of HNSW (Malkov and Yashunin, 2016): links of a node, and nodes tried while building and while searching.
+# Parameters of HNSW (Malkov and Yashunin, 2016): links of a node; nodes examined in building and in searching.
 LINKS, TRIED_BUILDING, TRIED_SEARCHING = 32, 200, 256
 
 
@@ -18,8 +18,8 @@ class Found:
     """The nearest gallery rows of Q queries, the nearest first.
 
     Attributes:
-        rows: int64 (Q, K); -1 where the gallery has no more.
-        distances: Euclidean, float64 (Q, K); infinite there.
+        rows: indices of gallery rows, int64 (Q, K); -1 if the gallery has fewer than K that count.
+        distances: Euclidean distances, float64 (Q, K); infinite where `rows` is -1.
     """
 
     rows: np.ndarray
@@ -37,16 +37,17 @@ def nearest(
 ) -> Found:
     """Find the `count` gallery rows nearest to each query.
 
-    faiss finds them, of descriptors less the gallery's mean, as its distances lose digits far from 0; those of
-    what it found are then computed anew in float64.
+    faiss searches descriptors from which the gallery's mean is subtracted, because its distances lose digits far
+    from 0. The distances of the rows found are then computed again in float64.
 
     Args:
         query: float32 (Q, D).
         gallery: float32 (G, D).
-        count: K, 1 or more; of a smaller gallery, all.
-        allowed: which gallery rows count for the queries of a group, bool (G,); None: all.
-        groups: of each query, the number that `allowed` takes, int (Q,).
-        index: `exact` compares with every row; `hnsw`, a graph, with few of them, and may miss some.
+        count: K, 1 or more; the size of the gallery if that is smaller.
+        allowed: function of a group's number that returns a mask, bool (G,), of the gallery rows that may be found
+            by the group's queries; None: all rows.
+        groups: the number of each query's group, int (Q,); by default 0 for all.
+        index: `exact` compares with every row; `hnsw` searches a graph, compares with few rows, and may miss some.
 
     Raises:
         ValueError: the sizes do not fit each other, or unknown index.
@@ -71,7 +72,8 @@ def nearest(
         if whole is not None:
             _, rows[of_group] = whole.search(asked, count, params=_settings(index, members))
         elif members is not None and len(members):
-            # A graph of its own: in that of all, the way to who is allowed leads through others, and ends there.
+            # A graph of the allowed rows alone: in the graph of all rows, the search can end among rows not
+            # allowed.
             built, most = build_index(others[members], index), min(count, len(members))
             _, found = built.search(asked, most, params=_settings(index, None))
             rows[of_group, :most] = np.where(found < 0, -1, members[found])

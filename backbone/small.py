@@ -9,9 +9,10 @@ def small(*, with_flow: bool = True) -> TwoStream:
     """Return a network for the CPU: 64 x 16 x 8 a frame at 64 x 32, 18,000 parameters."""
     high_level = nn.Sequential(
         *_conv(16, 32, kernel_size=3, stride=2),
-        # One cell at a time from here, so that a bin sees little of what lies outside it (13 pixels a cell).
+        # 1 x 1 convolutions from here, so that a bin's features depend little on pixels outside it (a cell sees 13
+        # pixels).
         *_conv(32, 64, kernel_size=1),
-        # No ReLU at the end: from scratch, cross entropy falls faster on centred features.
+        # No ReLU at the end: in training from scratch, cross entropy falls faster on centred features.
         *_conv(64, 64, kernel_size=1)[:-1],
     )
     flow_stream = _small_stream(in_channels=2) if with_flow else None

@@ -1,4 +1,4 @@
-"""Files of tensors and arrays, read without running code, and found out where they are damaged."""
+"""Files of tensors and arrays: read without running code from the file, with checks for damage."""
 
 import re
 import warnings
@@ -16,9 +16,9 @@ KINDS = {
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
 }  # fmt: skip
 EIGHT_BITS = (torch.int8, torch.uint8)
-# No array of numbers that somebody measured shrinks to less; what NumPy and torch write is not compressed at all.
+# Largest compression ratio of an honest file; measured data compress less, and NumPy and torch do not compress.
 MOST_SHRUNK = 100
-SMALL = 2**26  # bytes, of which nobody runs out
+SMALL = 2**26  # bytes: too few to exhaust memory
 
 
 LACKING = re.compile(
@@ -28,25 +28,25 @@ LACKING = re.compile(
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether an error of Python, NumPy, OpenCV or torch is that the memory is used up."""
+    """Tell whether an error of Python, NumPy, OpenCV or torch means that memory is exhausted."""
     return isinstance(error, MemoryError) or bool(LACKING.search(" ".join(str(error).split())))
 
 
 def pass_on_lack_of_memory(error: Exception) -> None:
-    """Raise an error again that says nothing of the file that was being read: the memory is used up."""
+    """Raise the error again if memory is exhausted, since that is no fault of the file that was being read."""
     if lacks_memory(error):
         raise error
 
 
 class UnknownTensor(ValueError):
-    """A file holds a tensor that no network here has; the text says which, and not in which file."""
+    """A file holds a tensor of a kind that no network here has; the message names the tensor, not the file."""
 
 
 def check_archive(path: Path) -> None:
     """Refuse an archive whose parts would take far more memory than the file has bytes.
 
     Raises:
-        zipfile.BadZipFile: it is one, or damaged: the checksum of a part is wrong.
+        zipfile.BadZipFile: a part would grow too much, or its checksum is wrong.
     """
     with zipfile.ZipFile(path) as archive:
         for part in archive.infolist():
@@ -59,10 +59,10 @@ def check_archive(path: Path) -> None:
 
 
 def save_tensors(path: Path, values: Any) -> None:
-    """Write with `torch.save`, all or nothing.
+    """Write values with `torch.save`, atomically.
 
     Raises:
-        OSError: it can't be written; where the disk is full, the message says so.
+        OSError: the file can't be written; if the disk is full, the message says so.
     """
     with writing(path) as file:
         torch.save(values, file)
@@ -71,17 +71,17 @@ def save_tensors(path: Path, values: Any) -> None:
 def load_tensors(path: Path) -> Any:
     """Read a file of `torch.save`: tensors, numbers, texts and containers of them, on the CPU.
 
-    torch itself does not compare what it reads with the checksums in the file: a weight that a disk has damaged
-    would be a weight like any other.
+    Checksums are compared here because torch ignores those in the file: it would read damaged weights without an
+    error.
 
     Raises:
-        UnknownTensor: one is sparse, nested, quantised, complex, without content, or repeats its numbers.
-        zipfile.BadZipFile: as `check_archive`.
-        Exception: whatever else torch raises for damaged files, and for code in them, which is not run.
+        UnknownTensor: a tensor is sparse, nested, quantised, complex, without content, or repeats its numbers.
+        zipfile.BadZipFile: a part of the file would grow too much, or its checksum is wrong.
+        Exception: other errors that torch raises for damaged files, and for files with code, which is not run.
     """
     if zipfile.is_zipfile(path):
         check_archive(path)
-    with warnings.catch_warnings():  # of kinds of tensors that are refused below
+    with warnings.catch_warnings():  # warnings about kinds of tensors that are refused below
         warnings.simplefilter("ignore", UserWarning)
         content = torch.load(path, map_location="cpu", weights_only=True)
     check_tensors(content)
@@ -89,10 +89,10 @@ def load_tensors(path: Path) -> Any:
 
 
 def check_tensors(content: Any, name: str = "") -> None:
-    """Refuse tensors, in any depth of containers, on which a network's arithmetic would end in a traceback.
+    """Refuse kinds of tensors, at any depth of containers, that networks can't compute with.
 
     Raises:
-        UnknownTensor: there is one.
+        UnknownTensor: the content holds such a tensor.
     """
     if isinstance(content, Tensor):
         if kind := _unknown_kind(content):
@@ -106,10 +106,10 @@ def check_tensors(content: Any, name: str = "") -> None:
 
 
 def check_weights(state: dict[str, Tensor]) -> None:
-    """Refuse what no network computes with: NaN, infinity, and numbers of 8 bits, which need a scale.
+    """Refuse weights that are NaN or infinite, or numbers of 8 bits, which would need a scale.
 
     Raises:
-        ValueError: there is some; the text says where, and not in which file.
+        ValueError: a tensor holds such numbers; the message names the tensor, not the file.
     """
     if packed := [name for name, value in state.items() if value.dtype in EIGHT_BITS]:
         raise ValueError(f"whole numbers of 8 bits, as of a quantised network, in {_some(packed)}")
@@ -122,7 +122,7 @@ def _some(names: list[str]) -> str:
 
 
 def _unknown_kind(value: Tensor) -> str:
-    """Say what is unusual about a tensor, if something is."""
+    """Describe why a tensor is of an unknown kind; empty for a usual tensor."""
     if value.is_nested or value.layout != torch.strided:
         return "is sparse or nested"
     if value.is_meta:

@@ -1,26 +1,29 @@
 """Backbones of timm (PyTorch Image Models) by name: `timm:<name>`.
 
-Two rules, the first that fits:
+A model is built by the first of two rules that fits it:
 
-1. **Two streams** where timm itself runs the model as a plain sequence of parts on NCHW maps. It is cut after the
-   first stage that ends at a quarter of the clip's height and width, or after the first stage if none does: what
-   comes before is F_img, a copy on 2 channels is F_flow, the rest is F_g. The last map is that of timm's
-   `features_only`; where the model has a last 1 x 1 convolution before its pooling, that of this convolution
-   (EfficientNet, MobileNetV2: 1,280 channels in the place of 320).
+1. **Two streams**, if timm runs the model as a plain sequence of parts on NCHW maps. The sequence is cut after the
+   first stage that ends at a quarter of the clip's height and width, or after the first stage if none does. The
+   part before the cut is F_img, a copy of it with 2 input channels is F_flow, and the part after the cut is F_g.
+   The feature map is the last of timm's `features_only`; if the model has a 1 x 1 convolution between the last
+   stage and its pooling, the output of that convolution (EfficientNet, MobileNetV2: 1,280 channels instead of
+   320).
 2. **An early sum** otherwise: F_img is the identity, F_flow a 3 x 3 convolution of the flow to 3 channels, F_g the
-   whole model on the sum. The convolution's weights start at 0: the model sees the picture alone at first. Their
-   gradient, the flow times what the model wants of its input, is not 0. The last map is that of timm's
-   `forward_intermediates`, after the model's final norm, without class and register tokens.
+   whole model on the sum. The convolution's weights start at 0, so that the model sees the image alone at first;
+   their gradient is not 0, so that they learn. The feature map is the last of timm's `forward_intermediates`,
+   after the model's final norm, without class and register tokens.
 
-The last stage's stride is 1 ("last stage stride 1", section III-E) where timm can be asked for an `output_stride`
-of 16. It dilates that stage then, which is taken back: the paper does not, and `timm:resnet18` is our `resnet18`.
-Other models keep their own stride. A clip whose sides are no multiples of the stride is padded with zeros, right
-and below. Pixels are normalised as the model's own weights expect.
+The last stage's stride is 1 ("last stage stride 1", section III-E) if timm accepts an `output_stride` of 16 for
+the model. timm then dilates that stage, which is undone here: the paper does not dilate, and so `timm:resnet18`
+equals `resnet18`. Other models keep their own stride. A clip whose sides are not multiples of the stride is padded
+with zeros at the right and at the bottom. Pixels are normalised by the mean and deviation of the model's own
+weights.
 
-The tests hold this for small models of these families. Rule 1, stride 16: ResNet, ResNeXt, RegNet, EfficientNet,
-MobileNetV3, ConvNeXt; rule 1, stride 32: DenseNet. Rule 2: ViT (16), XCiT (8), Swin, MambaOut (32). Refused are
-models that take images of their own size only, as BEiT, CaiT, MaxViT and MLP-Mixer do, and Inception, which pads
-nothing. Of the 98 families of timm 1.0.31, one model each tried once, 45 are cut, 29 summed early, 24 refused.
+The tests cover small models of these families. Rule 1, stride 16: ResNet, ResNeXt, RegNet, EfficientNet,
+MobileNetV3, ConvNeXt; rule 1, stride 32: DenseNet. Rule 2: ViT (16), XCiT (8), Swin, MambaOut (32). Models
+that take images of one size only are refused (BEiT, CaiT, MaxViT, MLP-Mixer), and so is Inception, which does not
+pad its maps. Of the 98 families of timm 1.0.31, by one model of each, 45 fit rule 1, 29 fit rule 2, and 24 are
+refused.
 """
 
 from collections import OrderedDict
@@ -43,7 +46,7 @@ CUT_AT = 4  # pixels to a cell where the streams are added (Table I)
 
 Settings = dict[str, Any]  # keywords of timm.create_model
 
-# What makes a model take other sizes than its own, by family; the first that it accepts.
+# Settings that let models take images of any size; a model gets the first that it accepts.
 ANY_SIZE: tuple[Settings, ...] = (
     {"output_stride": OUTPUT_STRIDE},
     {"dynamic_img_size": True},
@@ -88,8 +91,8 @@ def build_timm(name: str, *, with_flow: bool = True) -> TwoStream:
     """Build a model of timm as a two-stream network, from scratch.
 
     Args:
-        name: timm's, with or without a tag of its weights: resnet18, resnet18.a1_in1k.
-        with_flow: whether there is an F_flow.
+        name: name in timm, with or without a tag of weights: resnet18, resnet18.a1_in1k.
+        with_flow: whether the network has a flow stream F_flow.
 
     Raises:
         ValueError: unknown name, or a model without a spatial feature map for images of any size.
@@ -99,14 +102,14 @@ def build_timm(name: str, *, with_flow: bool = True) -> TwoStream:
 
 
 def _in_two(name: str, with_flow: bool) -> TwoStream | None:
-    """Build the network by the first rule, or return None where that can't be."""
+    """Build the network by the first rule; return None if the rule does not fit the model."""
     stride: Settings = {"output_stride": OUTPUT_STRIDE}
     if _sketch(name, features_only=True, **stride) is None:
         stride = {}
     if _sequence(_sketch(name, features_only=True, **stride)) is None:
         return None
     model = _sequence(timm.create_model(name, features_only=True, **stride))
-    # The same on two channels and with its own stride, which the first stages do not know of.
+    # The same model on two channels, with its own stride, which does not affect the first stages.
     twin = _sequence(timm.create_model(name, features_only=True, in_chans=2))
     assert model is not None
     assert twin is not None
@@ -127,7 +130,7 @@ def _in_two(name: str, with_flow: bool) -> TwoStream | None:
     for number, part in enumerate(names):
         place = f"{'image_stream' if number < cut else 'high_level'}.{part}"
         published[part] = place
-        # timm's stages.0 became stages_0 when it took the sequence apart.
+        # features_only renames stages.0 to stages_0.
         for index in (index for index, letter in enumerate(part) if letter == "_"):
             published[f"{part[:index]}.{part[index + 1 :]}"] = place
     published |= {part: f"high_level.{part}" for part, _ in head}
@@ -168,9 +171,9 @@ def _early_sum(name: str, with_flow: bool) -> TwoStream:
 
 
 def _last_convolution(name: str) -> list[tuple[str, nn.Module]]:
-    """Return the 1 x 1 convolution that timm has between the last stage and the pooling, with its norm, by name.
+    """Return the 1 x 1 convolution between last stage and pooling, with its norm, by name; empty without one.
 
-    MobileNetV3's comes after the pooling: it belongs to the classifier.
+    In MobileNetV3 the convolution comes after the pooling, and so is a part of the classifier.
     """
     whole: Any = _sketch(name, num_classes=0)
     if not isinstance(whole, EfficientNet) or not isinstance(whole.conv_head, nn.Conv2d):
@@ -189,17 +192,17 @@ def _pixels(name: str) -> tuple[tuple[float, float, float], tuple[float, float, 
 
 
 def _sketch(name: str, **settings: Any) -> nn.Module | None:
-    """Build a model without memory for its weights; None if timm has no such settings for it."""
+    """Build a model without memory for its weights; return None if the model does not accept the settings."""
     try:
         with torch.device("meta"):
             return timm.create_model(name, **settings)
-    except (TypeError, AssertionError):  # an unknown keyword; a value that it does not take
+    except (TypeError, AssertionError):  # an unknown keyword; a value that the model does not accept
         return None
 
 
 def _sequence(network: nn.Module | None) -> FeatureListNet | None:
-    """Return timm's network of features as a sequence of parts on NCHW maps, or None if it is none."""
-    if isinstance(network, EfficientNetFeatures | MobileNetV3Features):  # sequences, by classes of their own
+    """Return a `features_only` network of timm as a sequence of parts on NCHW maps, or None if it is not one."""
+    if isinstance(network, EfficientNetFeatures | MobileNetV3Features):  # sequences, too, but of other classes
         everything = tuple(range(len(network.feature_info)))
         return FeatureListNet(network, out_indices=everything, flatten_sequential=True)
     if isinstance(network, FeatureListNet) and network.output_fmt == Format.NCHW:
@@ -212,7 +215,7 @@ def _sequential(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
 
 
 def _undilate(model: nn.Module, twin: nn.Module) -> None:
-    """Take back the dilation that came with the output stride; the twin, at its own stride, knows what to."""
+    """Undo the dilation that came with the output stride, by the values of the twin, which has its own stride."""
     others = dict(twin.named_modules())
     for name, module in model.named_modules():
         other = others.get(name)
@@ -221,10 +224,10 @@ def _undilate(model: nn.Module, twin: nn.Module) -> None:
 
 
 def _check_streams(image: nn.Module, flow: nn.Module, stride: int) -> None:
-    """Check that the streams give maps that can be added, and differ in the channels that they see alone.
+    """Check that the streams differ in their input channels only, and give maps of equal shape.
 
     Raises:
-        ValueError: they do not.
+        ValueError: the streams differ otherwise.
     """
     ours, theirs = image.state_dict(), flow.state_dict()
     alike = ours.keys() == theirs.keys() and all(
@@ -236,10 +239,10 @@ def _check_streams(image: nn.Module, flow: nn.Module, stride: int) -> None:
 
 
 def _measured_channels(network: nn.Module, stride: int) -> int:
-    """Return the channels of the map of an image of zeros.
+    """Return the number of channels of the network's feature map, measured on an image of zeros.
 
     Raises:
-        ValueError: it has no map of one cell for `stride` x `stride` pixels.
+        ValueError: the map does not have one cell for `stride` x `stride` pixels.
     """
     shape = _run(network, 3, stride)
     if shape[2:] != (8, 4):
@@ -250,10 +253,10 @@ def _measured_channels(network: nn.Module, stride: int) -> int:
 
 
 def _run(network: nn.Module, channels: int, stride: int) -> tuple[int, ...]:
-    """Return the shape of what the network makes of zeros, 8 x 4 strides large.
+    """Return the shape of the network's output for an image of zeros, 8 x 4 strides large.
 
     Raises:
-        ValueError: it can't take that size, or makes no tensor of it.
+        ValueError: the network can't take that size, or its output is not a feature map.
     """
     network.eval()  # leaves the running statistics alone
     size = (8 * stride, 4 * stride)

@@ -1,4 +1,4 @@
-"""timm's names, and the weights that it publishes under them."""
+"""Names of timm's models, and their published weights."""
 
 import difflib
 
@@ -10,7 +10,7 @@ def check_name(name: str) -> None:
     """Check that timm has a model of that name.
 
     Raises:
-        ValueError: it has not; the message lists names like it.
+        ValueError: timm has no such model or weights; the message lists similar names.
     """
     model, _, tag = name.partition(".")
     if timm.is_model(name):
@@ -26,10 +26,10 @@ def check_name(name: str) -> None:
 
 
 def pretrained_state(name: str) -> dict[str, Tensor]:
-    """Return the published weights of a model, by timm's names; timm fetches them once.
+    """Return the published weights of a model, by timm's names of tensors; timm downloads and keeps them.
 
     Raises:
-        ValueError: unknown name, no published weights, or they can't be fetched.
+        ValueError: unknown name, no published weights, or a download that failed.
     """
     check_name(name)
     published = timm.models.get_pretrained_cfg(name)

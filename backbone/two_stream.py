@@ -14,16 +14,17 @@ class TwoStream(nn.Module):
 
     Attributes:
         image_stream: F_img, the first part of the network on 3 channels (Table I).
-        flow_stream: F_flow, the same on 2 channels (Table II), or None.
-        high_level: F_g, the rest (Table III).
+        flow_stream: F_flow, the same layers on 2 channels (Table II), or None.
+        high_level: F_g, the rest of the network (Table III).
         num_channels: C_g, the channels of the feature map.
         stride: pixels of the input to one cell of the feature map.
-        published: where a published model's tensors go here: from the first words of its names to those of ours,
-            "layer2" to "high_level.0". What goes to image_stream goes to flow_stream, too.
-        flow_scale: what the flow stream is multiplied by: a trained number, or None for 1.
-        pixel_mean: what the image network expects: the mean of RGB in [0, 1], which is taken off.
-        pixel_std: and the standard deviation, which is divided by.
-        weights_report: what of a user's weights file fitted, in lines for people; empty without one.
+        published: renaming of a published model's tensors: from a prefix of their names to the prefix in this
+            network, such as "layer2" to "high_level.0". Tensors of image_stream are copied to flow_stream, too.
+        flow_scale: factor of the flow stream: a trained number, or None for 1.
+        pixel_mean: mean of RGB in [0, 1] that is subtracted from the image network's input.
+        pixel_std: standard deviation of RGB in [0, 1] that this input is divided by.
+        weights_report: report, in lines of text, of the tensors loaded from the user's weights file; empty without
+            a file.
     """
 
     def __init__(

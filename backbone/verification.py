@@ -1,4 +1,4 @@
-"""Are two tracklets of one person? The distance to say yes at, and how often that is wrong."""
+"""Verification: whether two tracklets are of one person, decided by a threshold on their distance."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from backbone.metrics import compared
 
 @dataclass(frozen=True)
 class Threshold:
-    """To say yes below a distance.
+    """A threshold: pairs nearer than `distance` are accepted as one person.
 
     Attributes:
-        distance: Euclidean; pairs nearer than this are accepted.
-        false_accept_rate: the share of pairs of two people that are, in [0, 1].
-        true_accept_rate: the share of pairs of one person that are, in [0, 1].
+        distance: the threshold on the Euclidean distance.
+        false_accept_rate: the share of pairs of two people that are accepted, in [0, 1].
+        true_accept_rate: the share of pairs of one person that are accepted, in [0, 1].
     """
 
     distance: float
@@ -27,7 +27,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Verification:
-    """How well the distance tells pairs of one person from pairs of two.
+    """Distances of pairs of one person and of pairs of two people, and the error rates of thresholds on them.
 
     Attributes:
         same: distances of pairs of one person in two cameras, ascending, float32.
@@ -38,32 +38,32 @@ class Verification:
     different: np.ndarray
 
     def at_distance(self, distance: float) -> Threshold:
-        """Return the rates of saying yes below a distance."""
+        """Return the threshold at a distance, with its rates."""
         accepted = (
             np.searchsorted(part, distance, side="left") / len(part) for part in (self.different, self.same)
         )
         return Threshold(float(distance), *map(float, accepted))
 
     def at_false_accept_rate(self, rate: float) -> Threshold:
-        """Return the largest distance at which the false-accept rate is at most this.
+        """Return the threshold at the largest distance whose false-accept rate is at most `rate`.
 
         Raises:
-            ValueError: a rate that is not in [0, 1).
+            ValueError: the rate is not in [0, 1).
         """
         if not 0 <= rate < 1:
             raise ValueError(f"a false-accept rate is 0 or more and below 1, got {rate}")
-        # the small number: 0.1 of 10 pairs is one, whatever 0.1 is in binary
+        # 1e-9 against rounding: 0.1 of 10 pairs is 1
         return self.at_distance(self.different[int(rate * len(self.different) + 1e-9)])
 
     @property
     def equal_error(self) -> Threshold:
-        """The threshold at which wrong yes and wrong no are as nearly as can be equally frequent."""
+        """The threshold at which the false-accept rate and the false-reject rate are nearest to each other."""
 
         def excess(distance: float) -> float:
             threshold = self.at_distance(distance)
             return threshold.false_accept_rate - (1 - threshold.true_accept_rate)
 
-        # Wrong yes grows with the distance and wrong no falls: they meet between two of `different`.
+        # False accepts grow with the distance and false rejects fall: they meet between two of `different`.
         place = bisect_left(range(len(self.different) - 1), 0.0, key=lambda at: excess(float(self.different[at])))
         low, high = self.different[max(place - 1, 0)], self.different[place]
         between = self.same[np.searchsorted(self.same, low) : np.searchsorted(self.same, high, side="right")]
@@ -72,16 +72,16 @@ class Verification:
 
     @property
     def equal_error_rate(self) -> float:
-        """The mean of the two rates of errors there, in [0, 1]."""
+        """The mean of the false-accept rate and the false-reject rate at `equal_error`, in [0, 1]."""
         threshold = self.equal_error
         return (threshold.false_accept_rate + 1 - threshold.true_accept_rate) / 2
 
 
 def verify(*arguments: Any, chunk_size: int = 256) -> Verification:
-    """Compare all pairs of a query and a gallery tracklet that count; arguments as in `evaluate_retrieval`.
+    """Compare queries with gallery tracklets, all pairs that count; arguments as for `evaluate_retrieval`.
 
     Raises:
-        ValueError: as there, or no pair of one person, or of two.
+        ValueError: an argument is invalid, or there is no pair of one person or no pair of two people.
     """
     same: list[np.ndarray] = []
     different: list[np.ndarray] = []

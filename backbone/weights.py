@@ -1,4 +1,4 @@
-"""ImageNet weights, those of drawn walkers, or a file of the user's, into a two-stream network."""
+"""Loading of weights into a two-stream network: ImageNet's, those of drawn walkers, or a file of the user's."""
 
 from pathlib import Path
 from textwrap import shorten
@@ -13,28 +13,28 @@ from backbone.weights_fit import best_fit, two_stream_state
 if TYPE_CHECKING:
     from backbone.two_stream import TwoStream
 
-TIMM = "timm:"  # begins the name of a backbone of timm's
+TIMM = "timm:"  # prefix of the names of timm's models
 # The names of torchvision's weights, version 1.
 IMAGENET = {"resnet50": "ResNet50_Weights", "resnet18": "ResNet18_Weights"}
 
-# Made by `a3d pretrain` on drawn walkers without clutter; what ImageNet's are to a ResNet, at its size. A network
-# without a flow stream has a file of its own: what follows the two streams was trained on their sum.
+# Weights for the network small, made by `a3d pretrain` on drawn walkers without clutter. There is a separate file
+# for the network without a flow stream, because the layers after the streams are trained on their sum.
 PRETRAINED = Path(__file__).parent / "pretrained"
 SYNTHETIC = {"small": {True: PRETRAINED / "small.pt", False: PRETRAINED / "small_without_flow.pt"}}
 
-# Of the network's parameters; a file that fits less is one of another network.
+# Share of the network's parameters that a file has to fill; one that fills less is of another network.
 SMALLEST_SHARE = 0.5
 
 
 def load_weights(network: "TwoStream", name: str, weights: str) -> bool:
     """Load `weights` into the network in place.
 
-    `imagenet` and `synthetic` fit exactly. Of a file, what fits is loaded, and `network.weights_report`
-    says what did not.
+    `imagenet` and `synthetic` have to fit exactly. From a file, all tensors that fit are loaded, and
+    `network.weights_report` lists those that did not.
 
     Args:
         network: a network built by the name `name`.
-        name: its name in the registry.
+        name: the network's name in the registry.
         weights: `imagenet`, `synthetic` (which comes with the library), or the path of a file: .pt, .pth or
             .safetensors with the state of the published model (torchvision's ResNets, timm's own names) or of
             `TwoStream` itself, or the checkpoint.pt of a run (`backbone.weights_fit` says how names are matched).
@@ -56,7 +56,8 @@ def load_weights(network: "TwoStream", name: str, weights: str) -> bool:
 
 
 def _load_exactly(network: "TwoStream", name: str, weights: str, state: dict[str, Tensor]) -> None:
-    # An early sum's convolution of the flow has no counterpart in any published model, nor has the stream's scale.
+    # Published models have no counterpart of an early sum's convolution of the flow, nor of the flow stream's
+    # scale.
     extra = ("flow_stream.weight", "flow_scale")
     own = {key: value for key, value in network.state_dict().items() if key in extra}
     try:

@@ -1,4 +1,4 @@
-"""Files of weights: PyTorch's and safetensors', bare or wrapped, as tensors by name."""
+"""Files of weights, PyTorch's and safetensors', read as tensors by name."""
 
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,22 @@ from torch import Tensor
 
 from backbone.tensor_file import UnknownTensor, check_tensors, check_weights, load_tensors, pass_on_lack_of_memory
 
-# Under these, training scripts keep the state dict beside epoch, optimiser and the like.
+# Keys under which training scripts save the state dict, beside epoch, optimiser and so on.
 WRAPPERS = ("state_dict", "model")
 MOST_WRAPPERS = 3
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a file of tensors by name, without running any code that it may hold.
+    """Read a file of tensors by name, without running code that the file may hold.
 
     Args:
-        path: .safetensors, or any other name for what `torch.save` wrote: a state dict, one under "state_dict" or
-            "model", or the checkpoint.pt of a run, of which only the backbone's part is taken.
+        path: a .safetensors file, or a file of `torch.save` with any other ending: a state dict, a state dict
+            under the key "state_dict" or "model", or the checkpoint.pt of a run, of which only the backbone is
+            read.
 
     Raises:
-        ValueError: the file is missing or damaged, or holds other things than tensors, tensors of a kind that no
-            network here has, or NaN.
+        ValueError: the file is missing or damaged, or it holds something else than tensors, tensors of a kind that
+            networks can't compute with, or NaN.
     """
     if not path.is_file():
         hint = f"; is it {path / 'checkpoint.pt'}?" if path.is_dir() else ""
@@ -31,7 +32,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = _load(path)
     except UnknownTensor as error:
         raise ValueError(f"{path} can't be used: {error}") from error
-    except Exception as error:  # many types for damaged files; torch's advice is to run the code in them
+    except Exception as error:  # torch raises many types for damaged files, and advises to run code in them
         pass_on_lack_of_memory(error)
         raise ValueError(
             f"{path} can't be read as weights: it is truncated or damaged, of another kind than its ending says, "
@@ -58,13 +59,13 @@ def _load(path: Path) -> Any:
 
 
 def _unwrapped(state: Any, depth: int = 0) -> Any:
-    """Return what is inside the wrappers of training scripts, our own checkpoints included."""
+    """Return the state dict inside the wrappers of training scripts, or inside a run's checkpoint."""
     if not isinstance(state, dict) or depth == MOST_WRAPPERS:
         return state
     for wrapper in WRAPPERS:
         if isinstance(state.get(wrapper), dict):
             return _unwrapped(state[wrapper], depth + 1)
-    if isinstance(tested := state.get("tested"), dict):  # a finished run of ours: its averaged weights
+    if isinstance(tested := state.get("tested"), dict):  # a finished run's checkpoint: the averaged weights
         return {key: value for key, value in tested.items() if key.startswith("backbone.")}
     shared = state.get("shared")
     if isinstance(shared, dict) and isinstance(shared.get("representation"), dict):

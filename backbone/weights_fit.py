@@ -1,4 +1,4 @@
-"""Which tensor of a file goes where in a two-stream network, and a report of what fitted."""
+"""Matching of a file's tensors with those of a two-stream network, by name and shape, and its report."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from backbone.two_stream import TwoStream
 
-# What wrapper classes put before every name, in any order; taken off where more fits without.
+# Prefixes that wrapper classes put before every name, in any order; removed if more tensors fit without them.
 PREFIXES = ("module.", "backbone.", "model.", "encoder.")
 MOST_PREFIXES = 3
 NAMES_SHOWN = 4
@@ -20,16 +20,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class FitReport:
-    """What of a file fitted a network.
+    """Report of the tensors of a file that fitted a network.
 
     Attributes:
-        num_tensors: tensors of the network that were filled, and how many it has; counters of batches
-            (num_batches_tracked) are left out.
-        num_parameters: the same of its trained numbers.
-        prefix: what was taken off the file's names.
-        missing: the network's names that the file has nothing for: they stay as initialised.
-        misshapen: name in the network, shape in the file, shape in the network; they stay as initialised, too.
-        unused: names in the file that have no place in the network.
+        num_tensors: number of the network's tensors that were filled, and number of all, without counters of
+            batches (num_batches_tracked).
+        num_parameters: number of the network's trained numbers that were filled, and number of all.
+        prefix: the prefix that was removed from the file's names.
+        missing: names of the network's tensors that the file does not have: they stay as initialised.
+        misshapen: tensors of another shape, which stay as initialised: name in the network, shape in the file,
+            shape in the network.
+        unused: names in the file that match no tensor of the network.
     """
 
     num_tensors: tuple[int, int]
@@ -46,10 +47,10 @@ class FitReport:
 
     @property
     def lines(self) -> list[str]:
-        """The report for people, without what did not happen; long lists are shortened."""
+        """The report as lines of text, one for each kind of tensor that occurs; long lists are shortened."""
         tensors, parameters = (f"{part:,} of {whole:,}" for part, whole in (self.num_tensors, self.num_parameters))
         without = f", without {self.prefix!r} before the file's names" if self.prefix else ""
-        percent = math.floor(1000 * self.share) / 10  # 100 for all of it only
+        percent = math.floor(1000 * self.share) / 10  # rounded down: 100 means all
         misshapen = (f"{name} ({there} in the file, {here} here)" for name, there, here in self.misshapen)
         return [
             f"{tensors} tensors fit, {parameters} parameters ({percent}%){without}",
@@ -59,16 +60,16 @@ class FitReport:
         ]
 
     def __str__(self) -> str:
-        """One line for each thing to say."""
+        """Return the lines, indented."""
         return "\n".join(f"  {line}" for line in self.lines)
 
 
 def two_stream_state(network: "TwoStream", state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Map a published model's state dict to that of a network made from it.
+    """Convert a published model's state dict to that of a two-stream network made from it.
 
-    Names are mapped by `network.published`. F_flow gets F_img's weights; a convolution that sees 2 channels there
-    gets the RGB filters averaged over colour. What has no place, as a classifier, is left out. Shapes are not
-    checked.
+    Names are converted by `network.published`. F_flow gets F_img's weights; its convolution on 2 channels gets the
+    RGB filters averaged over colour. Tensors without a counterpart, such as a classifier's, are left out. Shapes
+    are not checked.
     """
     return {place: value for _, place, value in _placed(network, state) if place is not None}
 
@@ -76,18 +77,18 @@ def two_stream_state(network: "TwoStream", state: dict[str, Tensor]) -> dict[str
 def best_fit(network: "TwoStream", state: dict[str, Tensor]) -> tuple[dict[str, Tensor], FitReport]:
     """Match a file's tensors with the network's, by name and shape.
 
-    A name of the network's own wins over one of the published model (`two_stream_state`). Prefixes such as
-    "module." are taken off where more parameters fit without them.
+    Names are looked up among the network's own first, then among the published model's (`two_stream_state`).
+    Prefixes such as "module." are removed if more parameters fit without them.
 
     Args:
-        network: what is to be filled; it is not changed.
-        state: tensors by name.
+        network: the network that will be filled; it is not changed here.
+        state: the file's tensors by name.
 
     Returns:
-        What fits, by the network's names, and the report.
+        The tensors that fit, by the network's names, and the report.
     """
     fits = (_fit(network, state, prefix) for prefix in _prefixes(state))
-    return max(fits, key=lambda fit: fit[1].num_parameters[0])  # the first, and so the shortest, of equals
+    return max(fits, key=lambda fit: fit[1].num_parameters[0])  # of equals the first, whose prefix is shortest
 
 
 def _fit(network: "TwoStream", state: dict[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], FitReport]:
@@ -105,7 +106,7 @@ def _fit(network: "TwoStream", state: dict[str, Tensor], prefix: str) -> tuple[d
         else:
             misshapen[place] = (place, tuple(value.shape), tuple(own[place].shape))
     sizes = {key: value.numel() for key, value in network.named_parameters()}
-    # A counter that nothing reads, and that older files lack.
+    # num_batches_tracked is left out: nothing reads it, and older files lack it.
     counted = [key for key in own if not key.endswith("num_batches_tracked")]
     report = FitReport(
         num_tensors=(sum(key in fitting for key in counted), len(counted)),
@@ -119,7 +120,7 @@ def _fit(network: "TwoStream", state: dict[str, Tensor], prefix: str) -> tuple[d
 
 
 def _placed(network: "TwoStream", state: dict[str, Tensor]) -> Iterator[tuple[str, str | None, Tensor]]:
-    """Return name in the file, name in the network or None, and value; twice what goes into both streams."""
+    """Yield name in the file, name in the network or None, and value; twice if a tensor fills both streams."""
     own = network.state_dict()
     for key, value in state.items():
         place = key if key in own else _published_place(network, key)
@@ -143,14 +144,14 @@ def _published_place(network: "TwoStream", key: str) -> str | None:
 
 
 def _for_flow(value: Tensor, target: Tensor | None) -> Tensor:
-    """Average RGB filters (C, 3, ...) over colour where the flow stream's are (C, 2, ...)."""
+    """Average RGB filters (C, 3, ...) over colour if the flow stream's are (C, 2, ...)."""
     if target is None or (value.shape[1:2], target.shape[1:2]) != ((3,), (2,)):
         return value
     return value.mean(1, keepdim=True).repeat_interleave(2, dim=1)
 
 
 def _prefixes(names: Iterable[str]) -> Iterator[str]:
-    """Return all prefixes made of up to three of `PREFIXES` that some name has, the shortest ones first."""
+    """Yield all combinations of up to three of `PREFIXES` that some name begins with, the shortest first."""
     found = [""]
     for _ in range(MOST_PREFIXES + 1):
         yield from found

@@ -1,9 +1,10 @@
-"""Whitening within persons: a linear metric in which what varies between clips of one person counts least.
+"""Whitening within persons: a linear metric that gives least weight to directions in which a person's clips vary.
 
-The shrunk covariance of descriptors around their person's mean, S = (1 - a) W + a tr(W) / D I, becomes the
-identity: x -> (x - m) S^(-1/2). Cosine compares then. The parts f_g, h_1..h_T enter at the same average length,
-the hidden states times a weight. That weight and the shrinkage a are chosen by retrieval among training people who
-are held out of the fit; the hidden states stay out unless they gain a point of mAP there.
+W is the covariance of descriptors around their person's mean. Shrunk to S = (1 - a) W + a tr(W) / D I, it becomes
+the identity under the map x -> (x - m) S^(-1/2); mapped descriptors are compared by cosine. Before the map, the
+parts f_g, h_1..h_T are scaled to the same average length, and the hidden states multiplied by a weight. This
+weight and the shrinkage a are chosen by retrieval among training people who are held out of the fit. The hidden
+states are left out unless they gain a percentage point of mAP there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,14 +17,14 @@ from torch.nn import functional
 
 from backbone.metrics import evaluate_retrieval
 
-# Of equals the first is taken, which trusts few people least.
+# Of equally good ones the first is taken, the strongest, which relies least on data of few people.
 SHRINKAGES = (0.7, 0.4, 0.2, 0.1, 0.05, 0.02, 0.005)
 HIDDEN_WEIGHTS = (0.0, 0.25, 1.0)
 FOLDS = 3
-SEED = 0  # of the choice of clips where there are too many
-# What the hidden states have to add to f_g's mAP among held-out people to be compared, too.
+SEED = 0  # of the choice of clips if there are more than MOST_HELD_OUT
+# Gain in mAP among held-out people that the hidden states need over f_g alone to be compared, too.
 MINIMUM_GAIN = 0.01
-# Of large data so many clips are enough to choose by.
+# Number of held-out clips that is enough to choose by in large data.
 MOST_HELD_OUT = 2000
 
 
@@ -34,7 +35,7 @@ class Whitening:
     Attributes:
         mean: float32 (D,).
         projection: float32 (D, D).
-        report: what was chosen, in a line.
+        report: the chosen weight and shrinkage and their scores, in one line.
     """
 
     mean: Tensor
@@ -43,16 +44,16 @@ class Whitening:
 
 
 def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Sequence[int]) -> Whitening:
-    """Fit the metric, with the shrinkage and the weight of h_1..h_T that find held-out people best.
+    """Fit the metric with the shrinkage and the weight of h_1..h_T that retrieve held-out people best.
 
     Args:
         clips: [f_g, h_1..h_T], float32 (N, D), on the CPU.
-        person: int64 (N,).
-        camera: int64 (N,).
+        person: person ids, int64 (N,).
+        camera: camera ids, int64 (N,).
         part_sizes: the lengths of f_g and of each h_t; they sum to D.
 
     Returns:
-        The metric fitted to all people; that of f_g alone where no held-out person can be found by another camera.
+        The metric fitted to all people; a metric on f_g alone if no held-out person was seen by two cameras.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -70,7 +71,7 @@ def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Seq
         scaled = clips[:, : len(scale)].double() * scale
         for shrinkage, score in _scores(scaled, person, camera):
             scores[weight, shrinkage] = score
-    # A gain that held-out people of the training barely show is none on people whom the network has never seen.
+    # The network was trained on the held-out people, too: a small gain among them is not one on unknown people.
     judged = {key: score - (MINIMUM_GAIN if key[0] else 0) for key, score in scores.items()}
     weight, shrinkage = max(judged, key=lambda key: judged[key]) if judged else (0.0, SHRINKAGES[0])
     scale = part_scales(lengths, part_sizes, weight)
@@ -87,9 +88,9 @@ def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Seq
 
 
 def part_scales(lengths: Tensor, part_sizes: Sequence[int], hidden_weight: float) -> Tensor:
-    """Return what each number is multiplied by: parts at length 1, those after the first times a weight, (D,).
+    """Return each number's factor (D,): 1 / its part's average length, times the weight after the first part.
 
-    With a weight of 0 the first part is all there is.
+    With a weight of 0 only the factors of the first part are returned.
     """
     if hidden_weight == 0:
         lengths, part_sizes = lengths[:1], part_sizes[:1]
@@ -100,12 +101,12 @@ def part_scales(lengths: Tensor, part_sizes: Sequence[int], hidden_weight: float
 
 @dataclass(frozen=True)
 class Spread:
-    """How clips of one person differ: W's directions, and how much they vary along each.
+    """Variation of clips within persons: the eigenvectors and eigenvalues of W.
 
     Attributes:
-        directions: orthonormal, float64 (R, D); along all others nothing varies.
-        variance: float64 (R,).
-        level: tr(W) / D, or 1 where nothing varies.
+        directions: orthonormal eigenvectors, float64 (R, D); the variance in all other directions is 0.
+        variance: eigenvalues, float64 (R,).
+        level: tr(W) / D, or 1 if nothing varies.
     """
 
     directions: Tensor
@@ -113,9 +114,9 @@ class Spread:
     level: Tensor
 
     def whiten(self, vectors: Tensor, shrinkage: float) -> Tensor:
-        """Return vectors times S^(-1/2), float64 (N, D), up to a scale, which does not matter to cosine.
+        """Return vectors times S^(-1/2), float64 (N, D), up to a scale, which does not change the cosine.
 
-        What lies in directions along which nothing varies stays as it is, by that scale.
+        The scale is chosen so that components in directions without variance stay as they are.
         """
         rest = (shrinkage * self.level).rsqrt()
         own = ((1 - shrinkage) * self.variance + shrinkage * self.level).rsqrt()
@@ -140,7 +141,7 @@ def spread_within(clips: Tensor, person: Tensor) -> Spread:
 
 
 def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[float, float]]:
-    """Yield each shrinkage and the mAP with which it finds people held out of its fit, by another camera."""
+    """Yield each shrinkage and its mAP in retrieving, across cameras, people held out of the fit."""
     people = person.unique()
     found: dict[float, list[float]] = {shrinkage: [] for shrinkage in SHRINKAGES}
     for fold in range(FOLDS):
@@ -148,7 +149,7 @@ def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[flo
         asked = held_out.nonzero().squeeze(1)
         drawn = torch.randperm(len(asked), generator=torch.Generator().manual_seed(SEED))[:MOST_HELD_OUT]
         asked = asked[drawn.sort().values]
-        # a person alone is always found
+        # with one person alone every query is a success
         if len(person[asked].unique()) < 2 or not has_match(person[asked], camera[asked]):
             continue
         others, own = clips[~held_out], clips[asked]
