@@ -1,4 +1,4 @@
-"""FeatureBank: clips as the environment sees them, each a table of all its bins' features."""
+"""FeatureBank: the clips of an environment, each as a table of the features of all its bins."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,17 +12,17 @@ from a3d_env.bins import BinGrid, Size3
 
 @dataclass
 class FeatureBank:
-    """N clips, ready to be looked at. Tensors are on one device.
+    """The features of all bins of N clips. Tensors are on one device.
 
     Attributes:
-        grid: which bins there are.
-        bins: every bin's mean feature, float32 (N, num_bins, C_g).
+        grid: the grid of bins.
+        bins: the mean feature of every bin, float32 (N, num_bins, C_g).
         global_feature: f_g, pooled from the whole map (its mean, in the paper), float32 (N, C_g).
-        identity: the true identity's number in F_c, int64 (N,).
-        tracklet: the source of each clip, a name for people.
+        identity: the true identity, as its index among F_c's outputs, int64 (N,).
+        tracklet: the display name of the tracklet that each clip is from.
         frames: the clips' frames for rendering, uint8 (N, L, H, W, 3), or None.
-        truth_boxes: the identifying thing in each frame, float (N, L, 4) as x0, y0, x1, y1 in pixels; NaN rows
-            where it is out of sight. None where the truth is unknown.
+        truth_boxes: the box of the identifying thing (the object that shows who the person is) in each frame,
+            float (N, L, 4) as x0, y0, x1, y1 in pixels; NaN rows if it is not visible. None if it is not known.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -58,7 +58,7 @@ class FeatureBank:
 
     @property
     def num_channels(self) -> int:
-        """C_g, the numbers in a bin's feature."""
+        """C_g, the length of a bin's feature."""
         return self.bins.shape[2]
 
     @property
@@ -68,7 +68,7 @@ class FeatureBank:
 
     @cached_property
     def hits(self) -> np.ndarray | None:
-        """Which bins cover the identifying thing, bool (N, num_bins), or None where the truth is unknown."""
+        """Mask of the bins that cover the identifying thing, bool (N, num_bins); None if it is not known."""
         return None if self.truth_boxes is None else self.grid.hits(self.truth_boxes)
 
     @classmethod
@@ -86,11 +86,11 @@ class FeatureBank:
 
         Args:
             feature_map: g of each clip.
-            grid: the bins.
-            identity: as in the bank, like `tracklet`, `frames` and `truth_boxes`.
-            tracklet: one name a clip.
-            frames: may be missing.
-            truth_boxes: may be missing.
+            grid: the grid of bins.
+            identity: the true identity of each clip (`FeatureBank.identity`).
+            tracklet: the display name of each clip's tracklet.
+            frames: the clips' frames (`FeatureBank.frames`), if they will be drawn.
+            truth_boxes: the boxes of the identifying thing (`FeatureBank.truth_boxes`), if they are known.
             global_feature: f_g, (N, C_g), from a `backbone.pooling`; by default the mean of g.
 
         Raises:
@@ -107,7 +107,7 @@ class FeatureBank:
         )
 
     def with_overview(self, counts: Size3 | None) -> "FeatureBank":
-        """Return the bank with another overview (`BinGrid.overview_counts`), of the same features."""
+        """Return a bank of the same features with another overview (`BinGrid.overview_counts`)."""
         if counts == self.grid.overview_counts:
             return self
         return replace(self, grid=replace(self.grid, overview_counts=counts))
@@ -131,7 +131,7 @@ class FeatureBank:
 
     @classmethod
     def blank(cls, grid: BinGrid, num_channels: int, device: torch.device | str = "cpu") -> "FeatureBank":
-        """Return one clip of zeros: what an environment holds before joint training gives it features."""
+        """Return a bank of one clip of zeros, for an environment that joint training will give features to."""
         return cls(
             grid=grid,
             bins=torch.zeros(1, grid.num_bins, num_channels, device=device),

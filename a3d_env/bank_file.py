@@ -1,6 +1,6 @@
-"""Banks as folders: written batch by batch, opened without being read, so that they may be larger than memory.
+"""Banks as folders, which are written batch by batch and mapped into memory, and so can be larger than memory.
 
-A folder holds `bins.npy`, `global_feature.npy`, `identity.npy` and, where the bank has them, `frames.npy` and
+A folder holds `bins.npy`, `global_feature.npy`, `identity.npy` and, if the bank has them, `frames.npy` and
 `truth_boxes.npy` (shapes as in `FeatureBank`), `meta.json` (`BankMeta`) and `glimpse.pt`, the weights of F_o, F_h
 and F_c.
 """
@@ -38,19 +38,19 @@ from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_me
 class BankWriter:
     """Writes a bank's folder, a batch of clips at a time: `with BankWriter(...) as writer: writer.append(bank)`.
 
-    The folder appears, complete, when the block ends. Until then it is beside its place, under a temporary name,
-    and it vanishes if the block fails.
+    The files are written to a temporary folder beside `folder`, which is renamed when the block ends, and removed
+    if the block fails.
 
     Args:
-        folder: where to write; nothing may be there.
-        num_clips: N, the clips that will have been appended at the end.
+        folder: path of the folder; nothing may exist there.
+        num_clips: N, the number of clips that will be appended in all.
         glimpse: F_o, F_h and F_c, which are saved with the features.
-        new_people: F_c knows none of the clips' people; their numbers then have to go on after F_c's.
+        new_people: whether F_c knows none of the clips' people; their identities are then numbers after F_c's.
 
     Raises:
-        ValueError: there is something at `folder`, or another process is writing it, there is no room on the disk,
-            batches do not fit each other or the glimpse network, a feature is NaN or infinite, or not `num_clips`
-            were appended.
+        ValueError: `folder` exists, or another process is writing it, there is no room on the disk, batches do not
+            fit each other or the glimpse network, a feature is NaN or infinite, or the number of clips appended is
+            not `num_clips`.
     """
 
     def __init__(self, folder: Path | str, num_clips: int, glimpse: GlimpseNetwork, *, new_people: bool = False):
@@ -71,7 +71,7 @@ class BankWriter:
         return self
 
     def append(self, bank: FeatureBank, person: list[int] | None = None, camera: list[int] | None = None) -> None:
-        """Write the clips of a bank, from any device, after those before.
+        """Append the clips of a bank, on any device, to the folder.
 
         Args:
             bank: the next clips.
@@ -143,10 +143,10 @@ class BankWriter:
 
 
 def save_bank(folder: Path | str, bank: FeatureBank, glimpse: GlimpseNetwork) -> None:
-    """Write a bank and the glimpse network that looks at it into a folder that is not there yet, all or nothing.
+    """Write a bank and its glimpse network into a new folder, atomically.
 
     Raises:
-        ValueError: as `BankWriter`.
+        ValueError: the folder exists or can't be written, or the bank is invalid (see `BankWriter`).
     """
     with BankWriter(folder, len(bank), glimpse) as writer:
         writer.append(bank)
@@ -155,12 +155,12 @@ def save_bank(folder: Path | str, bank: FeatureBank, glimpse: GlimpseNetwork) ->
 def open_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
     """Open a bank's folder, on the CPU.
 
-    Features and frames are mapped into memory: what is looked at is read, and the rest stays on the disk. Writing
-    to them changes no file. Files of up to 1 GiB are compared with their checksums; NaN is looked for in all
-    features, or in clips spread over a bank beyond that.
+    Features and frames are mapped into memory: only the parts that are used are read from the disk. Writing to
+    them changes no file. Files of up to 1 GiB are compared with their checksums. NaN is searched for in all
+    features, or, in a larger bank, in clips spread over it.
 
     Returns:
-        The bank and its glimpse network, frozen (no parameter asks for a gradient).
+        The bank and its glimpse network, frozen (no parameter requires a gradient).
 
     Raises:
         ValueError: a file is missing, damaged, of another shape or version, or holds NaN; the message names it.
@@ -187,10 +187,10 @@ def open_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
 
 
 def open_playable_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]:
-    """Open a bank's folder for an environment, whose reward needs people that F_c knows.
+    """Open a bank's folder for an environment, whose reward needs people that F_c was trained on.
 
     Raises:
-        ValueError: F_c does not know them, or as `open_bank`.
+        ValueError: F_c was not trained on the bank's people, or the folder can't be opened (see `open_bank`).
     """
     meta = read_meta(Path(folder))
     if meta.new_people:
@@ -202,10 +202,10 @@ def open_playable_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]
 
 
 def check_nothing_there(folder: Path) -> None:
-    """Refuse to write a bank over something.
+    """Check that a new folder can be made without overwriting anything.
 
     Raises:
-        ValueError: there is something.
+        ValueError: a file or folder is at that path.
     """
     if folder.exists():
         raise ValueError(f"there is something at {folder} already: remove it, or write to another place")
@@ -236,7 +236,7 @@ def _check_rows(rows: dict[str, np.ndarray], meta: BankMeta, glimpse: GlimpseNet
 
 
 def _joined(before: BankMeta, after: BankMeta) -> BankMeta:
-    """Return the meta of clips and those after them."""
+    """Return the meta of two sets of clips, one after the other."""
     lists: dict[str, Any] = {}
     for name in ("tracklet", "person", "camera"):
         parts = getattr(before, name), getattr(after, name)

@@ -1,4 +1,4 @@
-"""The format of a bank's folder: what its files are called and hold, and how one of them is checked and opened."""
+"""The format of a bank's folder: names and content of its files, and functions that check and open them."""
 
 import dataclasses
 import json
@@ -23,28 +23,28 @@ DTYPES: dict[str, type[np.generic]] = {
     "truth_boxes": np.float64,
     "frames": np.uint8,
 }
-# `check_finite` looks at no more of the features: reading all of a large bank takes minutes.
+# Most bytes of features that `check_finite` reads: reading all of a large bank takes minutes.
 MAX_CHECKED_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class BankMeta:
-    """What `meta.json` says of a bank's folder.
+    """The content of `meta.json`, which describes a bank's folder.
 
     Attributes:
-        version: of the folder's format.
-        grid: which bins there are.
-        tracklet: each clip's source, N names.
+        version: version of the folder's format.
+        grid: the grid of bins.
+        tracklet: the display name of each clip's tracklet, N names.
         num_channels: C_g.
-        num_glimpses: T, for which the glimpse network is made.
-        num_identities: how many identities F_c tells apart.
-        new_people: whether F_c knows none of the clips' people; their numbers then go on after F_c's.
-        has_frames: whether the clips' frames are kept.
-        has_truth_boxes: whether the truth is known.
+        num_glimpses: T of the glimpse network.
+        num_identities: the number of identities that F_c distinguishes.
+        new_people: whether F_c knows none of the clips' people; their identities are then numbers after F_c's.
+        has_frames: whether the folder holds the clips' frames.
+        has_truth_boxes: whether the folder holds boxes of the identifying thing.
         person: each clip's person id in the data set (N), if given.
         camera: each clip's camera id in the data set (N), if given.
         checksums: the CRC-32 of each array's file (`checksum`), by the array's name, and that of meta.json
-            (`meta_checksum`), by this.
+            (`meta_checksum`), by the name meta.json.
     """
 
     version: int
@@ -77,10 +77,10 @@ class BankMeta:
 
 
 def read_meta(folder: Path | str) -> BankMeta:
-    """Read what a bank's folder says of itself.
+    """Read the description of a bank's folder.
 
     Raises:
-        ValueError: there is no bank, or one that this version can't read.
+        ValueError: the folder holds no bank, a damaged one, or one of another version.
     """
     path = Path(folder) / META
     if not path.is_file():
@@ -88,7 +88,7 @@ def read_meta(folder: Path | str) -> BankMeta:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = data["version"]
-        # the fields of another version may be others
+        # another version may have other fields
         meta = _meta_from(data) if version == VERSION else None
     except (ValueError, dacite.DaciteError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, or no bank's: {error!r}") from error
@@ -109,7 +109,7 @@ def _meta_from(data: dict[str, Any]) -> BankMeta:
 
 
 def meta_checksum(meta: BankMeta) -> int:
-    """Return the CRC-32 of all that a meta holds but this number itself."""
+    """Return the CRC-32 of a meta's values, without this checksum itself."""
     others = {name: number for name, number in meta.checksums.items() if name != META}
     text = json.dumps(dataclasses.asdict(dataclasses.replace(meta, checksums=others)), sort_keys=True)
     return zlib.crc32(text.encode())
@@ -127,13 +127,13 @@ def checksum(path: Path) -> int:
 def open_array(
     path: Path, dtype: type[np.generic], shape: tuple[int, ...], expected: int | None = None
 ) -> np.ndarray:
-    """Map an array file into memory: reading reads the file, writing stays in memory.
+    """Map an array file into memory, copy-on-write: changes of the array do not reach the file.
 
     Args:
         path: the file.
-        dtype: that it has to have.
-        shape: that it has to have.
-        expected: its checksum, where it is known; of larger files than `MAX_CHECKED_BYTES` it is not looked at.
+        dtype: the required dtype.
+        shape: the required shape.
+        expected: the file's checksum, if it is known; it is not compared for files above `MAX_CHECKED_BYTES`.
 
     Raises:
         ValueError: the file is missing, damaged, truncated, or of another shape or dtype.
@@ -143,7 +143,7 @@ def open_array(
     size = path.stat().st_size
     try:
         found = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # of many types, as the header is a Python expression
+    except Exception as error:  # NumPy raises many types, as the header is a Python expression
         raise ValueError(f"{path} can't be read, is it truncated? {error}") from error
     if found.shape != shape or found.dtype != dtype or not found.flags.c_contiguous:
         raise ValueError(f"{path} holds {found.dtype} {found.shape}, expected {np.dtype(dtype)} {shape}")
@@ -153,8 +153,8 @@ def open_array(
         raise ValueError(f"{path} is damaged: its checksum is not that of what was written")
     if sys.platform != "linux":
         return np.load(path, mmap_mode="c")
-    # A copy-on-write map counts as memory that may be needed, so that Linux refuses one that is larger than all
-    # memory (which NumPy's mode "c" then is), unless none is reserved. 0x4000: Python names it from 3.13 on.
+    # Linux reserves memory for a copy-on-write map, and so refuses one larger than all memory (as by NumPy's mode
+    # "c"), unless it is asked not to reserve any. Python has a name for 0x4000 from 3.13 on.
     no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000)
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE)
@@ -162,10 +162,10 @@ def open_array(
 
 
 def check_finite(features: np.ndarray, where: str) -> None:
-    """Look for NaN and infinity, a few clips at a time; beyond `MAX_CHECKED_BYTES` in clips spread over all.
+    """Search features for NaN and infinity; above `MAX_CHECKED_BYTES` only in clips spread over the bank.
 
     Raises:
-        ValueError: there is one.
+        ValueError: a feature is NaN or infinite.
     """
     every = -(-features.nbytes // MAX_CHECKED_BYTES)
     clips_at_once = max(1, 2**24 // features[0].nbytes)
@@ -181,7 +181,7 @@ def check_identities(identity: np.ndarray, meta: BankMeta, where: str) -> None:
     """Compare identities with those that F_c knows.
 
     Raises:
-        ValueError: one is none of F_c's, or one of F_c's where all people are new.
+        ValueError: an identity is not one of F_c's, or, if all people are new, it is one of F_c's.
     """
     known = (identity >= 0) & (identity < meta.num_identities)
     if not np.all((identity >= meta.num_identities) if meta.new_people else known):

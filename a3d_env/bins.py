@@ -1,4 +1,4 @@
-"""BinGrid: all the 3D bins of a feature map, and what an action, a frame or a pixel has to do with them."""
+"""BinGrid: all 3D bins of a feature map, and conversions between bins, actions, frames and pixels."""
 
 import itertools
 import math
@@ -12,9 +12,9 @@ from torch import Tensor
 
 Size3 = tuple[int, int, int]
 
-# A bin hits a thing if, in one of its frames, it covers at least this share of the thing's box.
+# A bin hits the identifying thing if it covers at least this share of the thing's box in one of its frames.
 HIT_SHARE = 0.5
-# Beyond these a file's numbers, or a mistyped one, would take memory without bounds.
+# Bounds on sizes, so that a mistyped number, or one from an untrusted file, can't exhaust memory.
 MOST_BINS = 100_000
 MOST_PIXELS = 2**27  # of a clip: 64 frames of 1920 x 1080
 
@@ -27,7 +27,8 @@ class BinGrid:
         feature_size: L_g, H_g, W_g, the cells of the feature map.
         bin_size: L_a, H_a, W_a, the cells of a bin.
         clip_size: L, H, W, the frames and pixels of the clip behind the map.
-        overview_counts: how many bins along time, height and width an agent always sees, evenly spread; at most
+        overview_counts: number of the overview's bins along time, height and width. The overview is a set of
+            evenly spread bins whose features are in every observation; counts above the number of positions mean
             all. None: no overview, as in the paper.
 
     Raises:
@@ -81,16 +82,16 @@ class BinGrid:
 
     @cached_property
     def locations(self) -> Tensor:
-        """Every bin's location in [-1, 1], float32 (num_bins, 3); 0 where there is a single position."""
+        """Every bin's location in [-1, 1], float32 (num_bins, 3); 0 along an axis with a single position."""
         steps = torch.tensor(self.positions) - 1
         return torch.where(steps > 0, 2 * self.corners / steps.clamp(min=1) - 1, 0.0)
 
     @cached_property
     def overview(self) -> Tensor:
-        """The bins that an agent always sees, int64 (K,); K = 0 without an overview.
+        """The bins of the overview, int64 (K,); K = 0 without an overview.
 
-        Along each axis their corners are evenly spread from the first position to the last; a single one is the
-        centre's.
+        Along each axis their corners are evenly spread from the first position to the last; a single corner is
+        that of the centre.
         """
         if self.overview_counts is None:
             return torch.zeros(0, dtype=torch.long)
@@ -102,7 +103,7 @@ class BinGrid:
         """Return the number of the bin at a corner (time, height, width) in cells.
 
         Raises:
-            ValueError: no bin has its corner there.
+            ValueError: no bin has this corner.
         """
         if len(corner) != 3 or any(not 0 <= c < p for c, p in zip(corner, self.positions, strict=False)):
             raise ValueError(f"no bin has its corner at {tuple(corner)}; corners are below {self.positions}")
@@ -122,7 +123,7 @@ class BinGrid:
         """
         if action.shape[-1:] != (3,):
             raise ValueError(f"an action is 3 numbers (time, height, width), got shape {tuple(action.shape)}")
-        # an exported model can't ask
+        # an exported model can't branch on values
         if not torch.compiler.is_compiling() and bool(torch.isnan(action).any()):
             raise ValueError("an action holds NaN: has the policy diverged?")
         steps = torch.tensor(self.positions, device=action.device) - 1
@@ -131,11 +132,11 @@ class BinGrid:
         return (corner[..., 0] * height + corner[..., 1]) * width + corner[..., 2]
 
     def chosen(self, action: Tensor) -> Tensor:
-        """Return the bin that each action stands for, whatever its form (`a3d_env.interface.ActionMode`).
+        """Return the bin that each action stands for, in any action mode (`a3d_env.interface.ActionMode`).
 
         Args:
-            action: float (N, 3), locations, of which the nearest bins are taken; int (N,), bin numbers; or
-                int (N, 3), positions along time, height and width.
+            action: locations, float (N, 3), which stand for the nearest bins; bin numbers, int (N,); or positions
+                along time, height and width, int (N, 3).
 
         Returns:
             int64 (N,), bin numbers.
@@ -163,7 +164,7 @@ class BinGrid:
         return (action[:, 0] * height + action[:, 1]) * width + action[:, 2]
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """Average every bin's cells, once for the whole decision process.
+        """Average the cells of every bin, so that the decision process only has to look features up.
 
         Args:
             feature_map: float (B, C_g, L_g, H_g, W_g).
@@ -172,14 +173,14 @@ class BinGrid:
             float (B, num_bins, C_g).
 
         Raises:
-            ValueError: the map is not of this grid.
+            ValueError: the map's shape is not that of this grid.
         """
         if feature_map.ndim != 5 or tuple(feature_map.shape[2:]) != self.feature_size:
             raise ValueError(
                 f"expected a feature map (B, C_g, {', '.join(map(str, self.feature_size))}), "
                 f"got {tuple(feature_map.shape)}"
             )
-        # One axis after the other, as small matrix products: a third of the time of avg_pool3d and its backward.
+        # One axis after the other, as small matrix products: a third of the time of avg_pool3d with its gradient.
         axes = (
             averaging(count, size, feature_map)
             for count, size in zip(self.feature_size, self.bin_size, strict=True)
@@ -198,13 +199,15 @@ class BinGrid:
         return np.stack([x0, y0, x1, y1], axis=1)
 
     def hits(self, truth_boxes: np.ndarray) -> np.ndarray:
-        """Tell which bins cover the identifying thing of each clip.
+        """Return a mask of the bins that cover the identifying thing of each clip.
 
         Args:
-            truth_boxes: float (B, L, 4), x0, y0, x1, y1 in pixels; NaN rows where it is out of sight.
+            truth_boxes: the thing's box in each frame, float (B, L, 4), x0, y0, x1, y1 in pixels; NaN rows if it
+                is not visible.
 
         Returns:
-            bool (B, num_bins): in one of the bin's frames, at least half of the thing's box is in the bin.
+            bool (B, num_bins): True if, in one of the bin's frames, at least half of the thing's box is in the
+                bin.
         """
         x0, y0, x1, y1 = self.boxes.T
         thing = truth_boxes[:, :, None, :]  # (B, L, 1, 4)
@@ -226,12 +229,12 @@ class BinGrid:
 
 
 def _middle(positions: int) -> int:
-    """Return the position of the first glimpse along an axis: the middle, or what comes after it."""
+    """Return the position of the first glimpse along an axis: the middle, or the next one above it."""
     return math.ceil((positions - 1) / 2)
 
 
 def _spread(count: int, positions: int) -> list[int]:
-    """Return `count` of the positions along an axis, or all, evenly spread."""
+    """Return `count` positions along an axis, evenly spread, or all if there are fewer."""
     count = min(count, positions)
     if count == 1:
         return [_middle(positions)]

@@ -39,33 +39,35 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
     | `overview` | (K C_g,) | finite | only with an overview: the mean features of its K bins, one after another |
 
     ## Action
-    `Box(-1, 1, (3,), float32)`: where to look next, in the order time, height, width; -1 is the first
-    position of a bin along that axis and 1 the last. The nearest bin is taken; what lies outside is clipped.
-    With `action_mode="discrete"` it is a bin's number, with `"multidiscrete"` its position along each axis
+    `Box(-1, 1, (3,), float32)`: the location to look at next, in the order time, height, width; -1 is the first
+    position of a bin along that axis and 1 the last. The nearest bin is taken; numbers outside are clipped.
+    With `action_mode="discrete"` the action is a bin's number, with `"multidiscrete"` its position along each axis
     (`a3d_env.interface.action_space`).
 
     ## Reward
-    0 until the last glimpse, then by the reward's name: `identity` (1 if F_c names the right person, else 0),
-    `log_prob`, `margin`, `rank` or `glimpses` (`a3d_env.rewards`), or `module:name` of a function of your own.
+    0 until the last glimpse, then the reward of the chosen name: `identity` (1 if F_c names the right person, else
+    0), `log_prob`, `margin`, `rank` or `glimpses` (`a3d_env.rewards`), or `module:name` of a function of your own.
 
     ## Start and end
     `reset` draws a clip (or takes `options={"clip": number}`) and looks at its centre. The episode is
-    `terminated` after T - 1 actions; it is never truncated. With T of 0 or 1 there is nothing to decide: it ends
-    after one action, which changes nothing; with T = 0 the observation shows the centre, and zeros for `hidden`.
+    `terminated` after T - 1 actions; it is never truncated. With T of 0 or 1 there is nothing to decide: the
+    episode ends after one action, which has no effect; with T = 0 the observation shows the centre, and zeros for
+    `hidden`.
 
     ## Info
     `bin`, `frames`, `box`, `tracklet`, `clip`, `hit` (where known), and at the end `identity`, `probability`,
     `true_identity`, `is_success`: see `a3d_env.interface.glimpse_info`.
 
     Args:
-        bank: the clips to look at, or a bank's folder (`a3d bank`); by default a small made-up bank
+        bank: the bank of clips, or the path of its folder (`a3d bank`); by default a small made-up bank
             (`a3d_env.playground`).
-        glimpse: F_o, F_h and F_c; needed if `bank` is given, and in the folder if that is one.
-        reward: the reward's name; by default the paper's, as in the recipe paper of a3d train. The other commands
-            and recipes take glimpses.
-        render_mode: None or `rgb_array`: the clip's frames with the visited bins, uint8 (height, width, 3).
-        overview: how many bins along time, height and width every observation shows, as (2, 6, 4); by default
-            the bank's own (`BinGrid.overview_counts`), mostly none.
+        glimpse: F_o, F_h and F_c; needed if `bank` is a `FeatureBank`, while a folder has its own.
+        reward: the reward's name; by default the paper's, as in the recipe paper of a3d train. The recipe strong
+            and the other commands take `glimpses`.
+        render_mode: `rgb_array` to draw the clip's frames with the visited bins, uint8 (height, width, 3), or
+            None.
+        overview: numbers of bins along time, height and width that every observation shows, such as (2, 6, 4); by
+            default the bank's own (`BinGrid.overview_counts`), which is mostly none.
         action_mode: `continuous`, `discrete` or `multidiscrete`.
 
     Raises:
@@ -97,7 +99,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         """Begin an episode. `options={"clip": number}` chooses the clip.
 
         Raises:
-            ValueError: there is no such clip.
+            ValueError: the bank has no clip of that number.
         """
         super().reset(seed=seed)
         count = len(self.process.bank)
@@ -107,11 +109,11 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         return self._observation(), self._info()
 
     def step(self, action: np.ndarray | int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Look at the bin nearest to `action`, float (3,), or at the one of that number or position.
+        """Look at the bin nearest to `action`, float (3,), or at the bin of that number or position.
 
         Raises:
-            ValueError: the action has another shape, holds NaN, or there is no such bin.
-            ResetNeeded: no episode has begun, or it is over.
+            ValueError: the action has another shape, holds NaN, or stands for no bin.
+            ResetNeeded: no episode has begun, or the episode is over.
         """
         if self.episodes is None or self.process.is_over(self.episodes):
             raise gymnasium.error.ResetNeeded("no episode is under way: call reset() before step()")
@@ -148,12 +150,12 @@ def make_process(
     reward: str,
     overview: Size3 | None = None,
 ) -> AttentionProcess:
-    """Return the process over a bank or a bank's folder, or over the playground where none is given.
+    """Return the process over a bank or a bank's folder, or over the playground if no bank is given.
 
-    An overview, if given, takes the place of the bank's own.
+    An overview, if given, replaces the bank's own.
 
     Raises:
-        ValueError: only one of the two is given, or they do not fit.
+        ValueError: a bank is given without its glimpse network, or the two do not fit each other.
     """
     if isinstance(bank, Path | str):
         if glimpse is not None:
@@ -167,10 +169,10 @@ def make_process(
 
 
 def check_clips(clip: Any, count: int, name: str = 'options["clip"]') -> np.ndarray:
-    """Return clip numbers as int64, each known to be in the bank.
+    """Return clip numbers as int64, after a check that each is in the bank.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a number is not that of a clip.
     """
     clips = np.asarray(clip)
     if not np.issubdtype(clips.dtype, np.integer) or clips.size == 0 or clips.min() < 0 or clips.max() >= count:
@@ -179,10 +181,10 @@ def check_clips(clip: Any, count: int, name: str = 'options["clip"]') -> np.ndar
 
 
 def check_render_mode(render_mode: str | None) -> str | None:
-    """Return the mode if it is known.
+    """Return the render mode, after a check that it is known.
 
     Raises:
-        ValueError: it is not.
+        ValueError: unknown mode.
     """
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"unknown render_mode {render_mode!r}; known: None, rgb_array")

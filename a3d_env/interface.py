@@ -1,4 +1,4 @@
-"""What Gymnasium sees of the process: the spaces, observations as NumPy, and the infos."""
+"""Gymnasium's view of the process: spaces, observations as NumPy arrays, and infos."""
 
 from typing import Any, Literal, get_args
 
@@ -11,19 +11,19 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess, Episodes, Judgement
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 
-# How an action says where to look next: a location, of which the nearest bin is taken; a bin's number; or a bin's
-# positions along time, height and width.
+# Forms of an action: a location, which stands for the nearest bin; a bin's number; or a bin's positions along
+# time, height and width.
 ActionMode = Literal["continuous", "discrete", "multidiscrete"]
 
-# Features are finite but have no natural bound; Gymnasium asks for one.
+# Features are finite but have no natural bound, and Gymnasium's Box needs one.
 FEATURE_BOUND = 1e6
 
 
 def observation_space(process: AttentionProcess) -> spaces.Dict:
     """Return the space of one observation, float32.
 
-    It is `bin` (C_g,), `hidden` (256,), `location` (3,) and, with an overview of K bins, `overview` (K C_g,). That
-    is flat, as stable-baselines3 warns of boxes with two axes.
+    Its keys are `bin` (C_g,), `hidden` (256,), `location` (3,) and, with an overview of K bins, `overview` (K
+    C_g,), which is flat because stable-baselines3 warns of boxes with two axes.
     """
     num_channels = process.bank.num_channels
     parts: dict[str, spaces.Space] = {
@@ -37,12 +37,13 @@ def observation_space(process: AttentionProcess) -> spaces.Dict:
 
 
 class OverviewBox(spaces.Box):
-    """The space of an overview, float32 (K C_g,). It equals that of no other overview, even of as many bins.
+    """The space of an overview, float32 (K C_g,). Spaces are equal only if their bins' locations are.
 
-    What compares spaces, as stable-baselines3's `load` and `set_env`, so refuses an agent that knows other places.
+    So functions that compare spaces, such as stable-baselines3's `load` and `set_env`, refuse an agent that was
+    trained with an overview of other locations.
 
     Args:
-        locations: of its bins, float (K, 3).
+        locations: locations of the overview's bins, float (K, 3).
         num_channels: C_g.
     """
 
@@ -51,19 +52,19 @@ class OverviewBox(spaces.Box):
         super().__init__(-FEATURE_BOUND, FEATURE_BOUND, (len(locations) * num_channels,), np.float32)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether another space is of the same numbers at the same places."""
+        """Tell whether another space has the same shape and the same locations."""
         same = isinstance(other, OverviewBox) and np.array_equal(self.locations, other.locations)
         return same and super().__eq__(other)
 
     def __repr__(self) -> str:
-        """Return the shape, and where the bins are along each axis."""
+        """Return the shape and the bins' locations along each axis."""
         axes = zip(("time", "height", "width"), self.locations.T, strict=True)
         places = "; ".join(f"{name} {', '.join(f'{x:.2g}' for x in np.unique(axis))}" for name, axis in axes)
         return f"OverviewBox({self.shape}, bins at {places})"
 
 
 def action_space(grid: BinGrid, mode: ActionMode = "continuous") -> spaces.Space:
-    """Return the space of one action, which says where to look next.
+    """Return the space of one action, the choice of the next bin.
 
     | mode | space |
     |---|---|
@@ -84,10 +85,11 @@ def action_space(grid: BinGrid, mode: ActionMode = "continuous") -> spaces.Space
 
 
 def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
-    """Return `count` actions of a space as what `BinGrid.chosen` takes.
+    """Return `count` actions of a space as a tensor that `BinGrid.chosen` takes.
 
     Raises:
-        ValueError: they have another shape, or are whole numbers where locations are asked for, or the other way.
+        ValueError: the actions have another shape, or are integers in a space of floats, or floats in a space of
+            integers.
     """
     array, shape = np.asarray(actions), (count, *(space.shape or ()))
     if isinstance(space, spaces.Box) and np.issubdtype(array.dtype, np.integer):
@@ -107,22 +109,23 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
 
 
 def as_numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Copy an observation to NumPy, so that it shares memory with nothing."""
+    """Copy an observation to NumPy arrays that share memory with no tensor."""
     return {name: value.detach().to("cpu", copy=True).numpy() for name, value in observation.items()}
 
 
 def glimpse_info(
     process: AttentionProcess, episodes: Episodes, judgement: Judgement | None = None
 ) -> dict[str, np.ndarray]:
-    """Say where N episodes look and, given the judgement, how they ended. The arrays are the caller's.
+    """Return the bins that N episodes look at and, given the judgement, their results; the arrays are new copies.
 
-    Where no bin has been looked at (T = 0) it is the centre that is shown.
+    Episodes that have looked at no bin (T = 0) are shown at the centre.
 
     Returns:
         `bin`: the bin's corner in cells (N, 3); `frames`: start, stop (N, 2); `box`: x0, y0, x1, y1 in pixels
-        (N, 4); `tracklet`: names (N,), objects; `clip`: its number in the bank (N,). Where the truth is known,
-        `hit`: whether the bin covers the identifying thing (N,). At the end also `identity`, the identity
-        that F_c names (N,), its `probability` (N,), the `true_identity` (N,) and `is_success` (N,).
+        (N, 4); `tracklet`: display names (N,), objects; `clip`: the clip's number in the bank (N,); if the bank
+        knows the identifying thing, `hit`: whether the bin covers it (N,). At the end also `identity`, the most
+        probable identity by F_c (N,), its `probability` (N,), the `true_identity` (N,) and `is_success`, whether
+        the two are equal (N,).
     """
     bank = process.bank
     clip, bins = episodes.clip.cpu().numpy().copy(), process.current_bin(episodes).cpu().numpy()
@@ -144,7 +147,7 @@ def glimpse_info(
 
 
 class ShowsProcess:
-    """What an environment, single or batched, says of its process."""
+    """Attributes of the process that an environment, single or batched, shows as its own."""
 
     process: AttentionProcess
 
@@ -155,7 +158,7 @@ class ShowsProcess:
 
     @property
     def reward(self) -> str:
-        """The reward's name; another one can be set, and is paid from then on."""
+        """The reward's name; setting it changes the reward of all later steps."""
         return self.process.reward_name
 
     @reward.setter
@@ -169,5 +172,5 @@ class ShowsProcess:
 
     @property
     def overview_locations(self) -> Tensor:
-        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
+        """Locations of the overview's bins, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
         return self.process.overview_locations

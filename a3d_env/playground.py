@@ -1,8 +1,8 @@
-"""The playground: a small made-up bank on which looking at the right place is everything.
+"""The playground: a small made-up bank in which a clip can only be identified by looking at the right place.
 
-It needs no data and no backbone, so that `gymnasium.make("a3d_env:A3D/Attention3D-v0")` alone can be played.
-Each clip hides its identity's code in one region of the map; every cell says where that region is, so that one
-glimpse is enough to know where to look next. The global feature says nothing. F_o and F_h are random and
+It needs no data and no backbone, so that `gymnasium.make("a3d_env:A3D/Attention3D-v0")` works by itself. Each clip
+has a code of its identity in one region of the feature map, and the location of that region in every cell, so that
+one glimpse is enough to know where to look next. The global feature has no information. F_o and F_h are random and
 fixed; F_c is fitted to them by ridge regression.
 """
 
@@ -25,10 +25,10 @@ NUM_FITTING_CLIPS = 256
 def playground(
     seed: int = 0, num_clips: int = 64, num_identities: int = 8, num_glimpses: int = 4
 ) -> tuple[FeatureBank, GlimpseNetwork]:
-    """Return the bank and its fixed glimpse network (no parameter asks for a gradient)."""
+    """Return the bank and its fixed glimpse network (no parameter requires a gradient)."""
     generator = torch.Generator().manual_seed(seed)
     codes = functional.normalize(torch.randn(num_identities, CODE_SIZE, generator=generator), dim=1) * 8
-    # F_c is fitted on clips of its own: on those played it would remember each clip by the place it hides.
+    # F_c is fitted on other clips than those of the bank, whose places it would learn by heart.
     fitting_bank = _make_bank(codes, NUM_FITTING_CLIPS, generator)
     glimpse = _fitted_glimpse(fitting_bank, num_glimpses, num_identities, seed)
     return _make_bank(codes, num_clips, generator), glimpse

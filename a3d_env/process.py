@@ -15,20 +15,21 @@ from backbone.glimpse import GlimpseNetwork, describe
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """What an episode is."""
+    """Settings of an episode: its bins, its number of glimpses, its reward and its overview."""
 
     bin_size: tuple[int, int, int] = (4, 6, 3)
-    """Cells of a bin: time, height, width."""
+    """Size of a bin in cells of the feature map: time, height, width."""
     num_glimpses: int = 4
-    """T, the bins of an episode; the first is the centre. 1: the centre alone ("w/o RNN" in Table VII), 0: no bin
-    at all ("w/o attention")."""
+    """T, the number of bins looked at in an episode, the first of which is the centre. 1: the centre alone ("w/o
+    RNN" in Table VII); 0: no bin ("w/o attention")."""
     reward: str = "identity"
-    """What an episode's end pays: identity (equation 7), log_prob, margin or rank of F_c's answer; or glimpses:
-    the log_prob of each glimpse judged by itself, beside the global feature, averaged. module:name: a function of
-    your own (docs/your_own.md)."""
+    """Reward at an episode's end: identity (equation 7), log_prob, margin or rank, computed from F_c's logits;
+    glimpses: the mean over glimpses of log_prob, each glimpse judged alone, together with the global feature; or
+    module:name of a function of your own (docs/your_own.md)."""
     overview: tuple[int, int, int] | None = None
-    """Show the agent so many bins along time, height and width, evenly spread over the clip, in every observation;
-    the locator `mixture` chooses among them. None: it sees only where it looks, as in the paper."""
+    """Numbers of bins along time, height and width whose features are in every observation, evenly spread over the
+    clip; the locator mixture needs them. None: the agent observes only the bins that it looks at, as in the
+    paper."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ class Episodes:
     """The state of N episodes after the same number K of glimpses.
 
     Attributes:
-        clip: which clip of the bank each episode looks at, int64 (N,).
+        clip: number of the clip in the bank that each episode looks at, int64 (N,).
         bins: the bins seen so far, int64 (N, K).
         hidden: h_1..h_K, float32 (N, K, 256).
-        asked: where nothing is to be decided (T of 0 or 1), whether the step that asks for the judgement is taken.
+        asked: whether the only step of episodes without a decision (T of 0 or 1) is taken; it leads to the
+            judgement.
     """
 
     clip: Tensor
@@ -53,19 +55,19 @@ class Episodes:
 
     @property
     def num_glimpses(self) -> int:
-        """K, the glimpses so far."""
+        """K, the number of glimpses so far."""
         return self.bins.shape[1]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What F_c says of finished episodes.
+    """F_c's predictions for N finished episodes, and their rewards.
 
     Attributes:
         identity: the most probable identity, int64 (N,).
-        probability: its probability, float32 (N,).
-        is_right: whether it is the true one, bool (N,).
-        reward: float32 (N,).
+        probability: the probability of that identity, float32 (N,).
+        is_right: whether that identity is the true one, bool (N,).
+        reward: the reward, float32 (N,).
     """
 
     identity: Tensor
@@ -75,15 +77,16 @@ class Judgement:
 
 
 class AttentionProcess:
-    """Episodes over the clips of a bank: start at the centre, move from bin to bin, be judged at the end.
+    """Episodes over the clips of a bank: they start at the centre, go from bin to bin, and are judged at the end.
 
-    With T = 1 (only the centre is seen) or T = 0 (no bin is) there is nothing to decide. Such an episode has one
-    step, whose action changes nothing: it only asks for the judgement, so that every agent runs over it unchanged.
+    With T = 1 (only the centre is seen) or T = 0 (no bin is seen) there is nothing to decide. Such an episode has
+    one step, which leads to the judgement and whose action has no effect, so that every agent can run it
+    unchanged.
 
     Args:
         bank: the clips.
         glimpse: F_o, F_h and F_c, on the bank's device.
-        reward: a name of `a3d_env.rewards.REWARDS`, or `module:name` of the user's own.
+        reward: the name of a reward in `a3d_env.rewards.REWARDS`, or `module:name` of the user's own.
 
     Raises:
         ValueError: unknown reward, or one that T = 0 does not allow, or a bank whose features or identities do not
@@ -108,26 +111,26 @@ class AttentionProcess:
         self.overview = bank.grid.overview.to(bank.device)
 
     def set_reward(self, name: str) -> None:
-        """Pay another reward from now on, named as on building.
+        """Change the reward of later steps, named as on building.
 
         Raises:
-            ValueError: as on building.
+            ValueError: unknown reward, or one that T = 0 does not allow.
         """
         self.reward = get_reward(name, self.glimpse.num_glimpses)
         self.reward_name = name
 
     @property
     def num_decisions(self) -> int:
-        """The steps of an episode: T - 1, as the first of the T bins is the centre, and 1 where T is 0 or 1."""
+        """The number of an episode's steps: T - 1, as the first of the T bins is the centre, but at least 1."""
         return max(self.glimpse.num_glimpses - 1, 1)
 
     @property
     def overview_locations(self) -> Tensor:
-        """Where the overview's bins are, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
+        """Locations of the overview's bins, float32 (K, 3) in [-1, 1]; K = 0 without an overview."""
         return self.locations[self.overview]
 
     def start(self, clip: Tensor | None = None) -> Episodes:
-        """Begin an episode on each of the clips, int64 (N,): with T > 0 the centre has been looked at.
+        """Begin an episode on each of the clips, int64 (N,), and look at the centre if T > 0.
 
         Args:
             clip: clip numbers; by default every clip of the bank, once.
@@ -146,7 +149,7 @@ class AttentionProcess:
         return self.look(episodes, self.bank.grid.chosen(action))
 
     def look(self, episodes: Episodes, bins: Tensor) -> Episodes:
-        """Take the step to the bins, int64 (N,), and look there; with T of 0 or 1 the bins change nothing."""
+        """Move the episodes to bins, int64 (N,), and look; with T of 0 or 1 the bins have no effect."""
         if self.glimpse.num_glimpses < 2:
             return replace(episodes, asked=True)
         return self._glimpse(episodes, bins)
@@ -163,7 +166,7 @@ class AttentionProcess:
         )
 
     def current_bin(self, episodes: Episodes) -> Tensor:
-        """Return the bin that was looked at last, int64 (N,), or the centre where none was."""
+        """Return the bin that was looked at last, int64 (N,), or the centre if none was."""
         if episodes.num_glimpses:
             return episodes.bins[:, -1]
         return torch.full_like(episodes.clip, self.bank.grid.centre)
@@ -171,8 +174,8 @@ class AttentionProcess:
     def observe(self, episodes: Episodes) -> dict[str, Tensor]:
         """Return the observation: `bin` (N, C_g), `hidden` (N, 256) and `location` (N, 3), float32.
 
-        Where no glimpse was taken (T = 0) it shows the centre, and h_0 = 0. With an overview of K bins, `overview`
-        (N, K C_g) is their features, one bin after another.
+        If no glimpse was taken (T = 0) the observation is that of the centre, with h_0 = 0. With an overview of K
+        bins, `overview` (N, K C_g) has their features, one bin after another.
         """
         bins = self.current_bin(episodes)
         observation = {
@@ -185,7 +188,7 @@ class AttentionProcess:
         return observation
 
     def is_over(self, episodes: Episodes) -> bool:
-        """Tell whether all T glimpses are taken; with T of 0 or 1, whether the step is."""
+        """Tell whether all T glimpses are taken; with T of 0 or 1, whether the only step is taken."""
         num_glimpses = self.glimpse.num_glimpses
         return episodes.asked if num_glimpses < 2 else episodes.num_glimpses == num_glimpses
 
@@ -199,7 +202,7 @@ class AttentionProcess:
 
     @torch.no_grad()
     def verdict(self, episodes: Episodes) -> Verdict:
-        """Return what F_c says of finished episodes, which a reward is computed from."""
+        """Return F_c's logits for finished episodes, and all else that rewards are computed from."""
         logits, clip = self.glimpse.identify(self.descriptor(episodes)), episodes.clip
         return Verdict(
             logits, self.bank.identity[clip], self.bank.global_feature[clip], episodes.hidden, self.glimpse
@@ -207,9 +210,10 @@ class AttentionProcess:
 
     @torch.no_grad()
     def judge(self, episodes: Episodes) -> Judgement:
-        """Let F_c name the identity of finished episodes, and pay the reward."""
+        """Return F_c's predicted identities for finished episodes, and the rewards."""
         verdict = self.verdict(episodes)
-        # Of the logits, as the reward has it: the softmax can round two of them to one probability.
+        # argmax of the logits, as in the reward: the softmax can round two different logits to the same
+        # probability.
         identity = verdict.logits.argmax(1)
         probability = verdict.logits.softmax(1).gather(1, identity[:, None]).squeeze(1)
         return Judgement(identity, probability, identity == verdict.truth, self.reward(verdict))

@@ -1,4 +1,4 @@
-"""Bins drawn into the video."""
+"""Pictures of a clip's frames with the bins that an agent looked at."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,10 +23,10 @@ TAG_SIZE = (17, 15)  # pixels of a number's tag: width, height
 
 
 def draw_glimpses(bank: FeatureBank, clip: int, bins: Sequence[int]) -> np.ndarray:
-    """Draw a clip's frames in a row, each with the bins that cover it, and the truth where it is known.
+    """Draw a clip's frames in a row, each with the bins that cover it, and the identifying thing if it is known.
 
-    A bin's frame lies on its outermost pixels; where an earlier bin's lies there already, just inside of that.
-    The tags with the glimpses' numbers keep clear of each other as long as there is room.
+    A bin is outlined along its outermost pixels, or, if an earlier bin's outline is there, just inside of that.
+    The tags with the glimpses' numbers do not overlap as long as there is room.
 
     Args:
         bank: the bank, with frames.
@@ -54,13 +54,14 @@ def draw_glimpses(bank: FeatureBank, clip: int, bins: Sequence[int]) -> np.ndarr
 
 
 def draw_frame(bank: FeatureBank, clip: int, frame: int, bins: Sequence[int]) -> np.ndarray:
-    """Draw one frame of a clip with the bins that cover it, and the truth where it is known.
+    """Draw one frame of a clip with the bins that cover it, and the identifying thing if it is known.
 
     Args:
         bank: the bank, with frames.
         clip: the clip's number.
-        frame: the frame's, 0-based.
-        bins: the bins visited, in order; those that do not cover the frame count for the numbers alone.
+        frame: the frame's index in the clip, 0-based.
+        bins: the bins visited, in order; bins that do not cover the frame are counted in the numbers, but not
+            drawn.
 
     Returns:
         uint8 (height, width, 3), RGB, enlarged by a whole number to about 256 pixels of height.
@@ -94,12 +95,12 @@ def _check_frames(bank: FeatureBank) -> np.ndarray:
 
 
 def _scale(bank: FeatureBank) -> int:
-    """Return by how much frames are enlarged."""
+    """Return the factor by which frames are enlarged."""
     return max(1, round(FRAME_HEIGHT / bank.grid.clip_size[1]))
 
 
 def _levels(boxes: Sequence[Box]) -> list[int]:
-    """Return how many lines each box moves in, so that boxes with an edge in common stay apart."""
+    """Return how many lines each box's outline moves inwards, so that boxes with a common edge stay apart."""
     levels: list[int] = []
     for order, box in enumerate(boxes):
         neighbours = [level for other, level in zip(boxes[:order], levels, strict=True) if _touch(box, other)]
@@ -112,7 +113,7 @@ def _touch(box: Box, other: Box) -> bool:
 
 
 def _free_place(box: Box, taken: Sequence[Box]) -> Box:
-    """Return where in a box a tag overlaps no other: from the top left corner on, row by row."""
+    """Return a tag's place in a box where it overlaps no other tag, searched row by row from the top left."""
     places = list(_places(box))
     return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
 
@@ -130,7 +131,7 @@ def _overlap(box: Box, other: Box) -> bool:
 
 def _draw_box(picture: np.ndarray, box: Box, level: int, colour: tuple[int, int, int]) -> None:
     x0, y0, x1, y1 = box
-    # Where bins are small or many the lines end up on each other rather than outside of the bin.
+    # Outlines of many or of small bins may cover each other, but never lie outside of the bin.
     level = min(level, max(0, min(x1 - x0, y1 - y0) // 2 - LINE) // LINE)
     for ring in range(LINE):
         inset = level * LINE + ring
@@ -150,7 +151,7 @@ def _draw_tag(picture: np.ndarray, tag: Box, order: int) -> None:
 
 
 def _draw_legend(width: int, num_glimpses: int, *, has_truth: bool) -> np.ndarray:
-    """Say which colour is which, in as many rows as the width asks for, uint8 (height, width, 3)."""
+    """Draw the legend of colours, in as many rows as the width requires, uint8 (height, width, 3)."""
     per_row = max(1, width // LEGEND_ENTRY)
     num_rows = max(1, -(-(num_glimpses + has_truth) // per_row))
     legend = np.full((num_rows * LEGEND_ROW + 4, width, 3), BACKGROUND, dtype=np.uint8)

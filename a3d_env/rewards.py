@@ -1,4 +1,4 @@
-"""Rewards by name: what the end of an episode pays (equation 7, and other readings of "rank and accuracy")."""
+"""Rewards at an episode's end, by name: equation 7, and other interpretations of "rank and accuracy"."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from backbone.own import is_own, load_own
 
 @dataclass(frozen=True)
 class Verdict:
-    """What F_c says of N finished episodes, of T glimpses each.
+    """F_c's logits for N finished episodes of T glimpses, and all else that a reward is computed from.
 
     Attributes:
-        logits: of all that was seen, float32 (N, num_identities).
+        logits: F_c's logits by the global feature and all glimpses, float32 (N, num_identities).
         truth: the true identity, int64 (N,).
         global_feature: f_g, float32 (N, C_g).
         hidden: h_1..h_T, float32 (N, T, 256).
@@ -29,7 +29,7 @@ class Verdict:
     glimpse: GlimpseNetwork
 
 
-# Takes the verdict on N episodes, returns the reward (N,), float32.
+# A reward takes the verdict on N episodes and returns a float32 tensor (N,).
 Reward = Callable[[Verdict], Tensor]
 
 
@@ -39,12 +39,12 @@ def identity(verdict: Verdict) -> Tensor:
 
 
 def log_prob(verdict: Verdict) -> Tensor:
-    """The logarithm of the true identity's probability, at most 0: a reward where all answers are wrong."""
+    """The logarithm of the true identity's probability, at most 0; it also differs between wrong predictions."""
     return verdict.logits.log_softmax(1).gather(1, verdict.truth[:, None]).squeeze(1)
 
 
 def margin(verdict: Verdict) -> Tensor:
-    """The true identity's logit less the largest other one: positive if the answer is right."""
+    """The true identity's logit less the largest other one: positive if the prediction is right."""
     truth = verdict.truth[:, None]
     others = verdict.logits.scatter(1, truth, -torch.inf)
     return verdict.logits.gather(1, truth).squeeze(1) - others.amax(1)
@@ -57,9 +57,9 @@ def rank(verdict: Verdict) -> Tensor:
 
 
 def glimpses(verdict: Verdict) -> Tensor:
-    """The mean over h_1..h_T of the true identity's log-probability by that glimpse, beside the global feature.
+    """The mean over glimpses of the true identity's log-probability, by that glimpse and the global feature alone.
 
-    What pays is to see in every bin what the clip as a whole does not show.
+    It rewards bins that show what the clip as a whole does not.
     """
     logits = verdict.glimpse.identify_glimpses(verdict.global_feature, verdict.hidden)
     by_glimpse = logits.log_softmax(2)  # (N, T, num_identities)
@@ -77,7 +77,7 @@ REWARDS: dict[str, Reward] = {
 
 
 def get_reward(name: str, num_glimpses: int) -> Reward:
-    """Return the reward of that name, for episodes of so many glimpses.
+    """Return the reward of that name, for episodes of `num_glimpses` glimpses.
 
     Args:
         name: a name of `REWARDS`, or `module:name` of a function of the user's own that takes a `Verdict` on N

@@ -1,4 +1,4 @@
-"""The library's packages have to be its own, not folders of the same name that Python found first."""
+"""A check that Python imports this library's packages, not other folders of the same names."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,10 +7,10 @@ PACKAGES = ("a3d_env", "agents", "backbone", "scripts")
 
 
 def check_packages() -> None:
-    """Say at once if another folder or file is imported in the place of one of this library's packages.
+    """Check that none of this library's packages is hidden by another folder or file of the same name.
 
     Raises:
-        ImportError: the message names both folders, and what to do.
+        ImportError: one is hidden; the message names both folders, and says what to do.
     """
     home = Path(__file__).resolve().parents[1]
     for name in PACKAGES:

@@ -1,4 +1,4 @@
-"""Thin adapters: the batched environment as a stable-baselines3 VecEnv, and other forms of action around one."""
+"""Thin adapters: the batched environment as a stable-baselines3 VecEnv, and a wrapper for other action modes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class Attention3DVecEnv(VecEnv):
     """`Attention3DVectorEnv` for stable-baselines3's algorithms; all its episodes share one process.
 
     Raises:
-        ValueError: the environment does not begin the next episodes in the step that ends these, which
+        ValueError: the environment does not begin the next episodes in the step that ends the previous ones, as
             stable-baselines3 expects.
     """
 
@@ -35,7 +35,7 @@ class Attention3DVecEnv(VecEnv):
         self._actions = np.zeros((env.num_envs, 3), dtype=np.float32)
 
     def set_bank(self, bank: FeatureBank) -> None:
-        """Look at other clips from the next `reset` on, which must follow."""
+        """Replace the bank of clips; `reset` must follow."""
         self.vector_env.set_bank(bank)
 
     def reset(self) -> dict[str, np.ndarray]:
@@ -57,11 +57,11 @@ class Attention3DVecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
+        """Store the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Take one glimpse in every episode; an info has `terminal_observation` where one ended."""
+        """Take one glimpse in every episode; the info of an episode that ended has `terminal_observation`."""
         observation, rewards, dones, _, infos = self.vector_env.step(self._actions)
         if not dones[0]:
             return observation, rewards.astype(np.float32), dones, self._split(infos)
@@ -96,7 +96,7 @@ class Attention3DVecEnv(VecEnv):
         return [result] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """Say that no single environment is wrapped: there are none."""
+        """Return False for each index: there are no single environments that could be wrapped."""
         return [False] * len(list(self._get_indices(indices)))
 
     def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ class Attention3DVecEnv(VecEnv):
 
 
 class ActionModeWrapper(VecEnvWrapper):
-    """A continuous environment whose actions become bins' numbers or positions, for algorithms that need those.
+    """Wrapper of a continuous environment that takes bins' numbers or positions as actions.
 
     Args:
         venv: the environment, wrapped or not.
@@ -125,7 +125,7 @@ class ActionModeWrapper(VecEnvWrapper):
         return self.venv.reset()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Pass on where the chosen bins are."""
+        """Pass on the locations of the chosen bins."""
         grid = process_of(self.venv).bank.grid  # joint training shows another bank every time
         bins = grid.chosen(as_actions(actions, self.action_space, self.num_envs))
         self.venv.step_async(grid.locations[bins].numpy())
@@ -135,7 +135,7 @@ class ActionModeWrapper(VecEnvWrapper):
         return self.venv.step_wait()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of the batched environment, but `action_mode` as it is here."""
+        """Return an attribute of the batched environment; `action_mode` is the wrapper's."""
         values = self.venv.get_attr(attr_name, indices)
         return [self.mode] * len(values) if attr_name == "action_mode" else values
 

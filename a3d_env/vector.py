@@ -30,29 +30,30 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
     """`Attention3DEnv` for `num_envs` episodes, which all take their glimpses together.
 
     Observations, actions, rewards and infos are those of `Attention3DEnv`, with a leading axis; on the CPU
-    they are equal to its, bit for bit. All episodes end together. What begins the next ones is Gymnasium's
-    `AutoresetMode` (by its name: `SameStep`, `NextStep`, `Disabled`), and each mode is as in its `SyncVectorEnv`:
+    they are equal, bit for bit. All episodes end together. Gymnasium's `AutoresetMode` (by its name: `SameStep`,
+    `NextStep`, `Disabled`) says when the next episodes begin; each mode works as in Gymnasium's `SyncVectorEnv`:
 
     | mode | the next episodes begin |
     |---|---|
-    | `SAME_STEP` | in the step that ends these; of their end are `info["final_obs"]` and `info["final_info"]` |
+    | `SAME_STEP` | in the step that ends the last ones; `info["final_obs"]` and `info["final_info"]` are of that end |
     | `NEXT_STEP` | in the step after that, whose actions are ignored; many of Gymnasium's wrappers need this |
     | `DISABLED` | by `reset`; a step before it is an error |
 
     Args:
-        num_envs: how many episodes run at once; several may look at one clip.
-        bank: as in `Attention3DEnv`; `set_bank` exchanges it.
-        glimpse: as in `Attention3DEnv`.
-        reward: as in `Attention3DEnv`.
-        render_mode: as in `Attention3DEnv`; `render` draws every episode.
-        clips: which clips of the bank episodes begin on; by default all. `options` can still choose others.
-        episodes_per_clip: so many consecutive episodes begin on one clip, which the first of them draws.
-        overview: as in `Attention3DEnv`; it is the same for all banks.
-        action_mode: as in `Attention3DEnv`.
-        autoreset_mode: see above; stable-baselines3's adapter (`a3d_env.sb3`) needs `SAME_STEP`.
+        num_envs: number of episodes that run at once; several may look at one clip.
+        bank: the bank of clips, or its folder, as for `Attention3DEnv`; `set_bank` replaces it.
+        glimpse: F_o, F_h and F_c; needed if `bank` is a `FeatureBank`.
+        reward: the reward's name (`a3d_env.rewards`).
+        render_mode: `rgb_array` to draw every episode's clip, or None.
+        clips: numbers of the clips that `reset` draws from; by default all. `options` can still choose others.
+        episodes_per_clip: number of consecutive environments that share a clip; the first of them draws it.
+        overview: numbers of bins along time, height and width in every observation, as for `Attention3DEnv`; they
+            are the same for all banks.
+        action_mode: `continuous`, `discrete` or `multidiscrete`.
+        autoreset_mode: the mode of the table above; stable-baselines3's adapter (`a3d_env.sb3`) needs `SAME_STEP`.
 
     Attributes:
-        finished: the episodes that ended last, all of them, with their T bins; None before.
+        finished: all episodes that ended last, with their T bins; None before the first end.
     """
 
     metadata = Attention3DEnv.metadata
@@ -97,11 +98,11 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
 
     def set_bank(self, bank: FeatureBank) -> None:
-        """Look at other clips, all of them, from the next `reset` on, which must follow; the overview stays.
+        """Replace the bank and draw from all of its clips; `reset` must follow. The overview stays.
 
         Raises:
-            ValueError: the bank does not fit the glimpse network, its overview would be of other places, or it has
-                other bins than actions choose among.
+            ValueError: the bank does not fit the glimpse network, or its grid has other positions, so that the
+                overview or the actions would stand for other locations.
         """
         if self.action_mode != "continuous" and bank.grid.positions != self.process.bank.grid.positions:
             raise ValueError(
@@ -123,11 +124,11 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin all episodes. Episode i is seeded with `seed + i`; `options={"clip": (num_envs,)}` chooses.
+        """Begin all episodes. Episode i's seed is `seed + i`; `options={"clip": (num_envs,)}` chooses the clips.
 
         Raises:
-            ValueError: there are no such clips, not one seed an episode, or `options` asks to reset only some of
-                the episodes.
+            ValueError: a clip is not in the bank, the number of seeds is not that of episodes, or `options` asks
+                to reset only some of the episodes.
         """
         super().reset(seed=None)
         if seed is None or isinstance(seed, int | np.integer):
@@ -150,12 +151,12 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Look at the bins nearest to the actions, float (num_envs, 3), or at those of that number or position.
+        """Look at the bins nearest to the actions, float (num_envs, 3), or of those numbers or positions.
 
         Raises:
-            ValueError: the actions have another shape, hold NaN, or there is no such bin.
-            ResetNeeded: no episode has begun since the environment or its bank is new, or they are over and the
-                mode is `DISABLED`.
+            ValueError: the actions have another shape, hold NaN, or stand for no bin.
+            ResetNeeded: `reset` was not called since the environment or its bank is new, or the episodes are over
+                and the mode is `DISABLED`.
         """
         if self.episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step(), and after set_bank()")
@@ -213,12 +214,12 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
 
 
 def unbatch(observation: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """Split a batched observation into one dictionary an episode."""
+    """Split a batched observation into one dictionary for each episode."""
     rows = zip(*observation.values(), strict=True)
     return [dict(zip(observation, row, strict=True)) for row in rows]
 
 
 def _with_masks(info: dict[str, Any]) -> dict[str, Any]:
-    """Add Gymnasium's `_key` masks: which episodes have the key (here always all)."""
+    """Add Gymnasium's `_key` masks of the episodes that have a key (here always all)."""
     count = len(info["bin"])
     return {**info, **{f"_{key}": np.ones(count, dtype=bool) for key in info}}
