@@ -35,7 +35,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
 
     | mode | the next episodes begin |
     |---|---|
-    | `SAME_STEP` | in the step that ends the last ones; `info["final_obs"]` and `info["final_info"]` are of that end |
+    | `SAME_STEP` | in the step that ends the last ones (whose end is `info["final_obs"]`, `info["final_info"]`) |
     | `NEXT_STEP` | in the step after that, whose actions are ignored; many of Gymnasium's wrappers need this |
     | `DISABLED` | by `reset`; a step before it is an error |
 
