@@ -9,7 +9,7 @@ The test half, with frames to draw: `a3d bank --checkpoint runs/benchmark --spli
 
 import dataclasses
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,33 +18,29 @@ from tqdm import tqdm
 
 from a3d_env.bank_file import BankWriter, check_nothing_there
 from agents.runs.describe import clip_bank
-from agents.runs.model import Run, load_run
+from agents.runs.model import Run
+from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import searched_tracklets
 from backbone.data.loader import TestBatches, load_ahead
 from backbone.files import check_writable
-from backbone.progress import show
+from backbone.progress import say, show
 
 
 @dataclass(frozen=True)
 class BankConfig:
     """Which clips go where."""
 
-    checkpoint: Path
-    """A run's folder, or its checkpoint.pt."""
+    checkpoint: Checkpoint[Path]
     out: Path
     """The bank's folder, which is not there yet."""
     split: Literal["train", "test"] = "train"
     """train: tracklets of the training identities; test: queries and gallery, people whom F_c does not know."""
-    data: str | None = None
-    """NAME[:DIRECTORY]; by default the data that the run was trained on."""
+    data: Data = None
     frames: bool = False
     """Keep the clips' frames, so that episodes can be drawn."""
     clips_per_batch: int = 32
     """Clips that are in memory at once."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         if self.clips_per_batch < 1:
@@ -90,7 +86,9 @@ def run(config: BankConfig) -> None:
     """Make the bank, and print what it holds."""
     check_nothing_there(config.out)
     check_writable(config.out)
-    trained = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
+    trained = config.runtime.load_run(config.checkpoint, config.data)
     count = make_bank(trained, config)
+    if text := trained.cache.describe_replaced():
+        say(text)
     gibibytes = sum(path.stat().st_size for path in config.out.iterdir()) / 2**30
     show(f"{config.out}: {count} clips of the {config.split} half of {trained.data.name}, {gibibytes:.2f} GiB")

@@ -13,9 +13,8 @@ from typing import Annotated
 
 from tyro.conf import subcommand
 
-from agents.runs.config import PRESETS, get_preset
+from agents.runs.config import PRESETS, BadFrame, CacheFolder, DataName, get_preset
 from backbone.data import DataConfig, load_data
-from backbone.data.bad_frames import OnBadFrame
 from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data
 from backbone.data.cut import CutReport, cut_video
@@ -104,8 +103,7 @@ class Check:
     A twentieth of the frames, for a first look: `a3d data check --data ilids:/data/iLIDS-VID --sample 0.05`
     """
 
-    data: str
-    """NAME:DIRECTORY, as in folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    data: DataName
     sample: float = 1.0
     """Share of the frames that are decoded, drawn by --seed; names and sizes are checked of all."""
     seed: int = 0
@@ -144,19 +142,15 @@ class Cache:
     Another size and method: `a3d data cache --data folder:street --height 64 --width 32 --flow farneback`
     """
 
-    data: str
-    """NAME:DIRECTORY, as in folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    data: DataName
     height: int | None = None
     """Of the frames, in pixels; by default the preset's of that name (prid, ilids, mars), else that of small."""
     width: int | None = None
     """Of the frames, in pixels; by default as the height."""
     flow: str | None = "dis-fast"
     """The optical-flow method; None for frames alone."""
-    cache: Path | None = None
-    """Where to; by default $A3D_CACHE or the user's cache folder."""
-    on_bad_frame: OnBadFrame = "error"
-    """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
-    neighbour takes its place, as in a3d train with the same flag."""
+    cache: CacheFolder = None
+    on_bad_frame: BadFrame = "error"
     verify: bool = False
     """Read what is there already, and make anew what is not as it was written, by its digest."""
     workers: int = 2

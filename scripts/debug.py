@@ -27,7 +27,7 @@ A policy of a3d policy, on clips of its bank:
 import html
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,12 +40,12 @@ from agents.episodes.export import write_gif, write_minari, write_rerun
 from agents.episodes.gallery import Gallery
 from agents.episodes.story import tell, tell_change
 from agents.runs.bank_policy import POLICY
-from agents.runs.model import load_run
+from agents.runs.options import Data, Runtime, RuntimeOptions
 from agents.runs.picks import Pick, Source, choose
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.runs.run_episodes import RunEpisodes
 from backbone.files import check_writable, only_here, replacing
-from backbone.progress import show
+from backbone.progress import say, show
 
 RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
 
@@ -80,8 +80,7 @@ class DebugConfig:
     """Draw from the agent's policy; by default it takes its mean, as at test time."""
     seed: int = 0
     """Of what is drawn."""
-    data: str | None = None
-    """NAME[:DIRECTORY]; by default the data that the run was trained on."""
+    data: Data = None
     bank: Path | None = None
     """A policy's: other clips than the bank that it was trained on."""
     gif: bool = False
@@ -90,10 +89,7 @@ class DebugConfig:
     """Write the episodes as a Minari data set, too (pip install 'a3d[export]')."""
     rerun: bool = False
     """Write the episodes as a rerun recording, too (pip install 'a3d[export]')."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         for name in ("worst", "wrong", "random"):
@@ -137,6 +133,8 @@ def debug(config: DebugConfig) -> list[Path]:
         with tqdm.external_write_mode(file=sys.stderr):
             show(report(pick, episode, gallery))
             show(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n")
+    if isinstance(source, RunEpisodes) and (text := source.run.cache.describe_replaced()):
+        say(text)
     if len(pages) > 1:
         write_index(config.out / INDEX, pages, episodes)
         show(f"all of them: {config.out / INDEX}")
@@ -164,7 +162,7 @@ def open_source(config: DebugConfig) -> Source:
         raise ValueError("--bank is for policies: a run has data (--data)")
     if len(config.clip) > 1:
         raise ValueError(f"of a run one clip of each tracklet is looked into, got --clip {config.clip}")
-    run = load_run(config.checkpoint, data=config.data, device=config.device, cache=config.cache)
+    run = config.runtime.load_run(config.checkpoint, config.data)
     name = config.agent or run.config.agent
     return RunEpisodes(run, control or run.agent, name, config.clip[0] if config.clip else None)
 

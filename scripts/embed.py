@@ -17,12 +17,11 @@ A MOT sequence, whose tracks miss a frame now and then:
 `a3d embed --checkpoint runs/small --data video:MOT17-02,MOT17-02/det.txt@bridge_gaps=3 --out street.npz`
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.runs.describe import embed
-from agents.runs.model import load_model
-from backbone.data.bad_frames import OnBadFrame
+from agents.runs.options import Checkpoint, Runtime, RuntimeOptions
 from backbone.data.source import Part
 from backbone.embeddings import ENDINGS, save_embeddings
 from backbone.files import check_writable
@@ -33,8 +32,7 @@ from backbone.progress import show
 class EmbedConfig:
     """What to describe, and by which model."""
 
-    checkpoint: Path
-    """A run's folder, or its checkpoint.pt."""
+    checkpoint: Checkpoint[Path]
     out: Path
     """The file to write; its ending says which kind: .npz or .safetensors."""
     data: str | None = None
@@ -43,12 +41,7 @@ class EmbedConfig:
     by default the data of the training."""
     part: Part = "test"
     """Of a data set: its queries, its gallery, both (test), its training half, or all."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
-    on_bad_frame: OnBadFrame | None = None
-    """An image that can't be read: error, or skip (its neighbour takes its place); by default as in training."""
+    runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         if self.out.suffix not in ENDINGS:
@@ -58,9 +51,7 @@ class EmbedConfig:
 def run(config: EmbedConfig) -> None:
     """Describe the tracklets and write the file."""
     check_writable(config.out)
-    model = load_model(
-        config.checkpoint, device=config.device, cache=config.cache, on_bad_frame=config.on_bad_frame
-    )
+    model = config.runtime.load_model(config.checkpoint)
     embeddings = embed(model, config.data, config.part)
     save_embeddings(config.out, embeddings)
     people = len(set(embeddings.name) - {""})

@@ -41,6 +41,7 @@ from a3d_env.process import AttentionProcess
 from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import at_test, follow
 from agents.runs.model import TrainedModel, load_model
+from agents.runs.options import Checkpoint
 from backbone.files import check_writable, replacing
 from backbone.progress import show
 from backbone.representation import has_bfloat16
@@ -60,8 +61,7 @@ Runner = Callable[[tuple[Tensor, ...]], Outputs]
 class ExportConfig:
     """What to export, and where to."""
 
-    checkpoint: Path
-    """A run's folder, or its checkpoint.pt."""
+    checkpoint: Checkpoint[Path]
     out: Path
     """The file to write; its ending says which kind: .onnx, or .pt2 (torch.export)."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.checks import check_resumed
-from agents.runs.config import get_preset
+from agents.runs.config import CacheFolder, Device, get_preset
 from agents.runs.scoring import table
 from agents.runs.training import train
 from backbone.files import check_writable, only_here
@@ -38,10 +38,8 @@ class PretrainConfig:
     """Make weights for the network with a flow stream; --no-flow: for the one without."""
     seed: int = 0
     """Seed of weights and batches."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where drawn frames and flow are kept; by default as in training."""
+    device: Device = "auto"
+    cache: CacheFolder = None
 
 
 def run(config: PretrainConfig) -> None:

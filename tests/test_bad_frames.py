@@ -315,6 +315,11 @@ def test_training_goes_on_and_says_what_it_replaced(people, tmp_path, capsys):
     for row in ("before", "after", "controls"):
         assert scores[0][row] == scores[1][row] == scores[2][row]
     assert main(["evaluate", "--checkpoint", str(tmp_path / "first"), "--cache", str(tmp_path / "other")]) == 0
+    command = ["bank", "--checkpoint", str(tmp_path / "first"), "--cache", str(tmp_path / "third")]
+    assert main([*command, "--out", str(tmp_path / "bank"), "--on-bad-frame", "error"]) == 2
+    assert "it is truncated" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "bank"), "--on-bad-frame", "skip"]) == 0
+    assert "could not be read and were replaced by their neighbours" in capsys.readouterr().err
 
 
 def test_a_run_can_go_on_with_the_other_policy(people, tmp_path, capsys):

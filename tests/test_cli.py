@@ -3,6 +3,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,33 @@ def test_flags_have_no_second_form(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])
     assert "--no-" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate --checkpoint run",
+        "embed --checkpoint run --out out.npz",
+        "search --checkpoint run --query folder:a --gallery folder:b",
+        "probe --checkpoint run --out out",
+        "bank --checkpoint run --out out",
+        "debug --checkpoint run --query 1 --out out",
+    ],
+)
+def test_every_command_that_reads_frames_can_skip_bad_ones(command, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(checkpoint, **settings):
+        loaded.append(settings)
+        raise ValueError
+
+    for name in ("load_model", "load_run"):
+        monkeypatch.setattr(f"agents.runs.options.{name}", load)
+    monkeypatch.chdir(tmp_path)
+    assert main([*command.split(), "--on-bad-frame", "skip", "--cache", "kept", "--device", "cpu"]) == 2
+    assert {**loaded[0], "data": None} == {
+        "data": None,
+        "on_bad_frame": "skip",
+        "cache": Path("kept"),
+        "device": "cpu",
+    }

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dacite
 import tyro
@@ -25,6 +25,27 @@ from backbone.data.transforms import AugmentConfig
 from backbone.descriptor import DescriptorConfig
 
 MOST_EPISODES = 65_536  # of a batch
+
+# Settings of more than one command, with their help text.
+DataName = Annotated[
+    str,
+    tyro.conf.arg(
+        help="NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."
+    ),
+]
+Device = Annotated[str, tyro.conf.arg(help="cpu, cuda, ...; auto takes a GPU if there is one.")]
+CacheFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="Folder where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. "
+        "That of a run's training is not taken from its checkpoint (--resume, too): give it again."
+    ),
+]
+BAD_FRAME = (
+    "What is done with an image file that is missing or can't be read. error: stop, and name it; skip: put its "
+    "nearest readable neighbour in its place, and say in the end how many there were, and which."
+)
+BadFrame = Annotated[OnBadFrame, tyro.conf.arg(help=BAD_FRAME)]
 
 
 @dataclass(frozen=True)
@@ -63,8 +84,7 @@ class TrainConfig:
     agent find the identifying thing on other people, and what the field trains with (agents/runs/recipes.py says
     what that is); paper: the preset as it is, and what tiny and walkers take unless told otherwise; plain: frames
     averaged, no attention, to compare with."""
-    data: str = "synthetic"
-    """NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."""
+    data: DataName = "synthetic"
     agent: str = "reinforce"
     """Who decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac, tqc,
     td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
@@ -81,17 +101,12 @@ class TrainConfig:
     """The run's folder; by default runs/<preset>, with a number if that is taken."""
     resume: bool = False
     """Go on from the checkpoint in the run's folder, with the settings saved there."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. To be given again
-    with --resume: a folder that a checkpoint names is not written to."""
+    device: Device = "auto"
+    cache: CacheFolder = None
     decode_anew: bool = False
     """Keep nothing on disk, but decode image files and compute flow anew for each clip: for data larger than the
     disk. It is slower, by how much depends on --load.workers."""
-    on_bad_frame: OnBadFrame = "error"
-    """An image file that is missing or can't be read is an error that names it; or skip: its nearest readable
-    neighbour takes its place in the tracklet, and in the end it is said how many there were, and which."""
+    on_bad_frame: BadFrame = "error"
     checkpoint_every: int = 100
     """Batches between two checkpoints."""
     evaluate_every: int = 0

@@ -25,6 +25,7 @@ from a3d_env.env import Attention3DEnv
 from a3d_env.process import AttentionProcess
 from a3d_env.vector import Attention3DVectorEnv
 from agents.runs.build import pick_device
+from agents.runs.config import Device
 from backbone.build import BackboneConfig
 from backbone.data.cache import FrameCache
 from backbone.data.tracklet import FrameFiles, Tracklet
@@ -47,8 +48,7 @@ class BenchmarkConfig:
 
     seconds: float = 2.0
     """For each of the two ways of each comparison."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    device: Device = "auto"
     rerank: bool = False
     """Measure k-reciprocal re-ranking at MARS's size, too."""
     json: Path | None = None

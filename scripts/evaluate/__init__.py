@@ -20,14 +20,13 @@ Trained on one data set, tested on another (Table X):
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.runs.arguments import read_flags
 from agents.runs.jobs import Failure
-from agents.runs.model import load_run
+from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import Scores, ScoringConfig, score_model, table
-from backbone.data.bad_frames import OnBadFrame
 from backbone.files import check_writable, replacing
 from backbone.progress import say, show
 from scripts.evaluate.splits import evaluate_splits, splits_table
@@ -37,11 +36,8 @@ from scripts.evaluate.splits import evaluate_splits, splits_table
 class EvaluateConfig(ScoringConfig):
     """What to score, and how."""
 
-    checkpoint: Path | None = None
-    """A run's folder, or its checkpoint.pt."""
-    data: str | None = None
-    """NAME[:DIRECTORY], or NAME[:DIRECTORY]@OPTION=VALUE,... with other settings of it, as in synthetic@seed=2000;
-    by default the data that the run was trained on."""
+    checkpoint: Checkpoint[Path | None] = None
+    data: Data = None
     splits: str = ""
     """Instead of a checkpoint: train on these splits of the data, and score each: all, or some, as in 0,3,7. Of
     prid and ilids they are the ten published ones; of other data people are drawn or divided anew. Further flags
@@ -56,12 +52,7 @@ class EvaluateConfig(ScoringConfig):
     """With --splits: runs at a time; they share the cores."""
     json: Path | None = None
     """Write the scores to this file as JSON, too."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
-    on_bad_frame: OnBadFrame | None = None
-    """An image that can't be read: error, or skip (its neighbour takes its place); by default as in training."""
+    runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,13 +91,7 @@ def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
     assert arguments.checkpoint is not None
-    run = load_run(
-        arguments.checkpoint,
-        data=arguments.data,
-        device=arguments.device,
-        cache=arguments.cache,
-        on_bad_frame=arguments.on_bad_frame,
-    )
+    run = arguments.runtime.load_run(arguments.checkpoint, arguments.data)
     return score_model(run, run.data, arguments)
 
 
@@ -132,9 +117,7 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
             train=config.train,
             test=config.test,
             jobs=config.jobs,
-            device=config.device,
-            cache=config.cache,
-            on_bad_frame=config.on_bad_frame,
+            **vars(config.runtime),
         )
         show(splits_table(report))
         for failure in failures:

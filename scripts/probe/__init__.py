@@ -6,9 +6,10 @@ representation, with a sample of it, with random and centre bins, with the avera
 thing that tells people apart (truth, where it is known) and with the best bin at each glimpse. An agent that looks
 at the right place in this clip is better than its average place, and than its places on another clip.
 
-reward and log_prob are measured on the people that F_c was fitted on: it knows no others. R1, mAP and hit_rate are
-measured on the test people. Intervals (95%) are over people; differences are of the same clips and queries. Of
-several runs, as of an ablation's seeds, the table has the means over runs with Student's t intervals.
+reward and log_prob are measured on the people that F_c was fitted on: it knows no others, so that other data has
+neither. R1, mAP and hit_rate are measured on the test people. Intervals (95%) are over people; differences are of
+the same clips and queries. Of several runs, as of an ablation's seeds, the table has the means over runs with
+Student's t intervals.
 
 A run on the data of its training: `a3d probe --checkpoint runs/benchmark`
 
@@ -20,10 +21,11 @@ Other data, two clips of each tracklet:
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.runs.model import Run, load_run
+from agents.runs.model import Run
+from agents.runs.options import Data, Runtime, RuntimeOptions
 from backbone.files import check_writable, only_here, replacing
 from backbone.progress import say, show
 from scripts.probe.measures import Measured, measure
@@ -38,8 +40,7 @@ class ProbeConfig:
 
     checkpoint: tuple[Path, ...]
     """A run's folder, or its checkpoint.pt; or those of several."""
-    data: str | None = None
-    """NAME[:DIRECTORY]; by default the data that the run was trained on. Other data has no reward and log_prob."""
+    data: Data = None
     out: Path | None = None
     """Where probe.json and probe.png go; by default the folder `probe` beside the checkpoint; several need it."""
     max_clips: int | None = None
@@ -48,10 +49,7 @@ class ProbeConfig:
     """Clips that are in memory at once."""
     seed: int = 0
     """Seed of the random and the sampled bins, and of which other clip each clip takes its places from."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         if not self.checkpoint or (len(self.checkpoint) > 1 and self.out is None):
@@ -98,7 +96,7 @@ def probe(config: ProbeConfig) -> Probed:
     for number, checkpoint in enumerate(config.checkpoint, 1):
         if len(config.checkpoint) > 1:
             say(f"run {number} of {len(config.checkpoint)}: {checkpoint}")
-        run = load_run(checkpoint, data=config.data, device=config.device, cache=config.cache)
+        run = config.runtime.load_run(checkpoint, config.data)
         kinds.append((run.config.agent, run.config.attention.reward, run.data.name))
         if kinds[-1] != kinds[0]:
             raise ValueError(
@@ -108,6 +106,8 @@ def probe(config: ProbeConfig) -> Probed:
         measured = measure(
             run, max_clips=config.max_clips, clips_per_batch=config.clips_per_batch, seed=config.seed
         )
+        if text := run.cache.describe_replaced():
+            say(text)
         tables.append(summarise(measured.values, measured.person))
         lines += [line for line in header(run, measured) if line not in lines]
         notes += [note for note in measured.notes if note not in notes]
@@ -115,8 +115,9 @@ def probe(config: ProbeConfig) -> Probed:
     who += "people" if len(tables) == 1 else f"{len(tables)} runs"
     table = tables[0] if len(tables) == 1 else over_runs(tables)
     probed = Probed(table, [who, *lines], notes)
+    settings = {name: value for name, value in vars(config).items() if name != "runtime"} | vars(config.runtime)
     content = {
-        "settings": {name: None if value is None else str(value) for name, value in vars(config).items()}
+        "settings": {name: None if value is None else str(value) for name, value in settings.items()}
         | {"checkpoint": [str(path) for path in config.checkpoint], "data": run.data.name}
         | {"agent": run.config.agent, "reward": run.config.attention.reward},
         "header": probed.header,

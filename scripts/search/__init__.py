@@ -15,14 +15,14 @@ Whoever is near enough (a3d evaluate --false-accept-rates says what near is), by
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.runs.describe import embed
-from agents.runs.model import load_model
+from agents.runs.options import Runtime, RuntimeOptions
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.files import check_writable, replacing
@@ -55,10 +55,7 @@ class SearchConfig:
     """Write what was found to this file."""
     page: Path | None = None
     """Write an HTML page with pictures to this file."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
-    cache: Path | None = None
-    """Where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder."""
+    runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         for name in ("top", "shown"):
@@ -97,7 +94,7 @@ def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
         if arguments.checkpoint is None:
             raw = next(spec for part, spec in specs.items() if part not in known)
             raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
-        model = load_model(arguments.checkpoint, device=arguments.device, cache=arguments.cache)
+        model = arguments.runtime.load_model(arguments.checkpoint)
         for part, embeddings in known.items():
             if embeddings.origin.model != model.digest:
                 raise ValueError(f"{specs[part]} was described by another model than {arguments.checkpoint}")
@@ -286,7 +283,7 @@ def run(config: SearchConfig) -> None:
         with replacing(config.json) as partial:
             partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
     if config.page is not None:
-        strips = (Strips(query, config.cache), Strips(gallery, config.cache))
+        strips = (Strips(query, config.runtime.cache), Strips(gallery, config.runtime.cache))
         shown = as_json(query, gallery, results)[: config.shown]
         rows = [[hit.row for hit in hits] for hits in results]
         write_page(config.page, shown, rows, *strips)

@@ -1,0 +1,45 @@
+"""Settings that several commands share, each with its help text: which trained model, on what data, and where."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import tyro
+
+from agents.runs.config import BAD_FRAME, CacheFolder, Device
+from agents.runs.model import Run, TrainedModel, load_model, load_run
+from backbone.data.bad_frames import OnBadFrame
+
+Value = TypeVar("Value")
+
+Checkpoint = Annotated[Value, tyro.conf.arg(help="A run's folder, or its checkpoint.pt.")]
+Data = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="NAME[:DIRECTORY], or NAME[:DIRECTORY]@OPTION=VALUE,... with other settings of the data, as in "
+        "synthetic@seed=2000; by default the data that the run was trained on."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Where a trained model runs, and how frames are read for it."""
+
+    device: Device = "auto"
+    cache: CacheFolder = None
+    on_bad_frame: Annotated[OnBadFrame | None, tyro.conf.arg(help=f"{BAD_FRAME} By default as in training.")] = (
+        None
+    )
+
+    def load_model(self, checkpoint: Path) -> TrainedModel:
+        """Return a run's networks, as `agents.runs.model.load_model`."""
+        return load_model(checkpoint, **vars(self))
+
+    def load_run(self, checkpoint: Path, data: str | None) -> Run:
+        """Return a run's networks and the data to use them on, as `agents.runs.model.load_run`."""
+        return load_run(checkpoint, data=data, **vars(self))
+
+
+# Beside a command's own flags: --device, not --runtime.device.
+Runtime = Annotated[RuntimeOptions, tyro.conf.arg(name="")]
