@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.runs.children import child_environment, end_with_parent
+from agents.runs.children import end_with_parent, run_module
 from backbone.metrics import RetrievalScores, compared, evaluate_retrieval, score_ranking
 from backbone.progress import show
 
@@ -141,11 +140,8 @@ def scoring_cost(work: Work = "scoring", size: Size = MARS_SIZE) -> ScoringCost:
         subprocess.CalledProcessError: it failed; what it wrote to its standard error output was shown.
     """
     task = json.dumps({"work": work, "size": asdict(size), "threads": torch.get_num_threads()})
-    command = [sys.executable, "-m", "scripts.benchmark.scoring_cost", task]
-    folder = Path(__file__).parent.parent
-    done = subprocess.run(
-        command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True, env=child_environment()
-    )
+    done = run_module("scripts.benchmark.scoring_cost", task)
+    done.check_returncode()
     return ScoringCost(**json.loads(done.stdout))
 
 
