@@ -1,23 +1,19 @@
 import dataclasses
 import json
-import subprocess
-import sys
 
 import cv2
 import pytest
 
 from agents.features import SharedFeatureCallback
-from agents.runs import jobs
 from agents.runs import task as task_module
 from agents.runs.build import build_agent, build_environment, build_grid, build_representation
 from agents.runs.config import config_to_json, get_preset, with_seed
-from agents.runs.jobs import run_all
+from agents.runs.jobs import why_it_failed
 from agents.runs.logs import read_history
 from agents.runs.recipes import STRONG_LEVERS, strong
 from agents.runs.task import (
     Task,
     perform,
-    read_result,
     read_task,
     settings_digest,
     write_task,
@@ -27,7 +23,7 @@ from backbone.data.spec import parse_data
 from backbone.files import only_here
 from scripts.ablate import AblateConfig, make_plans
 from scripts.ablate.cost import cost_table, measure_cost
-from scripts.ablate.plan import make_plan, missing_tasks
+from scripts.ablate.plan import make_plan, merge_tasks
 from scripts.ablate.report import make_report, write_report
 from scripts.ablate.tables import TABLES, WITHOUT_ATTENTION, lever_row, with_settings
 from scripts.ablate.text import markdown, table_csv
@@ -169,7 +165,7 @@ def test_all_tables_in_one_folder_keep_recipes_apart(tmp_path):
         "ladder",
         "levers",
     ]
-    tasks = {task.row: task for task in missing_tasks(plans)}
+    tasks = {task.row: task for task in merge_tasks(plans)}
     assert (tasks["full"].config.policy.locator, tasks["strong"].config.policy.locator) == ("linear", "mixture")
     assert (tasks["full"].points, tasks["full"].test_data) == (10, "synthetic@seed=2000,passers_by=3")
     assert (tasks["qan"].points, tasks["qan"].test_data) == (0, "synthetic@seed=2000,passers_by=3")
@@ -202,7 +198,7 @@ def test_a_seed_draws_other_people_the_same_for_all_rows(tmp_path):
 def test_tables_share_runs_with_the_same_settings(tmp_path):
     config = get_preset("tiny")
     plans = [make_plan(TABLES[name], config, tmp_path, seeds=2) for name in ("7", "8", "fig5", "fig7")]
-    tasks = missing_tasks(plans)
+    tasks = merge_tasks(plans)
     folders = [str(task.folder.relative_to(tmp_path)) for task in tasks]
     own = config.attention.bin_size[0]  # of 3 frames
     lengths = [f"bin_length_{length}" for length in (1, 2, 3) if length != own]
@@ -335,26 +331,32 @@ def test_rows_that_are_not_there_and_truth_that_is_not_known(tmp_path):
         make_plan(TABLES["7"], own, tmp_path, seeds=1, names=["truth"])
 
 
+FAKE_RUN = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+task = json.loads((folder / "task.json").read_text())
+if task["row"] == "random":
+    sys.exit("this cannot be")
+scores = dict(R1=1.0, R5=1.0, R10=1.0, mAP=1.0, hit_rate=None)
+controls = {"random bins": scores, "centre bins": scores}
+result = dict(agent=scores, controls=controls, seconds=1, settings=task["config"])
+(folder / "result.json").write_text(json.dumps(result))
+"""
+
+
 @pytest.fixture
-def fake_runs(monkeypatch):
+def fake_runs(monkeypatch, tmp_path_factory):
     """Runs without training: each writes its settings as a result, but the row random fails."""
-    code = (
-        "import json, pathlib, sys; folder = pathlib.Path(sys.argv[1])\n"
-        "task = json.loads((folder / 'task.json').read_text())\n"
-        "if task['row'] == 'random': sys.exit('this cannot be')\n"
-        "scores = dict(R1=1.0, R5=1.0, R10=1.0, mAP=1.0, hit_rate=None)\n"
-        "controls = {'random bins': scores, 'centre bins': scores}\n"
-        "result = dict(agent=scores, controls=controls, seconds=1, settings=task['config'])\n"
-        "(folder / 'result.json').write_text(json.dumps(result))"
-    )
+    folder = tmp_path_factory.mktemp("module")
+    (folder / "fake_run.py").write_text(FAKE_RUN)
+    monkeypatch.syspath_prepend(folder)
     started = []
 
-    def command(task):
+    def process(task):
         started.append(task.title)
-        return [sys.executable, "-S", "-c", code, str(task.folder)]
+        return "fake_run", str(task.folder)
 
-    monkeypatch.setattr(jobs, "command", command)
-    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(Task, "process", property(process))
     return started
 
 
@@ -388,7 +390,8 @@ def test_a_failed_run_is_reported_and_does_not_stop_the_others(fake_runs, tmp_pa
     assert main(flags) == 1
     assert fake_runs == [f"{row}/{seed}" for seed in (0, 1) for row in ("full", "random", "without_rl")]
     error = capsys.readouterr().err
-    assert f"random/1 failed: exit status 1; see {tmp_path / 'random' / '1' / 'log.txt'}" in error
+    assert f"random/1 failed: exit status 1; see {tmp_path / 'random' / '1' / 'error.txt'}" in error
+    assert "this cannot be" in (tmp_path / "random" / "1" / "error.txt").read_text()
     assert "this cannot be" in (tmp_path / "random" / "1" / "log.txt").read_text()
     assert "left out: random/0, random/1." in (tmp_path / "table7.md").read_text()
     fake_runs.clear()
@@ -432,49 +435,9 @@ def test_two_ablations_do_not_work_in_one_folder(fake_runs, tmp_path, capsys):
     assert main(flags) == 0
 
 
-def test_ctrl_c_ends_the_runs_that_were_started(monkeypatch, tmp_path):
-    processes = []
-    start = jobs.start
-    monkeypatch.setattr(jobs, "command", lambda task: ["sleep", "600"])
-
-    def noting(task, threads):
-        processes.append(start(task, threads))
-        return processes[-1]
-
-    def interrupt(seconds):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(jobs, "start", noting)
-    monkeypatch.setattr(jobs.time, "sleep", interrupt)
-    tasks = missing_tasks([make_plan(TABLES["8"], get_preset("tiny"), tmp_path, seeds=1)])
-    with pytest.raises(KeyboardInterrupt):
-        run_all(tasks, jobs=2)
-    assert len(processes) == 2
-    assert all(process.poll() is not None for process in processes)
-
-
 def test_a_damaged_history_stops_no_run(tmp_path):
     (tmp_path / "history.jsonl").write_text("?\n")
-    assert jobs.steps_taken(Task("full", 0, get_preset("tiny"), tmp_path)) == 0
-
-
-def test_the_cores_are_shared(monkeypatch, tmp_path):
-    started = []
-
-    class Popen(subprocess.Popen):
-        def __init__(self, command, env, **settings):
-            started.append(env["OMP_NUM_THREADS"])
-            super().__init__(["true"], env=env, **settings)
-
-    monkeypatch.setattr(jobs.subprocess, "Popen", Popen)
-    monkeypatch.setattr(jobs, "num_cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    tasks = missing_tasks([make_plan(TABLES["7"], get_preset("tiny"), tmp_path, seeds=1, names=["full"])])
-    assert len(run_all(tasks, jobs=3)) == 1  # it leaves no result
-    assert started == ["2"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's own goes first
-    run_all(tasks, jobs=3)
-    assert started == ["2", "1"]
+    assert Task("full", 0, get_preset("tiny"), tmp_path).steps_taken() == 0
 
 
 def make_task(folder, **settings) -> Task:
@@ -504,7 +467,7 @@ def same(one, other) -> bool:
 
 
 def test_a_finished_run_leaves_one_result_and_no_checkpoint(finished):
-    result = read_result(read_task(finished))
+    result = read_task(finished).result()
     metrics = json.loads((finished / "metrics.json").read_text())
     assert result["agent"] == metrics["after"]
     assert result["controls"] == metrics["controls"]
@@ -525,10 +488,10 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(finished, tmp_path, monk
 
     monkeypatch.setattr(SharedFeatureCallback, "_learn_from", interrupt)
     assert task_module.main([str(tmp_path)]) == 130
-    assert read_result(task) is None
+    assert task.result() is None
     assert task_module.main([str(tmp_path)]) == 0
     assert steps == [0, 1, 2, 3, 4, 3, 4, 5]
-    assert same(read_result(task), read_result(read_task(finished)))
+    assert same(task.result(), read_task(finished).result())
     assert (tmp_path / "checkpoint.pt").exists()
 
 
@@ -536,18 +499,16 @@ def test_a_run_that_fails_leaves_its_traceback(tmp_path, capsys):
     task = make_task(tmp_path)
     write_task(dataclasses.replace(task, config=dataclasses.replace(task.config, agent="nothing")))
     assert task_module.main([str(tmp_path)]) == 1
-    failure = jobs.failure(task, 1)
-    assert failure.file == tmp_path / "error.txt"
-    assert failure.reason.startswith("ValueError: unknown agent 'nothing'")
-    assert "Traceback" in failure.file.read_text()
-    assert jobs.failure(dataclasses.replace(task, folder=tmp_path / "x"), -9).reason == "ended by SIGKILL"
+    assert task.error_file == tmp_path / "error.txt"
+    assert why_it_failed(task).startswith("ValueError: unknown agent 'nothing'")
+    assert "Traceback" in task.error_file.read_text()
 
 
 def test_points_of_the_course_and_other_data(finished, tmp_path):
     task = make_task(tmp_path, points=3, test_data="synthetic@seed=5")
     assert task_module.main([str(tmp_path)]) == 0
-    result = read_result(task)
-    assert same(result, read_result(read_task(finished)))  # to look does not change what is learned
+    result = task.result()
+    assert same(result, read_task(finished).result())  # to look does not change what is learned
     assert [point["step"] for point in result["curve"]] == [0, 2, 4, 6]
     for point, row in ((result["curve"][0], result["before"]), (result["curve"][-1], result["agent"])):
         assert {name: point[name] for name in row} == row
@@ -563,8 +524,8 @@ def test_points_of_the_course_and_other_data(finished, tmp_path):
     }
     assert not (tmp_path / "points").exists()
     # what was not measured is not there
-    assert read_result(dataclasses.replace(task, test_data="synthetic@seed=6")) is None
-    assert read_result(dataclasses.replace(read_task(finished), points=3)) is None
+    assert dataclasses.replace(task, test_data="synthetic@seed=6").result() is None
+    assert dataclasses.replace(read_task(finished), points=3).result() is None
 
 
 def test_a_course_that_was_not_kept_is_trained_again(tmp_path):

@@ -232,7 +232,7 @@ def test_each_run_of_a_comparison_has_those_of_its_agent(bank, file, tmp_path):
     (ppo, random, *_), (task, other, *_) = make_tasks(config), make_tasks(changed)
     assert ppo.digest != task.digest
     assert random.digest == other.digest
-    assert run(task)
+    assert run(task) == 0
     assert task.result()["algorithm"]["n_epochs"] == 7
 
 
@@ -260,7 +260,7 @@ def test_an_algorithm_that_stands_alone_is_compared(bank, tmp_path):
     name = f"{__name__}:Guesser"
     config = CompareConfig(bank, name, agent_settings={name: {"width": 0.75}}, seeds=1, steps=640, out=tmp_path)
     task = make_tasks(config)[0]
-    assert run(task)
+    assert run(task) == 0
     result = task.result()
     assert (result["steps"], result["algorithm"]) == (640, {"width": 0.75})
     assert len(result["curve"]) >= 9

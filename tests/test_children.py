@@ -1,31 +1,35 @@
 """A command's own processes end with it, and two commands do not write the same."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from a3d_env.bank_file import save_bank
-from agents.runs import jobs
-from agents.runs.bank_policy import PolicyRunConfig
-from agents.runs.children import PARENT
-from agents.runs.task import Task
+from agents.runs import children
+from agents.runs.children import run_module
 from backbone import files
 from backbone.files import only_here
 from scripts.cli import main
-from scripts.compare import task as compare_task
 
-COMMAND = """
-import subprocess, sys
-from agents.runs.children import child_environment
-child = "from agents.runs.children import *; end_with_parent(); print(1, flush=True); time.sleep(60)"
-process = subprocess.Popen([sys.executable, "-c", child], env=child_environment(), stdout=subprocess.PIPE)
-process.stdout.readline()
-print(process.pid, flush=True)
-process.wait()
+# alone, as its package takes seconds to import
+FOLDER = str(Path(children.__file__).parent)
+COMMAND = (
+    "import sys; from children import *; sys.path.append(sys.argv[1]); run_module('child', '', stdout=sys.stdout)"
+)
+CHILD = (
+    "import os, time; from children import *; end_with_parent(); print(os.getpid(), flush=True); time.sleep(60)"
+)
+
+MODULE = """
+import os, sys
+print(sys.argv[1], os.environ["PLACE"], os.environ["A3D_PARENT"], os.getcwd())
+raise SystemExit(3)
 """
 
 
@@ -39,8 +43,10 @@ def is_running(process):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="Linux tells of processes there")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_ends_when_its_command_is_killed(number):
-    with subprocess.Popen([sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, text=True) as command:
+def test_a_run_ends_when_its_command_is_killed(number, tmp_path):
+    (tmp_path / "child.py").write_text(CHILD)
+    started = [sys.executable, "-c", COMMAND, str(tmp_path)]
+    with subprocess.Popen(started, cwd=FOLDER, stdout=subprocess.PIPE, text=True) as command:
         child = int(command.stdout.readline())
         assert is_running(child)
         command.send_signal(number)
@@ -50,25 +56,30 @@ def test_a_run_ends_when_its_command_is_killed(number):
     assert not is_running(child)
 
 
-class Started(Exception):
-    """A process would have been started."""
+def test_it_ends_with_this_process_and_finds_what_is_imported_here(monkeypatch, tmp_path):
+    """From whatever folder: in this one, everything bears the names of what is to be found elsewhere."""
+    for folder, text in (("library", MODULE), ("hiding", "raise SystemExit('the wrong one')")):
+        for package in ("agents", "scripts"):
+            (tmp_path / folder / package).mkdir(parents=True)
+            (tmp_path / folder / package / "__init__.py").touch()
+            (tmp_path / folder / package / "own.py").write_text(text)
+    monkeypatch.chdir(tmp_path / "hiding")
+    monkeypatch.syspath_prepend(tmp_path / "library")
+    for package in ("agents", "scripts"):
+        done = run_module(f"{package}.own", "word", PLACE="here")
+        assert done.returncode == 3
+        assert done.stdout.split() == ["word", "here", str(os.getpid()), str(tmp_path / "hiding")]
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # as of python -c
+    with pytest.raises(subprocess.CalledProcessError):
+        run_module("agents.own", "word", stderr=subprocess.DEVNULL, PLACE="here").check_returncode()
 
 
-@pytest.mark.parametrize("kind", ["compare", "ablate"])
-def test_every_run_is_told_whom_to_end_with(kind, monkeypatch, tmp_path):
-    def start(*_, env, **__):
-        assert env[PARENT] == str(os.getpid())
-        raise Started
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(jobs, "write_task", lambda task: None)
-    policy = PolicyRunConfig(bank=tmp_path, out=tmp_path)
-    starts = {
-        "compare": lambda: compare_task.start(compare_task.CompareTask(policy)),
-        "ablate": lambda: jobs.start(Task("a", 0, None, tmp_path), threads=1),
-    }
-    with pytest.raises(Started):
-        starts[kind]()
+def test_the_processes_of_a_command_are_started_in_one_place():
+    root = Path(children.__file__).parent.parent.parent
+    files = [path for room in ("backbone", "a3d_env", "agents", "scripts") for path in (root / room).rglob("*.py")]
+    starts = re.compile(r"import subprocess|from subprocess|Popen|os\.(fork|spawn|exec|posix_spawn|system)\b")
+    found = [str(path.relative_to(root)) for path in files if starts.search(path.read_text())]
+    assert found == ["agents/runs/children.py"]
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from stable_baselines3 import A2C
 
 from a3d_env.bank_file import save_bank
 from a3d_env.playground import playground
+from agents.runs.jobs import JobsConfig, run_jobs
 from agents.statistics import paired_interval
 from scripts.cli import main
 from scripts.compare import CompareConfig, compare, make_tasks
 from scripts.compare.report import make_report, write_report
-from scripts.compare.task import run, start
+from scripts.compare.task import run
 from scripts.compare.text import HEAD, text_table
 
 
@@ -78,8 +79,8 @@ def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank
     tasks = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "a"))
     again = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "b"))
     for task, other in zip(tasks, again, strict=True):
-        assert run(task)
-        assert run(other)
+        assert run(task) == 0
+        assert run(other) == 0
         first, second = task.result(), other.result()
         for part in ("clips", "bins", "curve", "steps", "updates", "person"):
             assert first[part] == second[part]
@@ -96,9 +97,9 @@ def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank
 
 def test_a_failed_run_is_reported_and_stops_no_other(bank, tmp_path, capsys):
     agents = f"{__name__}:Failing"
-    ((task, reason),) = compare(CompareConfig(bank, agents, seeds=1, steps=128, out=tmp_path))
-    assert (task.title, reason) == (f"{__name__}:Failing/0", "RuntimeError: no idea")
-    assert "in train" in task.error.read_text()
+    (failure,) = compare(CompareConfig(bank, agents, seeds=1, steps=128, out=tmp_path))
+    assert str(failure).startswith(f"{__name__}:Failing/0 failed: RuntimeError: no idea; see {tmp_path}")
+    assert "in train" in failure.job.error_file.read_text()
     assert sorted(path.parent.name for path in tmp_path.glob("*/0.json")) == ["best", "random"]
     printed = capsys.readouterr().out
     assert "random" in printed
@@ -123,11 +124,11 @@ def test_mistakes_are_explained(bank, tmp_path, capsys, more, message):
 
 def test_results_of_other_settings_and_damaged_ones_are_named(bank, tmp_path, capsys):
     (task, *_) = make_tasks(CompareConfig(bank, "centre", seeds=1, steps=64, out=tmp_path))
-    assert run(task)
+    assert run(task) == 0
     other = replace(task, config=replace(task.config, timesteps=65))
     with pytest.raises(ValueError, match="other settings"):
         other.result()
-    task.path.write_text('{"half": ')
+    task.result_file.write_text('{"half": ')
     with pytest.raises(ValueError, match=r"0\.json is damaged"):
         task.result()
 
@@ -144,7 +145,8 @@ def test_another_bank_of_the_same_size_is_another_comparison(bank, tmp_path):
 
 def test_a_process_that_is_killed_is_a_failed_run(bank, tmp_path):
     (task, *_) = make_tasks(CompareConfig(bank, f"{__name__}:Dying", seeds=1, steps=128, out=tmp_path))
-    assert start(task) == "ended with status -9"
+    (failure,) = run_jobs([task], JobsConfig())
+    assert failure.reason == "ended by SIGKILL"
     assert task.result() is None
 
 
@@ -231,5 +233,5 @@ def test_a_local_ray_cluster_runs_it_too(bank, tmp_path):
             ray.shutdown()
     here = make_tasks(replace(config, out=tmp_path / "here", backend="threading"))
     for task, own in zip(make_tasks(config), here, strict=True):
-        assert run(own)
+        assert run(own) == 0
         assert task.result()["clips"] == own.result()["clips"]

@@ -17,7 +17,7 @@ from agents.runs.bank_policy import PolicyRunConfig, read_policy
 from agents.runs.checkpoint import read_checkpoint
 from agents.runs.config import config_from_json, config_to_json, get_preset
 from agents.runs.logs import read_history
-from agents.runs.task import RunResult, Task, read_result, read_task, write_task
+from agents.runs.task import RunResult, Task, read_task, write_task
 from backbone.data import array_file
 from backbone.data.cache import FrameCache
 from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
@@ -143,7 +143,7 @@ def ablated(folder):
     task, scores = Task("full", 0, CONFIG, folder), {"R1": 12.5, "hit_rate": None}
     settings = json.loads(config_to_json(CONFIG))
     write_object(folder / "result.json", dataclasses.asdict(RunResult(scores, {"centre": scores}, 1, settings)))
-    return lambda: read_result(task)
+    return task.result
 
 
 def written_task(folder):

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from a3d_env.bank_file import save_bank
 from a3d_env.bank_format import DTYPES
+from agents.runs import jobs
 from agents.runs.checkpoint import read_checkpoint
 from scripts import bank, compare, train  # noqa: F401  imported for the forks
 from scripts.cli import main
@@ -191,7 +192,7 @@ def test_a_comparison_that_was_killed_comes_to_the_same_results(tmp_path, played
 
     def work():
         # here, as a process of its own takes seconds to begin
-        compare.start = lambda task: None if compare.task.run(task) else "failed"
+        jobs.run_job = lambda job, *_: jobs.Failure(job, "failed") if compare.task.run(job) else None
         return main(["compare", *flags, "--steps", "128", "--reward", "log_prob", "--jobs", "1"])
 
     undisturbed = kill_and_finish(work, out, kills=4, seed=3)

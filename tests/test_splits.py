@@ -65,7 +65,7 @@ def test_each_split_has_other_people_and_the_scores_of_its_own_run(splits):
 
 def test_it_goes_on_where_it_was(splits, monkeypatch, capsys):
     out, flags = splits
-    monkeypatch.setattr("agents.runs.jobs.start", lambda *_: pytest.fail("it was trained before"))
+    monkeypatch.setattr("agents.runs.jobs.run_job", lambda *_: pytest.fail("it was trained before"))
     for path in out.glob("2/scores-*.json"):
         path.write_text("{")  # damaged: scored again
     assert main(["evaluate", *flags]) == 0

@@ -1,148 +1,251 @@
-"""Runs side by side, each in a process of its own."""
+"""Runs side by side, each in a process of its own, on this machine or on a cluster."""
 
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+import tempfile
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
 
+import joblib
 from tqdm import tqdm
 
-from agents.runs.children import child_environment
-from agents.runs.logs import HISTORY, read_history
-from agents.runs.task import ERROR, RESULT, Task, write_task
+from agents.runs.children import end_children, run_module, search_path
+from agents.runs.memory import out_of_memory
+from backbone.files import write_text
+from backbone.json_file import write_object
 from backbone.progress import visible
 
-LOG, LOCK = "log.txt", ".lock"
+POLL_SECONDS = 1.0
 
-POLL_SECONDS = 0.5
+
+@dataclass(frozen=True, kw_only=True)
+class JobsConfig:
+    """How many runs there are at a time, and where."""
+
+    jobs: int | None = None
+    """Number of runs at a time; those that train a representation share the machine's cores. By default 1, in
+    a3d compare one on each core, and with ray as many as the cluster has cores."""
+    backend: Literal["threading", "ray"] = "threading"
+    """Where the runs are: on this machine, or on a ray cluster (pip install 'a3d[cluster]'), all of whose machines
+    have to see the folders of this command."""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
+
+
+class Job(ABC):
+    """One run of a command: what its process is told, and the files that it leaves.
+
+    Attributes:
+        unit: what its work is counted in.
+        threads: of its process; None: its share of the cores.
+    """
+
+    unit: ClassVar[str]
+    threads: ClassVar[int | None] = None
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The run's name for people."""
+
+    @property
+    @abstractmethod
+    def result_file(self) -> Path:
+        """What it leaves when it is finished, all or nothing."""
+
+    @property
+    @abstractmethod
+    def error_file(self) -> Path:
+        """What it leaves when it fails; the last line says why."""
+
+    @property
+    def log_file(self) -> Path | None:
+        """What it prints; None: that is kept only where it fails without a traceback, in the error's file."""
+        return None
+
+    @property
+    @abstractmethod
+    def process(self) -> tuple[str, str]:
+        """The module that is run in a process of its own, and its argument."""
+
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """Steps that it takes from its beginning."""
+
+    @abstractmethod
+    def steps_taken(self) -> int:
+        """Return how many of them it has taken, as its files say; 0 where they can't be read."""
+
+    @abstractmethod
+    def result(self) -> dict[str, Any] | None:
+        """Return the run's result, or None if it is not finished.
+
+        Raises:
+            ValueError: a file is damaged, or of a run with other settings; the message names it.
+        """
+
+    def prepare(self) -> None:
+        """Write what its process reads, and remove what an earlier one left that failed or was killed."""
+        self.error_file.unlink(missing_ok=True)
+
+
+JobType = TypeVar("JobType", bound=Job)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not finish: its task, why in a line, and the file that says more."""
+    """A run that did not finish, and why in a line."""
 
-    task: Task
+    job: Job
     reason: str
-    file: Path
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return f"{self.job.title} failed: {self.reason}; see {self.job.error_file}"
 
 
-def run_all(tasks: Sequence[Task], jobs: int) -> list[Failure]:
-    """Run tasks, `jobs` at a time, each in a process of its own with its share of the cores.
+def run_jobs(jobs: Sequence[Job], config: JobsConfig) -> list[Failure]:
+    """Run those jobs that are not finished, side by side; one that fails does not stop the others.
 
-    Returns:
-        The runs that failed; the others went on.
+    Raises:
+        ValueError: ray is asked for and not installed, or a folder has damaged files or a run of other settings.
     """
-    threads = max(num_cores() // jobs, 1)
-    waiting, running, failures = deque(tasks), dict[Task, subprocess.Popen](), list[Failure]()
-    with Progress(tasks) as progress:
+    if config.backend == "ray":
         try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    task = waiting.popleft()
-                    running[task] = start(task, threads)
-                time.sleep(POLL_SECONDS)
-                for task, process in list(running.items()):
-                    if process.poll() is None:
-                        continue
-                    del running[task]
-                    if process.returncode == 0 and (task.folder / RESULT).is_file():
-                        progress.say(f"{task.title} is finished")
-                    else:
-                        failures.append(failure(task, process.returncode))
-                        progress.say(f"{task.title} FAILED: {failures[-1].reason}; see {failures[-1].file}")
-                progress.update(running, waiting)
-        finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait()
-    return failures
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise ValueError(
+                "--backend ray needs ray, which is not installed: pip install 'a3d[cluster]', or leave it out"
+            ) from error
+        register_ray()
+    missing = [job for job in jobs if job.result() is None]
+    if not missing:
+        return []
+    for job in missing:
+        job.prepare()
+    cores = joblib.cpu_count()
+    at_once = config.jobs or (-1 if config.backend == "ray" else cores if missing[0].threads else 1)
+    here = os.getcwd(), search_path(), max(cores // at_once, 1)
+    try:
+        with joblib.parallel_config(config.backend, n_jobs=at_once), Progress(missing):
+            run = joblib.Parallel(batch_size=1, pre_dispatch="n_jobs")
+            failures = run(joblib.delayed(run_job)(job, *here) for job in missing)
+    finally:
+        end_children()  # none, unless this was interrupted
+    return [failure for failure in failures if failure is not None]
 
 
-def start(task: Task, threads: int) -> subprocess.Popen:
-    """Start a task's process; what it prints goes to its log."""
-    write_task(task)
-    (task.folder / ERROR).unlink(missing_ok=True)
-    with (task.folder / LOG).open("a", encoding="utf-8") as log:
-        return subprocess.Popen(
-            command(task),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={"OMP_NUM_THREADS": str(threads), **child_environment()},  # the user's own goes first
-        )
+def run_job(job: Job, folder: str, paths: str, share: int) -> Failure | None:
+    """Run a job in a process of its own and wait for it.
+
+    Args:
+        job: the job.
+        folder: that it works in.
+        paths: where modules are imported from, as PYTHONPATH has them.
+        share: threads of its process, unless the job or the user's OMP_NUM_THREADS says otherwise.
+    """
+    if os.getcwd() != folder:  # on another machine of a cluster
+        os.chdir(folder)
+    threads = job.threads or os.environ.get("OMP_NUM_THREADS") or share  # which ray sets in its workers
+    with job.log_file.open("a+b") if job.log_file else tempfile.TemporaryFile() as log:
+        start = log.seek(0, os.SEEK_END)
+        environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
+        status = run_module(*job.process, stdout=log, stderr=log, **environment).returncode
+        if status == 0 and job.result_file.is_file():
+            return None
+        if not job.error_file.is_file():  # killed, or gone before it could say why
+            reason = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            log.seek(start)
+            write_text(job.error_file, f"{log.read().decode(errors='replace')}\n{reason}\n")
+    return Failure(job, why_it_failed(job))
 
 
-def command(task: Task) -> list[str]:
-    """Return the command that runs a task."""
-    return [sys.executable, "-m", "agents.runs.task", str(task.folder)]
+def why_it_failed(job: Job) -> str:
+    """Return the last line of the error's file: of the traceback, or which signal ended the process."""
+    return job.error_file.read_text(encoding="utf-8").strip().splitlines()[-1]
 
 
-def failure(task: Task, status: int) -> Failure:
-    """Say why a run failed: the last line of its traceback, or the signal that ended it."""
-    error = task.folder / ERROR
-    if error.is_file():
-        return Failure(task, error.read_text(encoding="utf-8").strip().splitlines()[-1], error)
-    reason = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    return Failure(task, reason, task.folder / LOG)
+def do(job: JobType, work: Callable[[JobType], dict[str, Any]], command: str, **options: Any) -> int:
+    """Do a job in this process, write its result, or the error's traceback, and return the exit status.
 
-
-def num_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    Args:
+        job: the job.
+        work: does it, and returns the result.
+        command: of `a3d`.
+        options: of `json.dumps`, for the result.
+    """
+    try:
+        write_object(job.result_file, work(job), **options)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        write_text(job.error_file, traceback.format_exc() + out_of_memory(error, command))
+        traceback.print_exc()
+        return 1
+    job.error_file.unlink(missing_ok=True)  # of an earlier try, where this one was started by hand
+    return 0
 
 
 class Progress:
-    """Shows the batches trained of all runs together, with the time left."""
+    """Shows, from another thread, the steps of all runs with the time left, and how far each one under way is."""
 
-    def __init__(self, tasks: Sequence[Task]):
-        self._tasks = tasks
-        self._before = {task: steps_taken(task) for task in tasks}
+    def __init__(self, jobs: Sequence[Job]):
+        self._jobs, self._left = jobs, list(jobs)
+        self._before = {job.title: job.steps_taken() for job in jobs}
+        self._written = {job.title: _written(job.result_file) for job in jobs}
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=sum(task.config.steps - self._before[task] for task in tasks),
-            desc=f"{len(tasks)} runs",
-            unit="batch",
+            total=sum(job.num_steps - self._before[job.title] for job in jobs),
+            desc=f"{len(jobs)} runs",
+            unit=jobs[0].unit,
             file=sys.stderr,
             smoothing=0,
             mininterval=0.5 if is_terminal else 60,
             dynamic_ncols=is_terminal,
-            disable=not tasks,
         )
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Progress":
-        """Return itself."""
+        """Begin to watch."""
+        self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the bar as it is."""
+        """Stop watching, and leave the bar as it is."""
+        self._over.set()
+        self._thread.join()
+        self._show()
         self._bar.close()
 
-    def update(self, running: Iterable[Task], waiting: Iterable[Task]) -> None:
-        """Count the batches of the runs under way, and all of those that are over."""
-        under_way, to_come = list(running), list(waiting)
-        taken = {task: max(steps_taken(task), self._before[task]) for task in under_way}
-        taken |= {task: self._before[task] for task in to_come}
-        done = sum(taken.get(task, task.config.steps) - self._before[task] for task in self._tasks)
-        over = len(self._tasks) - len(under_way) - len(to_come)
-        names = ", ".join(task.title for task in under_way)
-        self._bar.set_postfix_str(f"{over} over, now {names}", refresh=False)
+    def _watch(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
+        for job in list(self._left):
+            has_failed = job.error_file.is_file()
+            if has_failed or _written(job.result_file) not in (None, self._written[job.title]):
+                self._left.remove(job)
+                says = str(Failure(job, why_it_failed(job))) if has_failed else f"{job.title} is finished"
+                self._bar.write(visible(says), file=sys.stderr)
+        taken = {job.title: max(job.steps_taken(), self._before[job.title]) for job in self._left}
+        under_way = [f"{title} {steps:,}" for title, steps in taken.items() if steps > self._before[title]]
+        over = len(self._jobs) - len(self._left)
+        self._bar.set_postfix_str(f"{over} over, now {', '.join(under_way) or '-'}", refresh=False)
+        done = sum(taken.get(job.title, job.num_steps) - self._before[job.title] for job in self._jobs)
         self._bar.update(done - self._bar.n)
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._bar.write(visible(text), file=sys.stderr)
 
-
-def steps_taken(task: Task) -> int:
-    """Return how many batches a run says that it has been trained on; 0 if its history is damaged."""
-    try:
-        history = read_history(task.folder / HISTORY)
-    except ValueError:  # the run itself names it
-        return 0
-    return history[-1]["step"] if history else 0
+def _written(path: Path) -> int | None:
+    """Return a number that changes when a file is written anew; None if there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None

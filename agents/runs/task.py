@@ -1,4 +1,4 @@
-"""One run of an ablation in a process of its own: `python -m agents.runs.task FOLDER`.
+"""One run of `a3d ablate` or `a3d evaluate --splits` in a process of its own: `python -m agents.runs.task FOLDER`.
 
 It reads FOLDER/task.json, trains (going on from a checkpoint if there is one), tests, and writes result.json there
 when all of it is done; or error.txt, with the traceback.
@@ -9,10 +9,9 @@ import hashlib
 import json
 import shutil
 import sys
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -21,18 +20,18 @@ from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.children import end_with_parent
 from agents.runs.config import TrainConfig, config_from_json, config_to_json
 from agents.runs.describe import fit_comparison
-from agents.runs.memory import out_of_memory
+from agents.runs.jobs import Job, do
+from agents.runs.logs import HISTORY, read_history
 from agents.runs.model import load_run, tell_of_people_trained_on
 from agents.runs.own import trust_own_code
 from agents.runs.scoring import COLUMNS, controls, evaluate
 from agents.runs.training import train
 from backbone.data import load_data
 from backbone.data.spec import parse_data
-from backbone.files import write_text
 from backbone.json_file import read_object, write_object
 from backbone.progress import say
 
-TASK, RESULT, ERROR, POINTS = "task.json", "result.json", "error.txt", "points"
+TASK, RESULT, POINTS = "task.json", "result.json", "points"
 # What is not part of a run's outcome; load.workers, too.
 FREE = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
@@ -43,8 +42,8 @@ Numbers = dict[str, float | int | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """What one run is to do.
+class Task(Job):
+    """What one run is to do: to train a representation with an agent, and to test it.
 
     Attributes:
         row: the row's name.
@@ -64,10 +63,62 @@ class Task:
     test_data: str | None = None
     keep: bool = False
 
+    unit: ClassVar[str] = "batch"
+
     @property
     def title(self) -> str:
         """The run's name for people."""
         return f"{self.row}/{self.seed}"
+
+    @property
+    def result_file(self) -> Path:
+        """What reports are made of."""
+        return self.folder / RESULT
+
+    @property
+    def error_file(self) -> Path:
+        """The traceback of a run that failed."""
+        return self.folder / "error.txt"
+
+    @property
+    def log_file(self) -> Path:
+        """What it prints, this time and before."""
+        return self.folder / "log.txt"
+
+    @property
+    def process(self) -> tuple[str, str]:
+        """This file, and the folder with the task in it."""
+        return "agents.runs.task", str(self.folder)
+
+    @property
+    def num_steps(self) -> int:
+        """Batches to train on."""
+        return self.config.steps
+
+    def steps_taken(self) -> int:
+        """Return how many batches the run says that it has been trained on; 0 if its history is damaged."""
+        try:
+            history = read_history(self.folder / HISTORY)
+        except ValueError:  # the run itself names it
+            return 0
+        return history[-1]["step"] if history else 0
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the run's result, or None if it is not finished, or has not all that is asked for now."""
+        if not self.result_file.is_file():
+            if (self.folder / "config.json").is_file():
+                check_same_settings(self, (self.folder / "config.json").read_bytes())
+            return None
+        result = read_object(self.result_file, RunResult, "remove it, and it is run again")
+        check_same_settings(self, json.dumps(result["settings"]))
+        has_curve = self.points == 0 or "curve" in result
+        has_other = self.test_data is None or self.test_data in result.get("other_data", {})
+        return result if has_curve and has_other else None
+
+    def prepare(self) -> None:
+        """Write the task where its process reads it."""
+        super().prepare()
+        write_task(self)
 
 
 @dataclass(frozen=True)
@@ -108,28 +159,6 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 def settings_digest(config: TrainConfig) -> str:
     """Return a text that differs between runs that can come out differently."""
     return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_result(task: Task) -> dict[str, Any] | None:
-    """Return a run's result, or None if it is not finished.
-
-    Raises:
-        ValueError: the folder holds a run with other settings, or a file of it is damaged; the message names it.
-    """
-    path = task.folder / RESULT
-    if not path.is_file():
-        if (task.folder / "config.json").is_file():
-            check_same_settings(task, (task.folder / "config.json").read_bytes())
-        return None
-    result = read_object(path, RunResult, "remove it, and it is run again")
-    check_same_settings(task, json.dumps(result["settings"]))
-    return result if is_complete(task, result) else None
-
-
-def is_complete(task: Task, result: dict[str, Any]) -> bool:
-    """Tell whether a result has all that is asked for now."""
-    has_curve = task.points == 0 or "curve" in result
-    return has_curve and (task.test_data is None or task.test_data in result.get("other_data", {}))
 
 
 def check_same_settings(task: Task, text: str | bytes) -> None:
@@ -250,22 +279,14 @@ def main(argv: list[str] | None = None) -> int:
     """Do the task of a folder and return the exit status."""
     end_with_parent()
     (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
-    try:
-        task = read_task(folder)
-        trust_own_code(dataclasses.asdict(task.config))
-        result = perform(task)
-        write_object(folder / RESULT, result, indent=2)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        write_text(folder / ERROR, traceback.format_exc() + out_of_memory(error, "ablate"))
-        traceback.print_exc()
-        return 1
-    (folder / ERROR).unlink(missing_ok=True)
-    shutil.rmtree(folder / POINTS, ignore_errors=True)
-    if not task.keep:
-        (folder / CHECKPOINT).unlink()
-    return 0
+    task = read_task(folder)
+    trust_own_code(dataclasses.asdict(task.config))  # it came from the command line
+    status = do(task, perform, "ablate", indent=2)
+    if status == 0:
+        shutil.rmtree(folder / POINTS, ignore_errors=True)
+        if not task.keep:
+            (folder / CHECKPOINT).unlink()
+    return status
 
 
 if __name__ == "__main__":

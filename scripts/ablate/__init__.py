@@ -10,6 +10,8 @@ Table VII on built-in data, two runs at a time:
 
 Two rows of it, to see whether it works: `a3d ablate --preset tiny --seeds 1 --rows full,random --out out/try`
 
+On a cluster (pip install 'a3d[cluster]'): `a3d ablate --table 7 --backend ray --out out/table7`
+
 Table X on your own tracklets: `a3d ablate --table 10 --preset small --data folder:mine --test-data folder:others`
 
 The report again, of what is finished so far: `a3d ablate --table 7 --out out/table7 --report-only`
@@ -24,20 +26,20 @@ from typing import Literal
 
 from agents.runs.arguments import read_arguments, read_flags
 from agents.runs.config import TrainConfig
-from agents.runs.jobs import Failure, run_all
+from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from backbone.files import check_writable, only_here
 from backbone.progress import say, show
 from scripts.ablate.cost import NAME as COST
 from scripts.ablate.cost import TITLE as COST_TITLE
 from scripts.ablate.cost import report_cost
-from scripts.ablate.plan import Plan, make_plan, missing_tasks
+from scripts.ablate.plan import Plan, make_plan, merge_tasks
 from scripts.ablate.report import make_report, write_report
 from scripts.ablate.tables import FULL, TABLES
 from scripts.ablate.text import main_table
 
 
 @dataclass(frozen=True)
-class AblateConfig:
+class AblateConfig(JobsConfig):
     """What to run, and how often."""
 
     table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "ladder", "levers", "all"] = "7"
@@ -55,17 +57,15 @@ class AblateConfig:
     test_data: str = "synthetic@seed=2000,passers_by=3"
     """Table X's other data: NAME[:DIRECTORY], and settings of it if they differ from the training data's, as in
     synthetic@seed=2000,passers_by=3 (a busier street); run s adds s to a seed."""
-    jobs: int = 1
-    """Runs at a time; they share the cores."""
     keep: bool = False
     """Keep all checkpoints; otherwise only those of the full method."""
     report_only: bool = False
     """Run nothing; report what is finished."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        super().__post_init__()
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be 1 or more, got {self.seeds}")
 
     @property
     def folder(self) -> Path:
@@ -150,7 +150,7 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     failures: list[Failure] = []
     with nullcontext() if arguments.report_only else only_here(arguments.folder):
         if not arguments.report_only:
-            failures = run_all(missing_tasks(plans), arguments.jobs)
+            failures = run_jobs(merge_tasks(plans), arguments)
         for plan in plans:
             report = make_report(plan)
             path = write_report(report, arguments.folder)
@@ -171,5 +171,5 @@ def run(config: AblateConfig, flags: list[str]) -> int:
     """Run what is missing, report, and say which runs failed."""
     failures = ablate(config, flags)
     for failure in failures:
-        say(f"a3d ablate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
+        say(f"a3d ablate: {failure}")
     return 1 if failures else 0

@@ -1,4 +1,4 @@
-"""The runs of ablations: which there are, which are missing, and running those side by side."""
+"""The runs of ablations: which there are."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agents.runs.build import build_cache
 from agents.runs.config import TrainConfig, with_seed
-from agents.runs.task import RESULT, Task, read_result, settings_digest
+from agents.runs.task import RESULT, Task, settings_digest
 from backbone.data import load_data
 from scripts.ablate.tables import FULL, Row, Table
 
@@ -93,12 +93,8 @@ def knows_truth(config: TrainConfig) -> bool:
     return load_data(config.data, config.data_options, build_cache(config).folder).knows_truth
 
 
-def missing_tasks(plans: Iterable[Plan]) -> list[Task]:
-    """Return the runs that are not finished, each once, seed by seed.
-
-    Raises:
-        ValueError: a run's folder holds a run with other settings.
-    """
+def merge_tasks(plans: Iterable[Plan]) -> list[Task]:
+    """Return the runs of several tables, each once, with all that is asked of it, seed by seed."""
     tasks: dict[Path, Task] = {}
     for task in (task for plan in plans for row in plan.tasks.values() for task in row):
         known = tasks.get(task.folder, task)
@@ -109,5 +105,4 @@ def missing_tasks(plans: Iterable[Plan]) -> list[Task]:
             test_data=task.test_data or known.test_data,
             keep=task.keep or known.keep,
         )
-    # sorted() keeps the order of rows within a seed
-    return [task for task in sorted(tasks.values(), key=lambda task: task.seed) if read_result(task) is None]
+    return sorted(tasks.values(), key=lambda task: task.seed)  # which keeps the order of rows within a seed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.runs.task import Task, read_result
+from agents.runs.task import Task
 from agents.statistics import Interval, paired_interval
 from backbone.files import replacing, write_text
 from scripts.ablate.plan import Plan
@@ -65,7 +65,7 @@ def make_report(plan: Plan) -> Report:
             task.title
             for tasks in {row.name: plan.tasks[row.name] for row in plan.rows}.values()
             for task in tasks
-            if read_result(task) is None
+            if task.result() is None
         ],
     }
 
@@ -74,7 +74,7 @@ def finished(tasks: Sequence[Task]) -> dict[int, dict[str, Any]]:
     """Return the results of those tasks that are finished, by seed; other data's scores are the task's own."""
     results = {}
     for task in tasks:
-        if (result := read_result(task)) is not None:
+        if (result := task.result()) is not None:
             other = result.get("other_data", {}).get(task.test_data)
             results[task.seed] = {**result, "other_data": other}
     return results

@@ -19,34 +19,28 @@ The report again, of what is finished: `a3d compare --bank runs/bank --report-on
 """
 
 import dataclasses
-import sys
-import threading
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import joblib
 import tyro
-from tqdm import tqdm
 
 import agents
 from a3d_env.bank_file import open_playable_bank
 from a3d_env.rewards import get_reward
-from agents.control_algorithm import ControlAlgorithm
 from agents.controls import TABLE_CONTROLS
 from agents.locator import Locator
 from agents.runs.agent_flags import take_agent_settings
 from agents.runs.arguments import read_flags
 from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
 from agents.runs.config import PolicyConfig
-from agents.runs.jobs import num_cores
+from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.settings import read_settings
 from backbone.files import check_writable, only_here
 from backbone.progress import say, show
 from scripts.compare.report import write_report
-from scripts.compare.task import CompareTask, start
+from scripts.compare.task import CompareTask
 from scripts.compare.text import text_table
 
 # What every comparison has: the ends of the scale.
@@ -56,7 +50,7 @@ DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(JobsConfig):
     """Who is compared on what."""
 
     bank: Path
@@ -94,17 +88,13 @@ class CompareConfig:
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
     policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
     """Settings of those policies. The learning rate is each algorithm's own, unless one is given here for all."""
-    jobs: int | None = None
-    """Runs at a time, one thread each; by default one a core, or all that ray has."""
-    backend: Literal["threading", "ray"] = "threading"
-    """What starts the runs' processes: threads here, or a ray cluster, which has to see the folders of bank and
-    output."""
     report_only: bool = False
     """Run nothing; report what is finished."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps", "jobs"):
-            if (value := getattr(self, name)) is not None and value < 1:
+        super().__post_init__()
+        for name in ("seeds", "steps"):
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
     @property
@@ -162,24 +152,21 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
     ]
 
 
-def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
+def compare(config: CompareConfig) -> list[Failure]:
     """Run what is missing and write the report.
 
     Returns:
-        The runs that failed, and why.
+        The runs that failed.
 
     Raises:
         ValueError: settings that can't be used, a folder with other runs, or nothing to report.
     """
     check_writable(config.out, is_folder=True)
     tasks = make_tasks(config)
-    failed: list[tuple[CompareTask, str]] = []
+    failed: list[Failure] = []
     with nullcontext() if config.report_only else only_here(config.out):
         if not config.report_only:
-            to_run = [task for task in tasks if task.result() is None]
-            failed = run_all(
-                to_run, config.jobs or (-1 if config.backend == "ray" else num_cores()), config.backend
-            )
+            failed = run_jobs(tasks, config)
         results = [result for task in tasks if (result := task.result()) is not None]
         if failed and not results:
             return failed
@@ -187,82 +174,6 @@ def compare(config: CompareConfig) -> list[tuple[CompareTask, str]]:
         report = write_report(results, config.out, reference=config.reference, missing=missing)
     show(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
     return failed
-
-
-def run_all(tasks: Sequence[CompareTask], jobs: int, backend: str) -> list[tuple[CompareTask, str]]:
-    """Run tasks side by side; a run that fails does not stop the others.
-
-    Returns:
-        The runs that failed, and why.
-
-    Raises:
-        ValueError: ray is asked for and not installed.
-    """
-    if backend == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise ValueError("ray is not installed: pip install 'a3d[cluster]'") from error
-        register_ray()
-    for task in tasks:  # of a run that was killed, or failed
-        task.progress.unlink(missing_ok=True)
-        task.error.unlink(missing_ok=True)
-    with joblib.parallel_config(backend, n_jobs=jobs), Progress(tasks):
-        reasons = joblib.Parallel(batch_size=1)(joblib.delayed(start)(task) for task in tasks)
-    return [(task, reason) for task, reason in zip(tasks, reasons, strict=True) if reason is not None]
-
-
-class Progress:
-    """Shows, from another thread, the steps of all runs with the time left, and how far each one under way is."""
-
-    def __init__(self, tasks: Sequence[CompareTask]):
-        self._tasks = tasks
-        self._bar = tqdm(
-            total=sum(map(self._steps_in_all, tasks)),
-            unit="step",
-            smoothing=0,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-            disable=not tasks,
-        )
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "Progress":
-        """Begin to watch."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Stop watching."""
-        self._over.set()
-        self._thread.join()
-        self._show()
-        self._bar.close()
-
-    def _watch(self) -> None:
-        while not self._over.wait(1):
-            self._show()
-
-    def _show(self) -> None:
-        over = [task for task in self._tasks if task.path.is_file() or task.error.is_file()]
-        steps = {task.title: self._steps(task) for task in self._tasks if task not in over}
-        under_way = {title: number for title, number in steps.items() if number is not None}
-        now = ", ".join(f"{title} {number:,}" for title, number in under_way.items())
-        self._bar.set_postfix_str(f"{len(over)} of {len(self._tasks)} runs over, now {now or '-'}", refresh=False)
-        done = sum(map(self._steps_in_all, over)) + sum(under_way.values())
-        self._bar.update(done - self._bar.n)
-
-    @staticmethod
-    def _steps_in_all(task: CompareTask) -> int:
-        is_control = agents.get_algorithm(task.config.agent).build is ControlAlgorithm
-        return 0 if is_control else task.config.timesteps
-
-    @staticmethod
-    def _steps(task: CompareTask) -> int | None:
-        try:
-            return min(int(task.progress.read_text(encoding="utf-8")), task.config.timesteps)
-        except (OSError, ValueError):  # not begun, or just being written
-            return None
 
 
 def read(argv: list[str]) -> tuple[CompareConfig]:
@@ -281,6 +192,6 @@ def run(config: CompareConfig) -> int:
         if ":" in name or config.agent_settings[name]:
             say(agents.describe(name, **config.agent_settings[name]))
     failed = compare(config)
-    for task, reason in failed:
-        say(f"a3d compare: {task.title} failed: {reason}; see {task.error}")
+    for failure in failed:
+        say(f"a3d compare: {failure}")
     return 1 if failed else 0

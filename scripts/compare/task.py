@@ -1,4 +1,4 @@
-"""One run of `a3d compare` in a process of its own: `python -m scripts.compare.task`, the task on standard input.
+"""One run of `a3d compare` in a process of its own: `python -m scripts.compare.task TASK`, the task as JSON.
 
 An agent is trained on a bank with one seed and scored on the clips held out. It leaves <out>/<agent>/<seed>.json,
 all or nothing; where it fails, <seed>.error.txt with the traceback.
@@ -10,13 +10,11 @@ import importlib.metadata
 import json
 import os
 import re
-import subprocess
 import sys
 import time
-import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dacite
 import numpy as np
@@ -31,11 +29,10 @@ from agents.control_algorithm import ControlAlgorithm
 from agents.rollout import at_test, follow, hit_shares
 from agents.runs.bank_policy import PolicyRunConfig, build_policy_run
 from agents.runs.build import explaining_settings
-from agents.runs.children import child_environment, end_with_parent
-from agents.runs.memory import out_of_memory
+from agents.runs.children import end_with_parent
+from agents.runs.jobs import Job, do
 from agents.settings import settings_used
-from backbone.files import write_text
-from backbone.json_file import read_object, write_object
+from backbone.json_file import read_object
 
 # Clips at most that a point of the learning curve is measured on; the final scores are of all that are held out.
 CURVE_CLIPS = 256
@@ -64,8 +61,8 @@ class CompareResult:
 
 
 @dataclass(frozen=True)
-class CompareTask:
-    """What one run is to do.
+class CompareTask(Job):
+    """What one run is to do: to train an agent on a bank, and to test it on the clips held out.
 
     Attributes:
         config: the agent, its seed and all settings; `out` is the folder of the comparison.
@@ -75,25 +72,46 @@ class CompareTask:
     config: PolicyRunConfig
     points: int = 10
 
+    unit: ClassVar[str] = "step"
+    threads: ClassVar[int | None] = 1
+
     @property
     def title(self) -> str:
         """The run's name for people."""
         return f"{self.config.agent}/{self.config.seed}"
 
     @property
-    def path(self) -> Path:
-        """The result's file."""
+    def result_file(self) -> Path:
+        """What the report is made of."""
         return self.config.out / re.sub(r"[^\w.-]", "_", self.config.agent) / f"{self.config.seed}.json"
 
     @property
     def progress(self) -> Path:
         """The file that says how many steps are taken."""
-        return self.path.with_suffix(".progress")
+        return self.result_file.with_suffix(".progress")
 
     @property
-    def error(self) -> Path:
+    def error_file(self) -> Path:
         """The traceback of a run that failed."""
-        return self.path.with_suffix(".error.txt")
+        return self.result_file.with_suffix(".error.txt")
+
+    @property
+    def process(self) -> tuple[str, str]:
+        """This file, and the task."""
+        return "scripts.compare.task", json.dumps(asdict(self), default=str)
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps to train for."""
+        is_control = agents.get_algorithm(self.config.agent).build is ControlAlgorithm
+        return 0 if is_control else self.config.timesteps
+
+    def steps_taken(self) -> int:
+        """Return how many environment steps the run says that it has taken; 0 where it was only begun."""
+        try:
+            return min(int(self.progress.read_text(encoding="utf-8")), self.config.timesteps)
+        except (OSError, ValueError):  # not begun, or just being written
+            return 0
 
     @property
     def digest(self) -> str:
@@ -104,17 +122,20 @@ class CompareTask:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def result(self) -> dict[str, Any] | None:
-        """Return the run's result, or None if it is not finished.
-
-        Raises:
-            ValueError: the file is damaged, or of a run with other settings.
-        """
-        if not self.path.is_file():
+        """Return the run's result, or None if it is not finished."""
+        if not self.result_file.is_file():
             return None
-        result = read_object(self.path, CompareResult, "delete it, and it is run again")
+        result = read_object(self.result_file, CompareResult, "delete it, and it is run again")
         if result["digest"] != self.digest:
-            raise ValueError(f"{self.path} is of a run with other settings or bank: take another folder (--out)")
+            raise ValueError(
+                f"{self.result_file} is of a run with other settings or bank: take another folder (--out)"
+            )
         return result
+
+    def prepare(self) -> None:
+        """Remove what an earlier process left, as the run begins anew."""
+        super().prepare()
+        self.progress.unlink(missing_ok=True)
 
 
 def settings_of(entry: agents.Algorithm) -> dict[str, Any]:
@@ -131,37 +152,11 @@ def bank_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def start(task: CompareTask) -> str | None:
-    """Run a task in a process of its own, with one thread, and wait for it.
-
-    Returns:
-        None, or why it failed, in a line; the traceback, if there is one, is in the error's file.
-    """
-    paths = os.pathsep.join(path for path in sys.path if path)  # an agent's module is found as it is here
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "scripts.compare.task"],
-        input=json.dumps(asdict(task), default=str),
-        text=True,
-        capture_output=True,
-        env=child_environment(OMP_NUM_THREADS="1", PYTHONPATH=paths),
-    )
-    if done.returncode == 0 and task.path.is_file():
-        return None
-    if not task.error.is_file():  # killed, or gone before it could say why
-        reason = f"ended with status {done.returncode}"
-        write_text(task.error, f"{done.stderr}\n{reason}\n")
-    return task.error.read_text(encoding="utf-8").strip().splitlines()[-1]
-
-
-def run(task: CompareTask) -> bool:
-    """Run a task here and write its result, or the error's traceback; return whether it came to its end."""
-    task.path.parent.mkdir(parents=True, exist_ok=True)
+def run(task: CompareTask) -> int:
+    """Do a task in this process, write its result, or the error's traceback, and return the exit status."""
+    task.result_file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_object(task.path, train_and_score(task), allow_nan=False)
-        return True
-    except Exception as error:
-        write_text(task.error, traceback.format_exc() + out_of_memory(error, "compare"))
-        return False
+        return do(task, train_and_score, "compare", allow_nan=False)
     finally:
         task.progress.unlink(missing_ok=True)
 
@@ -270,10 +265,10 @@ def peak_memory_mb() -> float | None:
 
 
 def main() -> int:
-    """Run the task on standard input."""
+    """Do the task that is given as the argument."""
     end_with_parent()
     config = dacite.Config(cast=[Path, tuple], strict=True)
-    return 0 if run(dacite.from_dict(CompareTask, json.load(sys.stdin), config)) else 1
+    return run(dacite.from_dict(CompareTask, json.loads(sys.argv[1]), config))
 
 
 if __name__ == "__main__":

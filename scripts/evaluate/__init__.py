@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.runs.arguments import read_flags
-from agents.runs.jobs import Failure
+from agents.runs.jobs import Failure, JobsConfig
 from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import Scores, ScoringConfig, score_model, table
 from backbone.files import check_writable, replacing
@@ -33,7 +33,7 @@ from scripts.evaluate.splits import evaluate_splits, splits_table
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(ScoringConfig):
+class EvaluateConfig(ScoringConfig, JobsConfig):
     """What to score, and how."""
 
     checkpoint: Checkpoint[Path | None] = None
@@ -48,16 +48,13 @@ class EvaluateConfig(ScoringConfig):
     """With --splits: other data to test on, as --data; split s adds s to a seed that is named."""
     out: Path | None = None
     """With --splits: where runs and scores go."""
-    jobs: int = 1
-    """With --splits: runs at a time; they share the cores."""
     json: Path | None = None
     """Write the scores to this file as JSON, too."""
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.jobs < 1:
-            raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
+        ScoringConfig.__post_init__(self)
+        JobsConfig.__post_init__(self)
         if self.checkpoint is None and not self.splits:
             raise ValueError("what is to be scored? Give --checkpoint, or --splits to train on first")
         if self.checkpoint is not None and self.splits:
@@ -116,12 +113,12 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
             flags,
             train=config.train,
             test=config.test,
-            jobs=config.jobs,
+            jobs=config,
             **vars(config.runtime),
         )
         show(splits_table(report))
         for failure in failures:
-            say(f"a3d evaluate: {failure.task.title} failed: {failure.reason}; see {failure.file}")
+            say(f"a3d evaluate: {failure}")
     else:
         scores, protocol = score_checkpoint(config)
         show(protocol)

@@ -14,10 +14,10 @@ from agents.runs.arguments import read_arguments
 from agents.runs.build import build_cache
 from agents.runs.checkpoint import fingerprint
 from agents.runs.config import with_seed
-from agents.runs.jobs import Failure, run_all
+from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.runs.model import TrainedModel, load_model, tell_of_people_trained_on
 from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
-from agents.runs.task import Task, read_result
+from agents.runs.task import Task
 from backbone.data import TEN_SPLITS, ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.source import absolute
@@ -46,7 +46,7 @@ def evaluate_splits(
     *,
     train: str | None = None,
     test: str | None = None,
-    jobs: int = 1,
+    jobs: JobsConfig,
     device: str = "auto",
     cache: Path | None = None,
     on_bad_frame: OnBadFrame | None = None,
@@ -60,7 +60,7 @@ def evaluate_splits(
         flags: of `a3d train`.
         train: the data to train on, NAME[:DIRECTORY]; by default the preset's.
         test: other data to test on, as in `backbone.data.spec`; split s adds s to a seed that it names.
-        jobs: runs at a time.
+        jobs: how many runs at a time, and where.
         device: as in training.
         cache: as in training.
         on_bad_frame: as in training.
@@ -88,10 +88,10 @@ def evaluate_splits(
         return score_split(model, task, test, scoring)
 
     with only_here(out):
-        failures = run_all([task for task in tasks if read_result(task) is None], jobs)
-        scored = {str(task.seed): score(task) for task in tasks if read_result(task) is not None}
+        failures = run_jobs(tasks, jobs)
+        scored = {str(task.seed): score(task) for task in tasks if task.result() is not None}
         if not scored:
-            raise ValueError(f"not one split was trained: {failures[0].reason}; see {failures[0].file}")
+            raise ValueError(f"not one split was trained: {failures[0]}")
         report = make_report(scored) | {"train": config.data, "test": test or config.data}
         with replacing(out / REPORT) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
