@@ -152,11 +152,9 @@ def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: fl
     return Interval(mean, mean - margin, mean + margin)
 
 
-def mean_over_runs(values: Sequence[float] | np.ndarray) -> Interval | None:
-    """Return the mean of values, one a run, with Student's t interval: without bounds for one, None for no run."""
-    if len(values) < 2:
-        return Interval(float(values[0])) if len(values) else None
-    return paired_interval(values)
+def mean_over_runs(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the mean of values, one a run, with Student's t interval; one run's has no bounds."""
+    return Interval(float(values[0])) if len(values) == 1 else paired_interval(values)
 
 
 def mean_over_people(values: np.ndarray, person: np.ndarray) -> Interval | None:

@@ -20,7 +20,7 @@ from scripts.cli import main
 from scripts.compare import CompareConfig, compare, make_tasks
 from scripts.compare.report import make_report, write_report
 from scripts.compare.task import run
-from scripts.compare.text import HEAD, text_table
+from scripts.compare.text import COLUMNS, text_table
 
 
 class Failing(A2C):
@@ -207,7 +207,7 @@ def test_the_page_shows_every_column_over_its_whole_width(tmp_path):
     write_report(runs, tmp_path)
     page = (tmp_path / "compare.html").read_text()
     head = re.findall("<th>(.*?)</th>", page)
-    assert len(head) == len(HEAD) == 13
+    assert len(head) == len(COLUMNS) == 13
     assert head[-3:] == ["updates", "seconds", "peak MB"]
     # The text is kept narrow, not the table, whose heads wrap; where it is still too wide, it scrolls by itself.
     assert "max-width" not in re.search(r"body \{(.*?)\}", page)[1]

@@ -148,7 +148,8 @@ def test_an_interval_goes_to_json_and_back():
 
 
 def test_too_little_has_no_bounds_and_nothing_no_interval():
-    assert mean_over_runs([]) is None
+    with pytest.raises(ValueError, match="got 0"):
+        mean_over_runs([])
     assert str(mean_over_runs([2.0])) == "2.000"
     assert mean_over_runs([1.0, 3.0]) == paired_interval([1.0, 3.0])
     values, person = np.array([1.0, 3.0, np.nan, 4.0]), np.array([0, 0, 1, 2])

@@ -35,6 +35,11 @@ def test_rows_by_name_have_a_first_column_without_a_head():
     ]
 
 
+def test_columns_that_nobody_has_a_value_in_can_be_left_out():
+    rows = [{"name": "a", "R1": None}, {"name": "b", "share": 0.0}]
+    assert [column.name for column in Table(COLUMNS, rows).known().columns] == ["name", "share"]
+
+
 def test_markdown_keeps_its_cells_apart():
     assert Table(COLUMNS[:3], ROWS).markdown().splitlines() == [
         "| who <looks> | R1 | gain ± 95% |",

@@ -64,6 +64,12 @@ class Table:
         """Return a table of rows by name; the names stand in a first column without a head."""
         return cls([Column("", kind="text"), *columns], [{**row, "": name} for name, row in rows.items()])
 
+    def known(self) -> "Table":
+        """Return the table without the columns in which no row has a value."""
+        return Table(
+            [one for one in self.columns if any(row.get(one.name) is not None for row in self.rows)], self.rows
+        )
+
     @property
     def cells(self) -> list[list[str]]:
         """All cells as people read them, the heads first."""

@@ -15,9 +15,9 @@ from agents.comparison import (
     probability_of_improvement,
     stratified_interval,
 )
-from agents.statistics import Interval, paired_interval
+from agents.statistics import Interval, mean_over_runs
 from backbone.files import write_text
-from scripts.compare.text import csv_table, markdown, page
+from scripts.compare.text import make_table, markdown, page
 
 SCORE = "reward"
 REFERENCE, RANDOM, BEST = "reinforce", "random", "best"
@@ -93,14 +93,14 @@ def make_row(
     return {
         "agent": name,
         "runs": len(runs),
-        "mean": as_dict(paired_interval(own) if len(own) > 1 else Interval(float(own[0]), np.nan, np.nan)),
-        "iqm": as_dict(stratified_interval(own, interquartile_mean), len(own)),
+        "mean": mean_over_runs(own).to_json(),
+        "iqm": bounded(stratified_interval(own, interquartile_mean), len(own)),
         "improvement": None
         if is_reference
-        else as_dict(probability_of_improvement(own, other), min(len(own), len(other))),
+        else bounded(probability_of_improvement(own, other), min(len(own), len(other))),
         "less_reference": None
         if is_reference or len(np.unique(person)) < 2
-        else as_dict(paired_clip_interval(scores[name], scores[reference], person)),
+        else paired_clip_interval(scores[name], scores[reference], person).to_json(),
         "oracle_share": share,
         "log_prob": float(clip_table(runs, "log_prob").mean()),
         "hit_rate": mean_hits(runs),
@@ -138,17 +138,14 @@ def curve(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         values = np.array([run["curve"][number][SCORE] for run in runs])
         interval = stratified_interval(values, mean, resamples=2000)
         points.append(
-            {"step": float(np.mean([run["curve"][number]["step"] for run in runs])), **as_dict(interval)}
+            {"step": float(np.mean([run["curve"][number]["step"] for run in runs])), **interval.to_json()}
         )
     return points
 
 
-def as_dict(interval: Interval, runs: int = 2) -> dict[str, float | None]:
-    """Return an interval for JSON, which has no NaN; one run has none."""
-    if runs < 2:
-        interval = Interval(interval.value, np.nan, np.nan)
-    bounds = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {name: None if np.isnan(value) else float(value) for name, value in bounds.items()}
+def bounded(interval: Interval, runs: int) -> dict[str, float | None]:
+    """Return a bootstrap interval over runs for JSON, without the bounds of a single run, which say nothing."""
+    return (interval if runs > 1 else Interval(interval.value)).to_json()
 
 
 def write_report(
@@ -167,7 +164,7 @@ def write_report(
     report = make_report(results, reference=reference, missing=missing)
     pictures = draw(report, folder)
     write_text(folder / "compare.json", json.dumps(report, indent=1) + "\n")
-    write_text(folder / "compare.csv", csv_table(report))
+    write_text(folder / "compare.csv", make_table(report).csv())
     write_text(folder / "compare.md", markdown(report))
     write_text(folder / "compare.html", page(report, pictures))
     return report
