@@ -1,7 +1,5 @@
 """What attention costs (Table IX): training, inference and size, with and without it, measured in turns."""
 
-import csv
-import io
 import itertools
 import json
 import time
@@ -26,7 +24,9 @@ from agents.runs.build import (
 from agents.runs.config import TrainConfig, config_to_json
 from agents.runs.describe import clip_bank
 from agents.runs.scoring import searched_tracklets
+from agents.runs.table import Column, Table
 from agents.runs.task import settings_digest
+from agents.statistics import Interval
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
@@ -35,7 +35,6 @@ from backbone.files import write_text
 from backbone.json_file import read_object, write_object
 from scripts.ablate.report import estimate
 from scripts.ablate.tables import FULL, WITHOUT_ATTENTION, Row
-from scripts.ablate.text import grid
 
 NAME, TITLE = "table9", "Table IX: cost of the attention"
 NUM_BATCHES = 4  # different ones, taken again and again
@@ -57,6 +56,22 @@ NOTES = (
     "{frames} frames, with {episodes} episodes on each where there is attention. The size is of what is needed at "
     "test time: no V, F_c only where its confidence weights the clips (wherever cosine compares), and without "
     "attention neither F_o, F_h nor F_a. The paper's ratios are of MARS."
+)
+
+
+COLUMNS = (
+    Column("label", "method"),
+    Column("training_seconds_per_batch", "training, s/batch", ".3f"),
+    Column("training_ratio", "ratio", ".2f", "margin"),
+    Column("paper_training_ratio", "the paper's", ".2f"),
+    Column("clips_per_second", "clips/s", ".1f"),
+    Column("frames_per_second", "frames/s", ".1f"),
+    Column("videos_per_second", "videos/s", ".1f"),
+    Column("inference_ratio", "ratio", ".2f", "margin"),
+    Column("paper_inference_ratio", "the paper's", ".2f"),
+    Column("megabytes", "MB", ".2f"),
+    Column("size_ratio", "ratio", ".3f"),
+    Column("paper_size_ratio", "the paper's", ".3f"),
 )
 
 
@@ -211,51 +226,32 @@ def summary(
 
 def cost_table(report: dict[str, Any]) -> str:
     """Lay out the rows beside the paper's."""
-    head = ["method", "training, s/batch", "ratio", "the paper's", "clips/s", "frames/s", "videos/s", "ratio"]
-    head += ["the paper's", "MB", "ratio", "the paper's"]
-    base = next(row for row in report["rows"] if row["name"] == WITHOUT_ATTENTION.name)
-
-    def shown(interval: dict[str, float | None], digits: int) -> str:
-        value, high = interval["value"], interval["high"]
-        assert value is not None
-        return f"{value:.{digits}f}" + ("" if high is None else f" ± {high - value:.{digits}f}")
-
-    body = []
-    for row in report["rows"]:
+    rows = [with_intervals(row) for row in report["rows"]]
+    base = next(row for row in rows if row["name"] == WITHOUT_ATTENTION.name)
+    for row in rows:
         paper = {name: row["paper"][name] / base["paper"][name] for name in row["paper"]}
-        body.append(
-            [
-                row["label"],
-                f"{row['training_seconds_per_batch']['value']:.3f}",
-                shown(row["training_ratio"], 2),
-                f"{paper['training_hours']:.2f}",
-                *(f"{row[f'{what}_per_second']['value']:.1f}" for what in ("clips", "frames", "videos")),
-                shown(row["inference_ratio"], 2),
-                f"{paper['videos_per_second']:.2f}",
-                f"{row['megabytes']:.2f}",
-                f"{row['megabytes'] / base['megabytes']:.3f}",
-                f"{paper['megabytes']:.3f}",
-            ]
-        )
-    return grid(head, body)
+        row["paper_training_ratio"] = paper["training_hours"]
+        row["paper_inference_ratio"] = paper["videos_per_second"]
+        row["size_ratio"], row["paper_size_ratio"] = row["megabytes"] / base["megabytes"], paper["megabytes"]
+    return Table(COLUMNS, rows).markdown()
 
 
 def cost_csv(report: dict[str, Any]) -> str:
     """Lay the rows out as comma-separated values, bounds of intervals in columns of their own."""
-    lines = []
-    for row in report["rows"]:
-        cells: dict[str, Any] = {}
-        for name, value in row.items():
-            if isinstance(value, dict):
-                cells |= {f"{name}_{part}": each for part, each in value.items() if part != "count"}
-            else:
-                cells[name] = value
-        lines.append(cells)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    rows = [with_intervals(row) for row in report["rows"]]
+    rows = [row | {f"paper_{name}": value for name, value in row.pop("paper").items()} for row in rows]
+    columns = [
+        Column(n, kind="interval" if isinstance(value, Interval) else "number") for n, value in rows[0].items()
+    ]
+    return Table(columns, rows).csv()
+
+
+def with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a report with `Interval`s in the place of their JSON."""
+    return {
+        name: Interval.from_json(value) if isinstance(value, dict) and name != "paper" else value
+        for name, value in row.items()
+    }
 
 
 @dataclass(frozen=True)

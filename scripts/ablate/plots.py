@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.axes import Axes
 
-COLUMNS = ("R1", "mAP")
+from scripts.ablate.text import DRAWN
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -19,8 +19,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     }[report["plot"]]
     figure = matplotlib.figure.Figure(figsize=(10, height), layout="constrained")
     figure.suptitle(report["title"])
-    panels = figure.subplots(1, len(COLUMNS), sharey=report["plot"] == "differences")
-    for axes, column in zip(panels, COLUMNS, strict=True):
+    panels = figure.subplots(1, len(DRAWN), sharey=report["plot"] == "differences")
+    for axes, column in zip(panels, DRAWN, strict=True):
         draw_panel(axes, report, column)
         axes.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -1,20 +1,16 @@
 """The report of an ablation in the paper's form: means over seeds, and paired differences to the full method."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from agents.runs.task import Task
-from agents.statistics import Interval, paired_interval
+from agents.statistics import mean_over_runs
 from backbone.files import replacing, write_text
 from scripts.ablate.plan import Plan
 from scripts.ablate.tables import Row
-from scripts.ablate.text import COMPARED, CONTROLS, markdown, table_csv
-
-COLUMNS = ("R1", "R5", "mAP", "hit_rate")
-CROSS_COLUMNS = ("R1", "R5", "R10", "R20", "mAP", "hit_rate", "own R1", "own mAP")
+from scripts.ablate.text import COMPARED, CONTROLS, CROSS_MEASURED, DRAWN, MEASURED, markdown, table_csv
 
 Report = dict[str, Any]
 
@@ -28,7 +24,7 @@ def make_report(plan: Plan) -> Report:
     results = {name: finished(tasks) for name, tasks in plan.tasks.items()}
     # The row that changes nothing: its runs are the base's.
     base = next((row for row in plan.rows if row.change(plan.config) == plan.config), None)
-    columns = CROSS_COLUMNS if plan.table.crosses else COLUMNS
+    columns = CROSS_MEASURED if plan.table.crosses else MEASURED
     rows = []
     for row in plan.rows:
         scores = {seed: scores_of(result) for seed, result in results[row.name].items()}
@@ -104,11 +100,7 @@ def differences(
 
 def estimate(measured: Sequence[float]) -> dict[str, float | int | None] | None:
     """Return mean and 95% interval of values, one a seed; one value has no interval, none is None."""
-    if not measured:
-        return None
-    interval = Interval(measured[0], math.nan, math.nan) if len(measured) < 2 else paired_interval(measured)
-    bounds = (None if math.isnan(bound) else bound for bound in (interval.low, interval.high))
-    return {"value": interval.value, **dict(zip(("low", "high"), bounds, strict=True)), "count": len(measured)}
+    return {**mean_over_runs(measured).to_json(), "count": len(measured)} if measured else None
 
 
 def paper_differences(row: Row, base: Row | None) -> dict[str, float]:
@@ -152,7 +144,7 @@ def curve_of(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "step": step,
             "epoch": step / max(batches, 1),
-            **{column: estimate([point[column] for point in points]) for column in ("R1", "mAP")},
+            **{column: estimate([point[column] for point in points]) for column in DRAWN},
         }
         for step, points in sorted(by_step.items())
     ]

@@ -1,15 +1,24 @@
 """The text of an ablation's report: Markdown for people, comma-separated values for programs."""
 
-import csv
-import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from agents.runs.scoring import COLUMNS as RETRIEVAL
+from agents.runs.table import Column, Table
+from agents.statistics import Interval
 
 # Beside the agent, on the same representation.
 CONTROLS = ("random bins", "centre bins")
-COMPARED = ("R1", "mAP", "hit_rate")
 
-TITLES = {"hit_rate": "hits"}
+OWN = {f"own {name}": replace(RETRIEVAL[name], name=f"own {name}") for name in ("R1", "mAP")}
+HITS = {"hit_rate": replace(RETRIEVAL["hit_rate"], title="hits")}
+COLUMNS = {name: replace(one, kind="margin") for name, one in (RETRIEVAL | HITS | OWN).items()}
+# Names of these columns.
+MEASURED = ("R1", "R5", "mAP", "hit_rate")
+CROSS_MEASURED = ("R1", "R5", "R10", "R20", "mAP", "hit_rate", *OWN)  # where runs are tested on other data
+COMPARED = ("R1", "mAP", "hit_rate")  # with the full method, and with controls
+DRAWN = ("R1", "mAP")  # in figures and by epoch
 
 NOTES = (
     "Percentages: the mean over seeds ± Student's t interval of 95%. Seed s draws other weights, batches and "
@@ -46,102 +55,68 @@ def markdown(report: dict[str, Any]) -> str:
 
 def main_table(report: dict[str, Any]) -> str:
     """Lay out the rows beside the paper's."""
-    rows = report["rows"]
-    columns = [c for c in report["columns"] if any(row["means"][c] for row in rows)]
-    compared = [c for c in COMPARED if any(row["differences"][c] for row in rows)]
-    head, body = ["method", *map(title, columns)], [[row["label"]] for row in rows]
-    for row, cells in zip(rows, body, strict=True):
-        cells += [shown(row["means"][c]) for c in columns]
-    for column in compared:
-        head += [f"{title(column)} less full"]
-        for row, cells in zip(rows, body, strict=True):
-            cells += [shown(row["differences"][column], sign=True)]
-        if any(column in row["paper_differences"] for row in rows):
-            head += ["the paper's"]
-            for row, cells in zip(rows, body, strict=True):
-                cells += [plain(row["paper_differences"].get(column), sign=True)]
-    if in_paper := [c for c in columns if any(c in row["paper"] for row in rows)]:
-        head += [f"paper: {' / '.join(in_paper)}"]
-        for row, cells in zip(rows, body, strict=True):
-            cells += [" / ".join(plain(row["paper"].get(c)) for c in in_paper) if row["paper"] else "-"]
-    head += ["seeds"]
-    for row, cells in zip(rows, body, strict=True):
-        cells += [str(len(row["seeds"]))]
-    return grid(head, body)
+    rows = [flat(row, report["columns"]) for row in report["rows"]]
+    measured = [name for name in report["columns"] if any(row[name] for row in rows)]
+    columns = [Column("label", "method"), *(COLUMNS[name] for name in measured)]
+    for name in COMPARED:
+        if any(row.get(f"{name}_less_full") for row in rows):
+            columns += [gain(name, f"{name}_less_full", " less full")]
+            columns += [Column(f"paper_{name}_less_full", "the paper's", "+.1f")]
+    if in_paper := [name for name in measured if any(row[f"paper_{name}"] is not None for row in rows)]:
+        columns += [Column("paper", f"paper: {' / '.join(in_paper)}", ".1f")]
+        for row, own in zip(report["rows"], rows, strict=True):
+            figures = (columns[-1].shown(own[f"paper_{name}"]) for name in in_paper)
+            own["paper"] = " / ".join(figures) if row["paper"] else None
+    return Table([*columns, Column("seeds")], rows).known().markdown()
+
+
+def flat(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Return a row's values by the heads of the CSV."""
+    values = {"name": row["name"], "label": row["label"], "seeds": len(row["seeds"])}
+    for name in columns:
+        values |= {name: interval(row["means"][name]), f"{name}_less_full": interval(row["differences"][name])}
+        values |= {f"paper_{name}": row["paper"].get(name)}
+        values |= {f"paper_{name}_less_full": row["paper_differences"].get(name)}
+    return values
+
+
+def gain(name: str, key: str, title: str) -> Column:
+    """Return the column of a score's differences."""
+    return replace(COLUMNS[name], name=key, title=f"{COLUMNS[name].head}{title}", spec="+.1f")
+
+
+def interval(values: dict[str, Any] | None) -> Interval | None:
+    """Return the interval of an estimate."""
+    return None if values is None else Interval.from_json(values)
 
 
 def control_table(rows: Sequence[dict[str, Any]]) -> str:
     """Lay out agent and controls on each row's representations."""
-    columns = [c for c in COMPARED if any(row["same_representation"]["agent"][c] for row in rows)]
-    head = ["method", "who looks", *map(title, columns), *(f"{title(c)}, agent less it" for c in columns)]
+    columns = [Column("label", "method"), Column("who", "who looks"), *(COLUMNS[name] for name in COMPARED)]
+    columns += [gain(name, f"less {name}", ", agent less it") for name in COMPARED]
     body = []
     for row in rows:
         scores = row["same_representation"]
-        for name in ("agent", *CONTROLS):
-            less = scores.get(f"agent less {name}", {})
-            body.append(
-                [
-                    row["label"],
-                    name,
-                    *(shown(scores[name][c]) for c in columns),
-                    *(shown(less.get(c), sign=True) for c in columns),
-                ]
-            )
-    return grid(head, body)
+        for who in ("agent", *CONTROLS):
+            less = scores.get(f"agent less {who}", {})
+            values = {name: interval(scores[who][name]) for name in COMPARED}
+            values |= {f"less {name}": interval(less.get(name)) for name in COMPARED}
+            body.append({"label": row["label"], "who": who, **values})
+    return Table(columns, body).known().markdown()
 
 
 def curve_table(row: dict[str, Any]) -> str:
-    """Lay out R1 and mAP by epoch."""
-    return grid(
-        ["epoch", "batch", "R1", "mAP"],
-        [[f"{p['epoch']:.1f}", str(p["step"]), shown(p["R1"]), shown(p["mAP"])] for p in row["curve"]],
-    )
+    """Lay out scores by epoch."""
+    columns = [Column("epoch", spec=".1f"), Column("step", "batch"), *(COLUMNS[name] for name in DRAWN)]
+    points = [{**point, **{name: interval(point[name]) for name in DRAWN}} for point in row["curve"]]
+    return Table(columns, points).markdown()
 
 
 def table_csv(report: dict[str, Any]) -> str:
     """Lay a report's rows out as comma-separated values, bounds of intervals in columns of their own."""
-    head = ["name", "label", "seeds"]
-    for column in report["columns"]:
-        head += [column, f"{column}_low", f"{column}_high"]
-        head += [f"{column}_less_full", f"{column}_less_full_low", f"{column}_less_full_high"]
-        head += [f"paper_{column}", f"paper_{column}_less_full"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    for row in report["rows"]:
-        cells: list[Any] = [row["name"], row["label"], len(row["seeds"])]
-        for column in report["columns"]:
-            for interval in (row["means"][column], row["differences"][column]):
-                cells += [number(interval[part]) if interval else "" for part in ("value", "low", "high")]
-            cells += [number(row[kind].get(column)) for kind in ("paper", "paper_differences")]
-        writer.writerow(cells)
-    return text.getvalue()
-
-
-def grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Lay out a Markdown table."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def title(column: str) -> str:
-    """Return a column's name for people."""
-    return TITLES.get(column, column)
-
-
-def shown(interval: dict[str, Any] | None, *, sign: bool = False) -> str:
-    """Write an estimate as `value ± margin`."""
-    if interval is None:
-        return "-"
-    margin = "" if interval["low"] is None else f" ± {interval['high'] - interval['value']:.1f}"
-    return plain(interval["value"], sign=sign) + margin
-
-
-def plain(value: float | None, *, sign: bool = False) -> str:
-    """Write a percentage to a digit."""
-    return "-" if value is None else f"{value:+.1f}" if sign else f"{value:.1f}"
-
-
-def number(value: float | None) -> str:
-    """Write a number for a program."""
-    return "" if value is None else f"{value:.4f}"
+    columns = [Column("name"), Column("label"), Column("seeds")]
+    for name in report["columns"]:
+        columns += [COLUMNS[name], gain(name, f"{name}_less_full", " less full")]
+        columns += [Column(f"paper_{name}"), Column(f"paper_{name}_less_full")]
+    rows = [flat(row, report["columns"]) for row in report["rows"]]
+    return Table(columns, rows).csv(digits=4, value_ending="")
