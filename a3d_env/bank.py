@@ -78,7 +78,6 @@ class FeatureBank:
         grid: BinGrid,
         identity: Tensor,
         tracklet: list[str],
-        frames: np.ndarray | None = None,
         truth_boxes: np.ndarray | None = None,
         global_feature: Tensor | None = None,
     ) -> "FeatureBank":
@@ -89,7 +88,6 @@ class FeatureBank:
             grid: the grid of bins.
             identity: the true identity of each clip (`FeatureBank.identity`).
             tracklet: the display name of each clip's tracklet.
-            frames: the clips' frames (`FeatureBank.frames`), if they will be drawn.
             truth_boxes: the boxes of the identifying thing (`FeatureBank.truth_boxes`), if they are known.
             global_feature: f_g, (N, C_g), from a `backbone.pooling`; by default the mean of g.
 
@@ -102,7 +100,6 @@ class FeatureBank:
             global_feature=feature_map.mean((2, 3, 4)) if global_feature is None else global_feature,
             identity=identity,
             tracklet=tracklet,
-            frames=frames,
             truth_boxes=truth_boxes,
         )
 

@@ -6,6 +6,8 @@ one glimpse is enough to know where to look next. The global feature has no info
 fixed; F_c is fitted to them by ridge regression.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,15 +50,15 @@ def _make_bank(codes: Tensor, num_clips: int, generator: torch.Generator) -> Fea
     hint_map = 2 * (2 * corner / free - 1)[:, :, None, None, None].expand(-1, -1, *GRID.feature_size)
     noise = 0.1 * torch.randn(num_clips, CODE_SIZE + 3, *GRID.feature_size, generator=generator)
     truth_boxes, frames = _picture(corner, identity, len(codes))
-    return FeatureBank.from_feature_map(
+    bank = FeatureBank.from_feature_map(
         torch.cat([code_map, hint_map], dim=1) + noise,
         GRID,
         identity,
         [f"playground/{number}" for number in range(num_clips)],
-        frames,
         truth_boxes,
         global_feature=torch.zeros(num_clips, CODE_SIZE + 3),
     )
+    return replace(bank, frames=frames)
 
 
 def _fitted_glimpse(

@@ -7,21 +7,15 @@ The clips that a run was trained on, uncut and unchanged: `a3d bank --checkpoint
 The test half, with frames to draw: `a3d bank --checkpoint runs/benchmark --split test --frames --out runs/test`
 """
 
-import dataclasses
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
-from tqdm import tqdm
-
 from a3d_env.bank_file import BankWriter, check_nothing_there
-from agents.runs.describe import clip_bank
+from agents.runs.describe import clip_banks, clip_batches
 from agents.runs.model import Run
 from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import searched_tracklets
-from backbone.data.loader import TestBatches, load_ahead
 from backbone.files import check_writable
 from backbone.progress import say, show
 
@@ -47,7 +41,6 @@ class BankConfig:
             raise ValueError(f"clips_per_batch must be 1 or more, got {self.clips_per_batch}")
 
 
-@torch.no_grad()
 def make_bank(run: Run, config: BankConfig) -> int:
     """Write the bank of a run's split: consecutive clips without augmentation, as at test time.
 
@@ -61,24 +54,17 @@ def make_bank(run: Run, config: BankConfig) -> int:
         ValueError: the split has no clip, or as `BankWriter`.
     """
     tracklets = run.data.train if config.split == "train" else searched_tracklets(run.data)
-    batches = TestBatches(tracklets, run.cache, run.config.load.num_frames, config.clips_per_batch)
+    batches = clip_batches(run, tracklets, clips_per_batch=config.clips_per_batch)
     if not batches.all_clips:
         raise ValueError(f"{run.data.name} has no tracklets in its {config.split} half")
     is_known = config.split == "train" and run.knows_training_half
     people = run.people if is_known else sorted({tracklet.person for tracklet in tracklets})
-    numbers = {person: number for number, person in enumerate(people, 0 if is_known else len(run.people))}
-
-    run.representation.eval()
-    loaded = load_ahead(batches, range(len(batches)), run.config.load.workers)
-    progress = tqdm(loaded, total=len(batches), desc="making the bank", unit="batch", leave=False, file=sys.stderr)
+    labels = {person: number for number, person in enumerate(people, 0 if is_known else len(run.people))}
     count = len(batches.all_clips)
-    with BankWriter(config.out, count, run.representation.glimpse, new_people=not is_known) as writer, progress:
-        for batch in progress:
-            bank = clip_bank(run.representation, batch, run.grid, with_frames=config.frames)
-            person = batch.person.tolist()
-            identity = torch.tensor([numbers[number] for number in person])
+    with BankWriter(config.out, count, run.representation.glimpse, new_people=not is_known) as writer:
+        for batch, bank in clip_banks(run, batches, "making the bank", labels, with_frames=config.frames):
             camera = [tracklets[index].camera for index in batch.tracklet.tolist()]
-            writer.append(dataclasses.replace(bank, identity=identity), person, camera)
+            writer.append(bank, batch.person.tolist(), camera)
     return count
 
 

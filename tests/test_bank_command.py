@@ -51,7 +51,7 @@ def test_every_clip_is_there_as_the_backbone_sees_it_alone(run, banks, split):
     for tracklet in half(parts, split):
         single = TestBatches([tracklet], parts.cache, 3, clips_per_batch=1)
         for number in range(len(consecutive_clips(len(tracklet), 3))):
-            expected = clip_bank(parts.representation, single[number], parts.grid, with_frames=True)
+            expected = clip_bank(parts, single[number], with_frames=True)
             torch.testing.assert_close(bank.bins[row], expected.bins[0], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(bank.global_feature[row], expected.global_feature[0], rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(bank.truth_boxes[row], expected.truth_boxes[0])
@@ -113,7 +113,7 @@ def test_mistakes_leave_nothing(run, banks, tmp_path, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.bank.clip_bank", interrupt)
+    monkeypatch.setattr("agents.runs.describe.clip_bank", interrupt)
     assert main(["bank", "--checkpoint", str(run), "--out", str(out)]) == 130
     assert "stopped; nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -81,7 +81,7 @@ def test_the_episode_and_the_ranking_are_the_evaluations(trained):
     torch.testing.assert_close(episode.descriptor, expected)
 
     # by the mean of a query's clips the ranks are those that R1 and R5 count
-    scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
+    scores = evaluate(run, {"agent": run.agent}, run.data)
     queries = [episodes.find("query", str(number)).number for number in range(len(run.data.query))]
     ranks = [episodes._gallery(episodes.tracklets[row]).rank(means[row]).true_match.rank for row in queries]
     for name, most in (("R1", 1), ("R5", 5)):

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,9 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
+from agents.runs.build import TrainedModel
 from agents.runs.checkpoint import CHECKPOINT
+from agents.runs.config import get_preset
 from agents.runs.describe import TrackletMeans, clip_bank, clip_batches
 from agents.runs.model import load_run
 from agents.runs.scoring import evaluate, table
@@ -42,22 +45,23 @@ def parts(tmp_path_factory):
     data = load_data("synthetic", DataConfig(synthetic=options), folder)
     torch.manual_seed(0)
     representation = Representation(BackboneConfig(precision="float32"), num_glimpses=4, num_identities=2)
-    return representation, data, FrameCache(folder, 64, 32, "dis-fast")
+    config = replace(get_preset("tiny"), load=LOAD)
+    cache = FrameCache(folder, 64, 32, "dis-fast")
+    return data, TrainedModel(config, representation, GRID, centre_agent(), cache, [])
 
 
 def test_scores_equal_a_slow_evaluation_tracklet_by_tracklet(parts):
-    representation, data, cache = parts
-    scores = evaluate(representation, {"centre": centre_agent()}, data, cache, LOAD, GRID, clips_per_batch=5)
+    data, model = parts
+    scores = evaluate(model, {"centre": centre_agent()}, data, clips_per_batch=5)
 
-    representation.eval()
     descriptors, hits = {}, []
     for tracklet in [*data.query, *data.gallery]:
         clips = []
         for number in range(len(consecutive_clips(len(tracklet), 3))):
             with torch.no_grad():
-                batch = TestBatches([tracklet], cache, 3, clips_per_batch=1)[number]
-                bank = clip_bank(representation, batch, GRID)
-                process = AttentionProcess(bank, representation.glimpse)
+                batch = TestBatches([tracklet], model.cache, 3, clips_per_batch=1)[number]
+                bank = clip_bank(model, batch)
+                process = AttentionProcess(bank, model.representation.glimpse)
                 episodes = follow(centre_agent(), process, torch.zeros(1, dtype=torch.long))
                 clips.append(process.descriptor(episodes)[0])
             if bank.hits[0].any():
@@ -74,16 +78,17 @@ def test_scores_equal_a_slow_evaluation_tracklet_by_tracklet(parts):
 
 
 def test_by_cosine_clips_count_by_confidence_and_by_their_different_frames(parts):
-    _, data, cache = parts
+    data, model = parts
     torch.manual_seed(0)
     descriptor = DescriptorConfig(compared="global")
     network = Representation(BackboneConfig(precision="float32"), 4, 2, descriptor).eval()
-    batches = clip_batches(data.query, cache, LOAD, clips_per_batch=5)
+    model = replace(model, representation=network)
+    batches = clip_batches(model, data.query, clips_per_batch=5)
     means, slow = TrackletMeans(len(data.query), network), [0.0] * len(data.query)
     for number in range(len(batches)):
         batch = batches[number]
         with torch.no_grad():
-            bank = clip_bank(network, batch, GRID)
+            bank = clip_bank(model, batch)
             process = AttentionProcess(bank, network.glimpse)
             episodes = follow(centre_agent(), process, torch.arange(len(bank)))
             read = process.descriptor(episodes)
@@ -98,33 +103,26 @@ def test_by_cosine_clips_count_by_confidence_and_by_their_different_frames(parts
 
 
 def test_the_batch_size_changes_nothing(parts):
-    representation, data, cache = parts
-    one, other = (
-        evaluate(representation, {"centre": centre_agent()}, data, cache, LOAD, GRID, clips_per_batch=n)["centre"]
-        for n in (5, 36)
-    )
+    data, model = parts
+    one, other = (evaluate(model, {"centre": centre_agent()}, data, clips_per_batch=n)["centre"] for n in (5, 36))
     assert one == pytest.approx(other)
 
 
 def test_a_few_clips_of_each_tracklet_are_spread_over_it(parts):
-    _, data, cache = parts
-    few = clip_batches(
-        data.query[:2], cache, LOAD, clips_per_batch=3, clips_per_tracklet=2
-    )  # of 8 frames: 3 clips
+    data, model = parts
+    few = clip_batches(model, data.query[:2], clips_per_batch=3, clips_per_tracklet=2)  # of 8 frames: 3 clips
     assert [(tracklet, frames[0]) for tracklet, frames in few.all_clips] == [(0, 0), (0, 6), (1, 0), (1, 6)]
     assert len(few) == 2
-    every = clip_batches(data.query[:2], cache, LOAD)
-    assert (
-        len(clip_batches(data.query[:2], cache, LOAD, clips_per_tracklet=9).all_clips) == len(every.all_clips) == 6
-    )
+    every = clip_batches(model, data.query[:2])
+    assert len(clip_batches(model, data.query[:2], clips_per_tracklet=9).all_clips) == len(every.all_clips) == 6
 
 
 @pytest.mark.parametrize("num_glimpses", [0, 1])
 def test_without_choices_there_is_no_hit_rate_and_every_agent_scores_alike(parts, num_glimpses):
-    _, data, cache = parts
+    data, model = parts
     representation = Representation(BackboneConfig(precision="float32"), num_glimpses, num_identities=2)
     agents = {"centre": centre_agent(), "random": random_agent()}
-    scores = evaluate(representation, agents, data, cache, LOAD, GRID)
+    scores = evaluate(replace(model, representation=representation), agents, data)
     assert scores["centre"] == scores["random"]
     assert scores["centre"]["hit_rate"] is None
     assert 0 < scores["centre"]["mAP"] <= 100

@@ -38,9 +38,7 @@ def test_scores_are_those_of_the_checkpoints(scored_run):
     best = max(scores, key=lambda line: line["mAP"])
     run = load_run(scored_run / "best.pt")
     assert read_checkpoint(scored_run / "best.pt")["shared"]["step"] == best["step"]
-    again = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)[
-        "agent"
-    ]
+    again = evaluate(run, {"agent": run.agent}, run.data)["agent"]
     assert again == {name: value for name, value in best.items() if name != "step"}
 
 

@@ -154,7 +154,7 @@ def test_the_command_writes_table_numbers_and_picture(folder, capsys):
 def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folder):
     run = load_run(folder)
     measured, other = measure(run), measure(run, clips_per_batch=7)
-    scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
+    scores = evaluate(run, {"agent": run.agent}, run.data)
     row = measured.values[POLICY]
     for column in ("R1", "mAP", "hit_rate"):
         assert np.nanmean(row[column]) == pytest.approx(scores["agent"][column])

@@ -16,7 +16,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from agents.features import SharedFeatureCallback
-from agents.runs.config import TrainConfig, config_from_json, config_to_json
+from agents.runs.build import TrainedModel
+from agents.runs.config import config_from_json, config_to_json
 from agents.runs.own import check_own_code
 from agents.settings import settings_used
 from agents.state import load_training_state, training_state
@@ -53,15 +54,27 @@ class Checkpoint:
     tested: dict | None = None
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What a run keeps beside what trains.
+
+    Attributes:
+        scores_before: the scores before training, for the table at the end.
+        seconds: trained so far.
+        progress: what the next line of the history averages (`ProgressCallback.state_dict`).
+    """
+
+    scores_before: dict[str, Any]
+    seconds: float
+    progress: dict[str, list[float]]
+
+
 def save_checkpoint(
     path: Path,
-    config: TrainConfig,
+    model: TrainedModel,
     data: ReidData,
     shared_state: dict[str, Any],
-    agent: BaseAlgorithm,
-    scores_before: dict[str, Any],
-    seconds: float,
-    progress: dict[str, list[float]],
+    notes: Notes,
     tested: dict[str, Tensor] | None = None,
 ) -> None:
     """Write model, optimisers, schedulers, random states, step and configuration, all or nothing.
@@ -70,13 +83,10 @@ def save_checkpoint(
 
     Args:
         path: the file.
-        config: the resolved configuration.
+        model: the resolved configuration, and the agent's side of the training.
         data: what is trained on, to be told apart from other data.
         shared_state: the representation's side of the training (`SharedFeatureCallback.state_dict`).
-        agent: the agent's side.
-        scores_before: the scores before training, for the table at the end.
-        seconds: trained so far.
-        progress: what the next line of the history averages (`ProgressCallback.state_dict`).
+        notes: what the run keeps beside these.
         tested: the representation's weights as they are tested, averaged and with the fitted metric; None before
             the end of the training.
 
@@ -85,17 +95,15 @@ def save_checkpoint(
         OSError: it can't be written, as where the disk is full.
     """
     state = {
-        "config": config_to_json(config, settings_used(agent)),
-        "people": data.train_people,
+        "config": config_to_json(model.config, settings_used(model.agent)),
+        "people": model.people,
         "training_data": fingerprint(data.train),
         "training_places": [place_of(one.frames) for one in data.train],
         "shared": shared_state,
-        "agent": agent.get_parameters(),
-        "agent_training": training_state(agent),
+        "agent": model.agent.get_parameters(),
+        "agent_training": training_state(model.agent),
         "random": random_state(),
-        "scores_before": scores_before,
-        "seconds": seconds,
-        "progress": progress,
+        **vars(notes),
         "tested": tested,
     }
     if broken := _not_finite(state):

@@ -4,22 +4,20 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from a3d_env.bank import FeatureBank
-from a3d_env.bins import BinGrid
-from a3d_env.process import AttentionProcess
-from agents.rollout import Agent, at_test, follow
-from agents.runs.model import TrainedModel
-from backbone.data.cache import FrameCache
+from a3d_env.process import AttentionProcess, Episodes
+from agents.probes import Watch, following
+from agents.rollout import Agent
+from agents.runs.build import TrainedModel
 from backbone.data.fill import fill_from_videos
-from backbone.data.loader import ClipBatch, LoadConfig, TestBatches, load_ahead
+from backbone.data.loader import ClipBatch, TestBatches, load_ahead
 from backbone.data.source import Part, absolute, person_name, read_source
 from backbone.data.spec import parse_data
 from backbone.data.tracklet import Tracklet, file_key
@@ -33,15 +31,14 @@ FITTED_CLIPS = 20_000
 
 
 def clip_batches(
+    model: TrainedModel,
     tracklets: list[Tracklet],
-    cache: FrameCache,
-    load: LoadConfig,
     *,
     clips_per_batch: int = 32,
     clips_per_tracklet: int | None = None,
 ) -> TestBatches:
     """Return the batches of all consecutive clips, or of a few of each tracklet, spread evenly over it."""
-    batches = TestBatches(tracklets, cache, load.num_frames, clips_per_batch)
+    batches = TestBatches(tracklets, model.cache, model.config.load.num_frames, clips_per_batch)
     if clips_per_tracklet is not None:
         kept = []
         for _, group in itertools.groupby(batches.all_clips, key=lambda clip: clip[0]):
@@ -52,29 +49,89 @@ def clip_batches(
     return batches
 
 
+@torch.no_grad()
+def looks(
+    model: TrainedModel,
+    batches: TestBatches,
+    watches: Mapping[str, Watch],
+    what: str,
+    labels: Mapping[int, int] | None = None,
+) -> Iterator[tuple[ClipBatch, AttentionProcess, dict[str, Episodes]]]:
+    """Let agents look at the clips of tracklets; the backbone runs once for all of them.
+
+    Args:
+        model: the networks.
+        batches: the clips (`clip_batches`).
+        watches: who looks, by name (`agents.probes.following` of an agent).
+        what: said with the progress, on the standard error output.
+        labels: as in `clip_bank`.
+
+    Yields:
+        A batch, the decision process over its clips, and by name the finished episodes, one on each clip.
+    """
+    first = 0
+    for batch, bank in clip_banks(model, batches, what, labels):
+        process, numbers = model.process(bank), torch.arange(first, first + len(bank))
+        yield batch, process, {name: watch(process, numbers) for name, watch in watches.items()}
+        first += len(bank)
+
+
 def clip_banks(
-    representation: Representation, batches: TestBatches, grid: BinGrid, workers: int, what: str
+    model: TrainedModel,
+    batches: TestBatches,
+    what: str,
+    labels: Mapping[int, int] | None = None,
+    *,
+    with_frames: bool = False,
 ) -> Iterator[tuple[ClipBatch, FeatureBank]]:
     """Run the backbone on one batch after another, with progress on the standard error output."""
-    loaded = load_ahead(batches, range(len(batches)), workers)
+    loaded = load_ahead(batches, range(len(batches)), model.config.load.workers)
     for batch in tqdm(loaded, total=len(batches), desc=what, unit="batch", leave=False, file=sys.stderr):
-        yield batch, clip_bank(representation, batch, grid)
+        yield batch, clip_bank(model, batch, labels, with_frames=with_frames)
 
 
+@torch.no_grad()
 def clip_bank(
-    representation: Representation, batch: ClipBatch, grid: BinGrid, *, with_frames: bool = False
+    model: TrainedModel, batch: ClipBatch, labels: Mapping[int, int] | None = None, *, with_frames: bool = False
 ) -> FeatureBank:
-    """Run the backbone on test clips. Their identities are not F_c's, so all are numbered 0."""
+    """Run the backbone on test clips.
+
+    Args:
+        model: the networks.
+        batch: the clips.
+        labels: the number of each person; by default all are numbered 0, as F_c does not know people of a test.
+        with_frames: keep the clips' frames, to be drawn.
+    """
+    representation = model.representation.eval()
     feature_map = representation.feature_map(batch.clip, batch.flow)
-    return FeatureBank.from_feature_map(
+    identity = [0 if labels is None else labels[person] for person in batch.person.tolist()]
+    bank = FeatureBank.from_feature_map(
         feature_map,
-        grid,
-        torch.zeros(len(batch.clip), dtype=torch.long, device=representation.device),
+        model.grid,
+        torch.tensor(identity, device=representation.device),
         batch.source,
-        frames=batch.clip.numpy() if with_frames else None,
         truth_boxes=batch.truth_boxes,
         global_feature=representation.global_feature(feature_map),
     )
+    return dataclasses.replace(bank, frames=batch.clip.numpy()) if with_frames else bank
+
+
+def tracklet_bank(model: TrainedModel, tracklet: Tracklet, clip: int | None = None) -> FeatureBank:
+    """Run the backbone on one clip of a tracklet, with its frames, to be drawn.
+
+    Args:
+        model: the networks.
+        tracklet: whose clip.
+        clip: the number of the clip among the tracklet's consecutive ones, from 0; None for the middle one.
+
+    Raises:
+        ValueError: there is no such clip.
+    """
+    clips = clip_batches(model, [tracklet], clips_per_batch=1)
+    number = len(clips) // 2 if clip is None else clip
+    if number >= len(clips):
+        raise ValueError(f"{tracklet.source} has {len(clips)} clips, numbered from 0: there is no clip {clip}")
+    return clip_bank(model, clips[number], with_frames=True)
 
 
 class TrackletMeans:
@@ -116,34 +173,25 @@ class TrackletMeans:
 
 
 @torch.no_grad()
-def fit_comparison(
-    representation: Representation,
-    agent: Agent,
-    tracklets: list[Tracklet],
-    cache: FrameCache,
-    load: LoadConfig,
-    grid: BinGrid,
-) -> str:
+def fit_comparison(model: TrainedModel, tracklets: list[Tracklet]) -> str:
     """Fit what is compared to the training tracklets, as the trained model sees them.
 
     Returns:
         What was fitted, in a line; empty where nothing is to be fitted.
     """
-    if not representation.comparison.is_fitted_to_data:
+    comparison = model.representation.comparison
+    if not comparison.is_fitted_to_data:
         return ""
-    representation.eval()
-    agent, parts, rows = at_test(agent), [], []
-    batches = clip_batches(tracklets, cache, load, clips_per_tracklet=max(FITTED_CLIPS // len(tracklets), 1))
-    for batch, bank in clip_banks(representation, batches, grid, load.workers, "fitting the metric"):
-        process = AttentionProcess(bank, representation.glimpse)
-        episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-        parts.append(process.descriptor(episodes).cpu())
+    parts, rows = [], []
+    batches = clip_batches(model, tracklets, clips_per_tracklet=max(FITTED_CLIPS // len(tracklets), 1))
+    for batch, process, episodes in looks(model, batches, {"agent": following(model.agent)}, "fitting the metric"):
+        parts.append(process.descriptor(episodes["agent"]).cpu())
         rows.append(batch.tracklet)
     tracklet = torch.cat(rows).tolist()
     person, camera = (
         torch.tensor([getattr(tracklets[row], name) for row in tracklet]) for name in ("person", "camera")
     )
-    return representation.comparison.fit(torch.cat(parts), person, camera)
+    return comparison.fit(torch.cat(parts), person, camera)
 
 
 @dataclass(frozen=True)
@@ -152,41 +200,54 @@ class Described:
 
     Attributes:
         descriptors: what is compared, averaged over a tracklet's clips, float32 (N, K), on the CPU.
-        bins: those of the clip in the middle, int64 (N, T).
-        clip: that clip's number among the consecutive ones, int64 (N,).
+        clip: the number of one clip of each among the consecutive ones, int64 (N,).
+        bins: the bins of that clip, int64 (N, T).
+        read: [f_g, h_1..h_T] of that clip, float32 (N, D), on the CPU.
     """
 
     descriptors: torch.Tensor
-    bins: torch.Tensor
     clip: torch.Tensor
+    bins: torch.Tensor
+    read: torch.Tensor
 
 
 @torch.no_grad()
-def describe_tracklets(model: TrainedModel, tracklets: list[Tracklet], what: str = "describing") -> Described:
+def describe_tracklets(
+    model: TrainedModel,
+    tracklets: list[Tracklet],
+    what: str = "describing",
+    *,
+    agent: Agent | None = None,
+    clip: int | None = None,
+) -> Described:
     """Let a trained model look at tracklets, as a test does.
 
     Args:
         model: the networks.
         tracklets: one or more.
         what: said with the progress, on the standard error output.
+        agent: who looks; by default the model's.
+        clip: the number of the clip to show of each tracklet, or its last one where it has fewer; by default the
+            one in the middle.
 
     Raises:
         ValueError: a frame can't be read (the message names it), or the agent needs to know more than frames.
     """
-    load, agent = model.config.load, at_test(model.agent)
-    batches = clip_batches(tracklets, model.cache, load)
+    batches = clip_batches(model, tracklets)
     means = TrackletMeans(len(tracklets), model.representation)
-    middle = torch.bincount(torch.tensor([index for index, _ in batches.all_clips])) // 2
-    clips = iter(batches.all_clips)
-    bins = torch.zeros(len(tracklets), model.representation.glimpse.num_glimpses, dtype=torch.long)
-    for batch, bank in clip_banks(model.representation, batches, model.grid, load.workers, what):
-        process = AttentionProcess(bank, model.representation.glimpse)
-        episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-        means.add(batch, process.descriptor(episodes))
-        numbers = torch.tensor([int(frames[0]) // load.num_frames for _, frames in islice(clips, len(bank))])
-        shown = numbers == middle[batch.tracklet]
-        bins[batch.tracklet[shown]] = episodes.bins.cpu()[shown]
-    return Described(means.values(), bins, middle)
+    owner = torch.tensor([index for index, _ in batches.all_clips])
+    counts = owner.bincount(minlength=len(tracklets))
+    shown = counts // 2 if clip is None else (counts - 1).clamp(max=clip)
+    number = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+    bins, read = [], []
+    seen = looks(model, batches, {"agent": following(agent or model.agent)}, what)
+    is_shown = (number == shown[owner]).split(batches.clips_per_batch)
+    for (batch, process, episodes), picked in zip(seen, is_shown, strict=True):
+        descriptors = process.descriptor(episodes["agent"])
+        means.add(batch, descriptors)
+        bins.append(episodes["agent"].bins.cpu()[picked])
+        read.append(descriptors.cpu()[picked])
+    return Described(means.values(), shown, torch.cat(bins), torch.cat(read))
 
 
 def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:

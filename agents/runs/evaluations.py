@@ -8,13 +8,13 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
+from agents.runs.build import TrainedModel
 from agents.runs.logs import SCORES, read_history
 from agents.runs.parts import Training
 from agents.runs.pictures import bins_picture
 from agents.runs.scoring import Scores
 from backbone.files import replacing
 from backbone.progress import say
-from backbone.representation import Representation
 
 BEST = "best.pt"
 CHOSEN_BY = "mAP"
@@ -31,8 +31,8 @@ class EvaluationCallback(BaseCallback):
         training: what is trained.
         every: batches between two evaluations.
         folder: the run's.
-        save_best: writes the checkpoint `best.pt`, given the representation as it was tested, and what the
-            training would go on with, where that is not what it holds now.
+        save_best: writes the checkpoint `best.pt`, given the model as it was tested, and what the training would
+            go on with, where that is not what it holds now.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class EvaluationCallback(BaseCallback):
         training: Training,
         every: int,
         folder: Path,
-        save_best: Callable[[Representation, dict[str, Any] | None], None],
+        save_best: Callable[[TrainedModel, dict[str, Any] | None], None],
     ):
         super().__init__()
         self.training = training
@@ -56,21 +56,20 @@ class EvaluationCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         self.training.shared.finish_step()
         step = self.training.shared.step
-        if step % self.every == 0 and 0 < step < self.training.config.steps and not self._is_scored(step):
+        if step % self.every == 0 and 0 < step < self.training.model.config.steps and not self._is_scored(step):
             tested, scores = self.training.score_so_far()
             self.note(tested, scores)
-            parts = self.training
-            picture = bins_picture(tested, parts.agent, parts.data, parts.cache, parts.config, parts.grid)
+            picture = bins_picture(tested, self.training.data)
             self.logger.record("test/bins", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv"))
 
     def _on_step(self) -> bool:
         return True
 
-    def note(self, tested: Representation, scores: Scores, training_state: dict[str, Any] | None = None) -> None:
+    def note(self, tested: TrainedModel, scores: Scores, training_state: dict[str, Any] | None = None) -> None:
         """Keep the scores of this batch, and the checkpoint if none before it had a higher mAP.
 
         Args:
-            tested: the representation as it was tested.
+            tested: the model as it was tested.
             scores: the agent's (`agents.runs.scoring.evaluate`).
             training_state: what the training would go on with, where that is not what it holds now.
         """

@@ -1,71 +1,21 @@
 """A finished run, rebuilt from its checkpoint: its networks alone, or with the data to use them on."""
 
 import dataclasses
-import hashlib
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-
-from a3d_env.bins import BinGrid
-from agents.runs.build import (
-    build_agent,
-    build_cache,
-    build_environment,
-    build_grid,
-    build_representation,
-    for_its_weights,
-)
+from agents.runs.build import TrainedModel, build_model, for_its_weights
 from agents.runs.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
 from agents.runs.config import TrainConfig
 from backbone.data import ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
-from backbone.data.cache import FrameCache
 from backbone.data.spec import parse_data
 from backbone.data.tracklet import place_of
 from backbone.progress import say
-from backbone.representation import Representation
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """The networks of a run with their trained weights, ready for any data.
-
-    Attributes:
-        config: the run's, with what was asked for in its place.
-        representation: backbone, F_o, F_h and F_c.
-        grid: the bins of its feature maps.
-        agent: who decides.
-        cache: of frames at its size, and of their flow.
-        people: the person id behind each of F_c's outputs.
-        training_data: the fingerprint of the tracklets that it was trained on.
-        training_places: where their frames lie (`backbone.data.tracklet.place_of`).
-    """
-
-    config: TrainConfig
-    representation: Representation
-    grid: BinGrid
-    agent: BaseAlgorithm
-    cache: FrameCache
-    people: list[int]
-    training_data: str
-    training_places: frozenset[str]
-
-    @cached_property
-    def digest(self) -> str:
-        """A text that differs between models whose descriptors can't be compared."""
-        states = {"representation": self.representation.state_dict(), **self.agent.get_parameters()}
-        found = hashlib.sha256(self.config.agent.encode())
-        for part in ("representation", "policy"):
-            for name, value in sorted(states[part].items()):
-                found.update(name.encode())
-                found.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run(TrainedModel):
     """A run's networks, and the data to use them on.
 
@@ -107,26 +57,19 @@ def load_model(
         # what the file holds is not fetched again
         backbone=dataclasses.replace(trained.backbone, weights=None),
     )
-    representation = build_representation(config, len(state["people"]))
-    grid = build_grid(config, representation)
     settings = for_its_weights(config.agent_settings)
-    agent = build_agent(
-        dataclasses.replace(config, agent_settings=settings), build_environment(config, representation, grid)
-    )
-    if representation.comparison.is_fitted_to_data and state.get("tested") is None:
+    model = build_model(dataclasses.replace(config, agent_settings=settings), state["people"])
+    if model.representation.comparison.is_fitted_to_data and state.get("tested") is None:
         say(f"{checkpoint} is of an unfinished run: its metric is not fitted yet, and f_g alone is compared")
     with explaining_misfits(checkpoint):
-        representation.load_state_dict(weights_at_test(state))
-        agent.set_parameters(state["agent"])
-    return TrainedModel(
-        config,
-        representation.eval(),
-        grid,
-        agent,
-        build_cache(config),
-        state["people"],
-        state.get("training_data", ""),
-        frozenset(state.get("training_places", ())),
+        model.representation.load_state_dict(weights_at_test(state))
+        model.agent.set_parameters(state["agent"])
+    model.representation.eval()
+    return dataclasses.replace(
+        model,
+        config=config,
+        training_data=state.get("training_data", ""),
+        training_places=frozenset(state.get("training_places", ())),
     )
 
 

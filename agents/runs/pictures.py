@@ -4,21 +4,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 
-from a3d_env.bins import BinGrid
-from a3d_env.process import AttentionProcess
 from a3d_env.render import draw_glimpses
 from agents.rollout import at_test, follow
-from agents.runs.config import TrainConfig
-from agents.runs.describe import clip_bank
+from agents.runs.build import TrainedModel
+from agents.runs.describe import tracklet_bank
 from agents.runs.logs import HISTORY, SCORES, read_history
 from backbone.data import ReidData
-from backbone.data.cache import FrameCache
-from backbone.data.loader import TestBatches
 from backbone.files import replacing, writing
-from backbone.representation import Representation
 
 TEST_CURVES = ("R1", "mAP", "hit_rate")
 
@@ -63,29 +56,17 @@ def draw_curves(folder: Path, unit: str = "batch") -> None:
         figure.savefig(partial, dpi=120)
 
 
-@torch.no_grad()
-def bins_picture(
-    representation: Representation,
-    agent: BaseAlgorithm,
-    data: ReidData,
-    cache: FrameCache,
-    config: TrainConfig,
-    grid: BinGrid,
-    num_clips: int = 6,
-) -> np.ndarray:
+def bins_picture(model: TrainedModel, data: ReidData, num_clips: int = 6) -> np.ndarray:
     """Draw the first clips of the first query tracklets with the bins that the agent chose.
 
     Returns:
         uint8 (H, W, 3), RGB.
     """
-    representation.eval()
-    tested = at_test(agent)
+    tested = at_test(model.agent)
     pictures = []
     for tracklet in data.query[:num_clips]:
-        first_clip = TestBatches([tracklet], cache, config.load.num_frames, clips_per_batch=1)[0]
-        bank = clip_bank(representation, first_clip, grid, with_frames=True)
-        process = AttentionProcess(bank, representation.glimpse)
-        episodes = follow(tested, process, torch.zeros(1, dtype=torch.long, device=bank.device))
+        bank = tracklet_bank(model, tracklet, 0)
+        episodes = follow(tested, model.process(bank))
         pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
     return np.concatenate(pictures)
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3d_env.bank import FeatureBank
 from a3d_env.process import AttentionProcess
 from a3d_env.render import draw_frame
 from agents.controls import OTHER_CLIPS_CONTROLS, TABLE_CONTROLS, draws
@@ -20,12 +19,11 @@ from agents.episodes.gallery import Gallery
 from agents.episodes.record import record_on
 from agents.probes import gallery_judge
 from agents.rollout import Agent, at_test, follow
-from agents.runs.describe import TrackletMeans, clip_bank, clip_banks, clip_batches
+from agents.runs.describe import Described, describe_tracklets, tracklet_bank
 from agents.runs.model import Run
 from agents.runs.picks import Outcome, Pick, Side
 from agents.runs.scoring import searched_tracklets
 from backbone.data.clips import consecutive_clips
-from backbone.data.loader import TestBatches
 from backbone.data.tracklet import JUNK, FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
 
@@ -119,7 +117,7 @@ class RunEpisodes:
             ValueError: there is no such clip, or nobody who could be found or was trained on.
         """
         tracklet = (self.tracklets if pick.side == "query" else self.run.data.train)[pick.number]
-        bank = self._bank(tracklet, self.clip)
+        bank = tracklet_bank(self.run, tracklet, self.clip)
         judge, names, number = self._judge_of(pick.side, tracklet)
         identity = torch.full_like(bank.identity, number)
         reward = self.run.config.attention.reward if pick.side == "train" else "identity"
@@ -180,7 +178,7 @@ class RunEpisodes:
         for number, tracklet in enumerate(self.run.data.query):
             judge, numbers = by_camera.get(tracklet.camera, (None, {}))
             if judge is not None and tracklet.person in numbers:
-                descriptor = self._described[1][self._position[id(tracklet)], None].to(of_gallery.device)
+                descriptor = self._described.read[self._position[id(tracklet)], None].to(of_gallery.device)
                 answers.append((number, judge.identify(descriptor)[0].cpu(), numbers[tracklet.person]))
         scale = best_scale([(logits, truth) for _, logits, truth in answers])
         for judge, _ in by_camera.values():
@@ -189,41 +187,14 @@ class RunEpisodes:
         return GalleryJudges(by_camera, [(number, scale * logits, truth) for number, logits, truth in answers])
 
     def _of_gallery(self) -> Tensor:
-        means, _ = self._described
-        return means[[self._position[id(tracklet)] for tracklet in self.run.data.gallery]]
+        return self._described.descriptors[[self._position[id(tracklet)] for tracklet in self.run.data.gallery]]
 
     @cached_property
-    @torch.no_grad()
-    def _described(self) -> tuple[Tensor, Tensor]:
-        """Each searched tracklet's descriptor, (num_tracklets, K), and [f_g, h_1..h_T] of the clip looked into."""
-        self.run.representation.eval()
-        load, count = self.run.config.load, len(self.tracklets)
-        batches = clip_batches(self.tracklets, self.run.cache, load)
-        num_clips = np.bincount([index for index, _ in batches.all_clips], minlength=count)
-        means, chosen, seen = TrackletMeans(count, self.run.representation), {}, [0] * count
-        for batch, bank in clip_banks(
-            self.run.representation, batches, self.run.grid, load.workers, "describing the gallery"
-        ):
-            process = AttentionProcess(bank, self.run.representation.glimpse)
-            episodes = follow(self.agent, process, torch.arange(len(bank), device=bank.device))
-            read = process.descriptor(episodes)
-            means.add(batch, read)
-            descriptors = read.cpu()
-            for tracklet, descriptor in zip(batch.tracklet.tolist(), descriptors, strict=True):
-                # of a tracklet that is too short for the clip asked for, the last
-                if seen[tracklet] == min(_which(self.clip, num_clips[tracklet]), num_clips[tracklet] - 1):
-                    chosen[tracklet] = descriptor
-                seen[tracklet] += 1
-        return means.values(), torch.stack([chosen[row] for row in range(count)])
-
-    @torch.no_grad()
-    def _bank(self, tracklet: Tracklet, clip: int | None) -> FeatureBank:
-        self.run.representation.eval()
-        clips = TestBatches([tracklet], self.run.cache, self.run.config.load.num_frames, clips_per_batch=1)
-        number = _which(clip, len(clips))
-        if number >= len(clips):
-            raise ValueError(f"{tracklet.source} has {len(clips)} clips, numbered from 0: there is no clip {clip}")
-        return clip_bank(self.run.representation, clips[number], self.run.grid, with_frames=True)
+    def _described(self) -> Described:
+        """The searched tracklets as the agent sees them, with the clip looked into."""
+        return describe_tracklets(
+            self.run, self.tracklets, "describing the gallery", agent=self.agent, clip=self.clip
+        )
 
     def _gallery(self, query: Tracklet) -> Gallery:
         gallery = self.run.data.gallery
@@ -247,11 +218,8 @@ class RunEpisodes:
     def _picture(self, row: int) -> np.ndarray:
         """Draw the frame of a gallery tracklet's middle clip that most bins cover."""
         if row not in self._pictures:
-            bank = self._bank(self.run.data.gallery[row], None)
-            process = AttentionProcess(bank, self.run.representation.glimpse)
-            bins = (
-                follow(self.agent, process, torch.zeros(1, dtype=torch.long, device=bank.device)).bins[0].tolist()
-            )
+            bank = tracklet_bank(self.run, self.run.data.gallery[row])
+            bins = follow(self.agent, self.run.process(bank)).bins[0].tolist()
             ranges = bank.grid.frame_ranges[bins].reshape(-1, 2)
             counts = [
                 sum(start <= frame < stop for start, stop in ranges) for frame in range(bank.grid.clip_size[0])
@@ -282,11 +250,6 @@ def _name_of_person(tracklet: Tracklet, data: str) -> str:
     if data.startswith("folder:"):
         return tracklet.source.split("/")[-3]  # <root>/<person>/<camera>/<tracklet>
     return f"person {tracklet.person}"
-
-
-def _which(clip: int | None, count: int) -> int:
-    """Return the number of the clip looked into, of so many."""
-    return count // 2 if clip is None else clip
 
 
 def _is_called(tracklet: Tracklet, name: str) -> bool:

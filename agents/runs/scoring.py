@@ -7,21 +7,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from a3d_env.bins import BinGrid
-from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
-from agents.rollout import Agent, at_test, follow, hit_shares
-from agents.runs.describe import TrackletMeans, clip_banks, clip_batches
-from agents.runs.model import TrainedModel
+from agents.probes import following
+from agents.rollout import Agent, hit_shares
+from agents.runs.build import TrainedModel
+from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.table import Column, Table
 from backbone.data import ReidData
-from backbone.data.cache import FrameCache
-from backbone.data.loader import LoadConfig
 from backbone.data.tracklet import DISTRACTOR, JUNK, Tracklet
 from backbone.descriptor import Compared
 from backbone.metrics import RetrievalScores, evaluate_retrieval, get_scoring
 from backbone.progress import say
-from backbone.representation import Representation
 from backbone.verification import verify
 
 # The scores that tables have room for, percentages, by name.
@@ -31,76 +27,8 @@ COLUMNS = {
 
 Scores = dict[str, float | None]
 
-
-@torch.no_grad()
-def evaluate(
-    representation: Representation,
-    agents: Mapping[str, Agent],
-    data: ReidData,
-    cache: FrameCache,
-    load: LoadConfig,
-    grid: BinGrid,
-    *,
-    clips_per_batch: int = 32,
-    scoring: str = "standard",
-    rerank: bool = False,
-    false_accept_rates: Sequence[float] = (),
-    also_by: Sequence[Compared] = (),
-) -> dict[str, Scores]:
-    """Score agents on the same representation, which runs once for all of them.
-
-    Only one batch of clips and each tracklet's descriptor are in memory at a time.
-
-    Args:
-        representation: backbone, F_o, F_h and F_c.
-        agents: who looks.
-        data: queries and gallery.
-        cache: of their frames and flow.
-        load: how clips are cut.
-        grid: the bins.
-        clips_per_batch: clips in memory.
-        scoring: a name of `backbone.metrics.SCORINGS`.
-        rerank: re-rank by k-reciprocal neighbours; thresholds are of the plain distances all the same.
-        false_accept_rates: shares in [0, 1) at which thresholds are wanted (`verification_scores`).
-        also_by: concatenation or global, to score the same episodes by (`DescriptorConfig.compared`), too.
-
-    Returns:
-        For each agent's name, and for "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate, percentages.
-        hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in which it is
-        seen; None where the truth is unknown, or nothing is chosen (T of 0 or 1).
-    """
-    representation.eval()
-    agents = {name: at_test(agent) for name, agent in agents.items()}
-    tracklets = searched_tracklets(data)
-    comparisons = {"": representation.comparison}
-    comparisons |= {f", by {other}": representation.comparison.by(other) for other in also_by}
-    descriptors = {
-        name + ending: TrackletMeans(len(tracklets), representation, comparison)
-        for name in agents
-        for ending, comparison in comparisons.items()
-    }
-    hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
-    batches = clip_batches(tracklets, cache, load, clips_per_batch=clips_per_batch)
-    for batch, bank in clip_banks(representation, batches, grid, load.workers, "evaluating"):
-        process = AttentionProcess(bank, representation.glimpse)
-        for name, agent in agents.items():
-            episodes = follow(agent, process, torch.arange(len(bank), device=bank.device))
-            read = process.descriptor(episodes)
-            for ending in comparisons:
-                descriptors[name + ending].add(batch, read)
-            hits[name].append(hit_shares(bank, episodes))
-
-    scores: dict[str, Scores] = {}
-    for name, means in descriptors.items():
-        shares = np.concatenate(hits[name.partition(", by ")[0]])
-        hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
-        scores[name] = {
-            **retrieve(data, means.values(), scoring=scoring, rerank=rerank).as_dict(),
-            "hit_rate": hit_rate,
-        }
-        if false_accept_rates:
-            scores[name] |= verification_scores(data, means.values(), scoring, false_accept_rates)
-    return scores
+# What is compared without a learned metric (`backbone.descriptor.DescriptorConfig.compared`).
+RAW: tuple[Compared, ...] = ("concatenation", "global")
 
 
 @dataclass(frozen=True)
@@ -126,6 +54,63 @@ class ScoringConfig:
             raise ValueError(f"false_accept_rates are 0 or more and below 1, got {self.false_accept_rates}")
 
 
+@torch.no_grad()
+def evaluate(
+    model: TrainedModel,
+    agents: Mapping[str, Agent],
+    data: ReidData,
+    config: ScoringConfig | None = None,
+    *,
+    clips_per_batch: int = 32,
+) -> dict[str, Scores]:
+    """Score agents on a model's representation, which runs once for all of them.
+
+    Only one batch of clips and each tracklet's descriptor are in memory at a time.
+
+    Args:
+        model: the networks.
+        agents: who looks.
+        data: queries and gallery.
+        config: how to score; thresholds are of the plain distances, re-ranked or not.
+        clips_per_batch: clips in memory.
+
+    Returns:
+        For each agent's name, and with `also_raw` for "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and
+        hit_rate, percentages. hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over
+        clips in which it is seen; None where the truth is unknown, or nothing is chosen (T of 0 or 1). The
+        thresholds of `verification_scores`, if false-accept rates are given.
+    """
+    config = config or ScoringConfig()
+    representation, tracklets = model.representation, searched_tracklets(data)
+    comparisons = {"": representation.comparison}
+    if config.also_raw:
+        comparisons |= {f", by {raw}": representation.comparison.by(raw) for raw in RAW}
+    descriptors = {
+        name + ending: TrackletMeans(len(tracklets), representation, comparison)
+        for name in agents
+        for ending, comparison in comparisons.items()
+    }
+    hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
+    batches = clip_batches(model, tracklets, clips_per_batch=clips_per_batch)
+    watches = {name: following(agent) for name, agent in agents.items()}
+    for batch, process, seen in looks(model, batches, watches, "evaluating"):
+        for name, episodes in seen.items():
+            read = process.descriptor(episodes)
+            for ending in comparisons:
+                descriptors[name + ending].add(batch, read)
+            hits[name].append(hit_shares(process.bank, episodes))
+
+    scores: dict[str, Scores] = {}
+    for name, means in descriptors.items():
+        shares = np.concatenate(hits[name.partition(", by ")[0]])
+        hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
+        found = retrieve(data, means.values(), scoring=config.scoring, rerank=config.rerank)
+        scores[name] = {**found.as_dict(), "hit_rate": hit_rate}
+        if config.false_accept_rates:
+            scores[name] |= verification_scores(data, means.values(), config.scoring, config.false_accept_rates)
+    return scores
+
+
 def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> tuple[dict[str, Scores], str]:
     """Score a trained model, and controls if asked for; return the scores, and what was searched in what.
 
@@ -134,18 +119,7 @@ def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> t
     """
     protocol = describe_search(data, config.scoring) + (", re-ranked" if config.rerank else "")
     candidates: dict[str, Agent] = {model.config.agent: model.agent, **(controls() if config.controls else {})}
-    scores = evaluate(
-        model.representation,
-        candidates,
-        data,
-        model.cache,
-        model.config.load,
-        model.grid,
-        scoring=config.scoring,
-        rerank=config.rerank,
-        false_accept_rates=config.false_accept_rates,
-        also_by=("concatenation", "global") if config.also_raw else (),
-    )
+    scores = evaluate(model, candidates, data, config)
     if text := model.cache.describe_replaced():
         say(text)
     return scores, protocol

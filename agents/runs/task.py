@@ -255,8 +255,8 @@ def score_points(task: Task, result: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         run = load_run(path, device=task.config.device, cache=task.config.cache)
         # as in the end: a checkpoint on the way has no metric yet
-        fit_comparison(run.representation, run.agent, run.data.train, run.cache, run.config.load, run.grid)
-        scores = evaluate(run.representation, {"agent": run.agent}, run.data, run.cache, run.config.load, run.grid)
+        fit_comparison(run, run.data.train)
+        scores = evaluate(run, {"agent": run.agent}, run.data)
         curve[step] = scores["agent"]
     return [{"step": step, **curve[step]} for step in sorted(curve)]
 
@@ -269,7 +269,7 @@ def score_elsewhere(task: Task) -> dict[str, Any]:
     data = load_data(spec, options, run.cache.folder)
     tell_of_people_trained_on(run, data, spec)
     candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
-    scores = evaluate(run.representation, candidates, data, run.cache, run.config.load, run.grid)
+    scores = evaluate(run, candidates, data)
     if text := run.cache.describe_replaced():
         say(f"{task.test_data}: {text}")
     return {name: {column: row[column] for column in COLUMNS} for name, row in scores.items()}

@@ -15,7 +15,7 @@ import agents
 from agents.control_algorithm import ControlAlgorithm
 from agents.health import TrainingHealth
 from agents.runs.build import explaining_settings
-from agents.runs.checkpoint import CHECKPOINT, restore, save_checkpoint
+from agents.runs.checkpoint import CHECKPOINT, Notes, restore, save_checkpoint
 from agents.runs.config import TrainConfig, config_to_json
 from agents.runs.evaluations import BEST, EvaluationCallback
 from agents.runs.logs import CheckpointCallback, ProgressCallback
@@ -52,14 +52,14 @@ def train(
     """
     started = time.monotonic() - (state["seconds"] if state else 0)
     parts = build_training(config, state)
-    shared, agent = parts.shared, parts.agent
+    model, shared, agent = parts.model, parts.shared, parts.model.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
     write_text(folder / "config.json", config_to_json(config, settings_used(agent)))
     if config.agent_settings or ":" in config.agent:
         say(agents.describe(config.agent, **settings_used(agent)))
     scores_before = state["scores_before"] if state else parts.score_untrained()
-    if parts.cache.replaced:
-        say(f"so far {parts.cache.describe_replaced()}")
+    if model.cache.replaced:
+        say(f"so far {model.cache.describe_replaced()}")
     progress = ProgressCallback(shared, config.steps, folder, config.log_every)
     if state:
         restore(shared, agent, state, folder)
@@ -70,17 +70,14 @@ def train(
         tested: dict[str, torch.Tensor] | None = None,
         name: str = CHECKPOINT,
     ) -> None:
-        seconds = time.monotonic() - started
-        now = shared_state or shared.state_dict()
-        save_checkpoint(
-            folder / name, config, parts.data, now, agent, scores_before, seconds, progress.state_dict(), tested
-        )
+        notes = Notes(scores_before, time.monotonic() - started, progress.state_dict())
+        save_checkpoint(folder / name, model, parts.data, shared_state or shared.state_dict(), notes, tested)
 
     evaluations = EvaluationCallback(
         parts,
         config.evaluate_every,
         folder,
-        lambda tested, training_state: save(training_state, tested.state_dict(), BEST),
+        lambda tested, training_state: save(training_state, tested.representation.state_dict(), BEST),
     )
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     with explaining_settings(config.agent):
@@ -104,10 +101,10 @@ def train(
     shared.take_average()
     if text := parts.fit_comparison():
         say(text)
-    save(training_state, parts.representation.state_dict())
+    save(training_state, model.representation.state_dict())
     scores = parts.score(with_controls=True)
     if config.evaluate_every:
-        evaluations.note(parts.representation, scores["agent"], training_state)
+        evaluations.note(model, scores["agent"], training_state)
         agent.logger.dump(agent.num_timesteps)
     metrics = {
         "before": pick(scores_before["agent"]),
@@ -118,11 +115,8 @@ def train(
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     draw_curves(folder)
-    draw_bins(
-        folder / "bins.png",
-        bins_picture(parts.representation, agent, parts.data, parts.cache, config, parts.grid),
-    )
-    if text := parts.cache.describe_replaced():
+    draw_bins(folder / "bins.png", bins_picture(model, parts.data))
+    if text := model.cache.describe_replaced():
         say(("since the run went on, " if state else "") + text)
     return metrics
 

@@ -10,17 +10,8 @@ from typing import Any
 
 import torch
 
-from a3d_env.process import AttentionProcess
-from agents.features import SharedFeatureCallback
 from agents.rollout import at_test, follow
-from agents.runs.build import (
-    build_agent,
-    build_cache,
-    build_environment,
-    build_grid,
-    build_representation,
-    pick_device,
-)
+from agents.runs.build import build_batches, build_cache, build_model, build_shared, pick_device
 from agents.runs.config import TrainConfig, config_to_json
 from agents.runs.describe import clip_bank
 from agents.runs.scoring import searched_tracklets
@@ -29,8 +20,7 @@ from agents.runs.task import settings_digest
 from agents.statistics import Interval
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
-from backbone.data.clips import IdentitySampler
-from backbone.data.loader import ClipBatch, TestBatches, TrainingBatches
+from backbone.data.loader import ClipBatch, TestBatches
 from backbone.files import write_text
 from backbone.json_file import read_object, write_object
 from scripts.ablate.report import estimate
@@ -146,42 +136,25 @@ def measure_cost(config: TrainConfig, *, rounds: int = ROUNDS, seconds: float = 
 
 def load_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> tuple[list[ClipBatch], ClipBatch]:
     """Return a few batches to train on, and one batch of test clips."""
-    load = config.load
-    sampler = IdentitySampler(
-        data.train, load.num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
-    )
-    batches = TrainingBatches(data.train, cache, sampler, load.augment)
+    batches = build_batches(config, data, cache)
     training = [batches[number] for number in range(NUM_BATCHES)]
-    return training, TestBatches(searched_tracklets(data), cache, load.num_frames, 32)[0]
+    return training, TestBatches(searched_tracklets(data), cache, config.load.num_frames, 32)[0]
 
 
 def prepare(config: TrainConfig, data: ReidData, training: list[ClipBatch], testing: ClipBatch) -> Method:
     """Build a method's networks, and what trains and tests them."""
-    people = data.train_people
-    representation = build_representation(config, len(people))
-    bins = build_grid(config, representation)
-    env = build_environment(config, representation, bins)
-    agent = build_agent(config, env)
-    shared = SharedFeatureCallback(
-        representation,
-        itertools.cycle(training),
-        {person: number for number, person in enumerate(people)},
-        bins,
-        config.joint,
-        config.steps,
-    )
-    steps_per_batch = env.num_envs * env.get_attr("num_decisions")[0]
+    model = build_model(config, data.train_people)
+    representation, agent = model.representation, model.agent
+    shared = build_shared(model, itertools.cycle(training))
 
     def train(count: int) -> None:
-        agent.learn(count * steps_per_batch, callback=shared, log_interval=10**9)
+        agent.learn(count * model.steps_per_batch, callback=shared, log_interval=10**9)
 
     @torch.no_grad()
     def infer(count: int) -> None:
-        representation.eval()
         for _ in range(count):
-            process = AttentionProcess(clip_bank(representation, testing, bins), representation.glimpse)
-            everyone = torch.arange(len(testing.clip), device=representation.device)
-            representation.compare(process.descriptor(follow(at_test(agent), process, everyone)))
+            process = model.process(clip_bank(model, testing))
+            representation.compare(process.descriptor(follow(at_test(agent), process)))
 
     weights = {f"representation.{name}": value for name, value in representation.state_dict().items()}
     unused = ["representation.glimpse.embed_"]

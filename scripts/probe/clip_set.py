@@ -1,15 +1,13 @@
 """A set of clips that several rows of `a3d probe` look at, while the backbone runs over them once."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from a3d_env.process import AttentionProcess, Episodes
 from agents.probes import Watch
 from agents.rollout import hit_shares
-from agents.runs.describe import TrackletMeans, clip_banks, clip_batches
+from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.model import Run
 from backbone.data.loader import ClipBatch
 from backbone.data.tracklet import Tracklet
@@ -24,7 +22,7 @@ class ClipSet:
         tracklets: the clips' own, one or more.
         max_clips: of each tracklet; None for all.
         clips_per_batch: clips in memory at once.
-        people: the person behind each of F_c's outputs, if the clips are of these.
+        of_training: whether the clips are of people that F_c knows.
 
     Attributes:
         tracklet: the number of each clip's tracklet, int64 (num_clips,).
@@ -38,14 +36,12 @@ class ClipSet:
         *,
         max_clips: int | None = None,
         clips_per_batch: int = 32,
-        people: Sequence[int] | None = None,
+        of_training: bool = False,
     ):
         self.run = run
         self.tracklets = tracklets
-        self.batches = clip_batches(
-            tracklets, run.cache, run.config.load, clips_per_batch=clips_per_batch, clips_per_tracklet=max_clips
-        )
-        self.numbers = None if people is None else {person: number for number, person in enumerate(people)}
+        self.batches = clip_batches(run, tracklets, clips_per_batch=clips_per_batch, clips_per_tracklet=max_clips)
+        self.labels = run.labels if of_training else None
         self.tracklet = np.array([index for index, _ in self.batches.all_clips])
         self.person = np.array([tracklets[index].person for index in self.tracklet])
 
@@ -64,24 +60,13 @@ class ClipSet:
         Returns:
             What each of them came to.
         """
-        glimpse = self.run.representation.glimpse
         seen = {name: Seen(len(self.tracklets), self.run.representation) for name in rows}
-        first = 0
-        for batch, bank in clip_banks(
-            self.run.representation, self.batches, self.run.grid, self.run.config.load.workers, what
-        ):
-            if self.numbers is not None:
-                identity = torch.tensor([self.numbers[person] for person in batch.person.tolist()])
-                bank = dataclasses.replace(bank, identity=identity.to(bank.device))
-            process = AttentionProcess(bank, glimpse, self.run.config.attention.reward)
-            numbers = torch.arange(first, first + len(bank))
-            for name, row in rows.items():
-                episodes = row(process, numbers)
-                if self.numbers is None:
+        for batch, process, finished in looks(self.run, self.batches, rows, what, self.labels):
+            for name, episodes in finished.items():
+                if self.labels is None:
                     seen[name].add_strangers(process, episodes, batch)
                 else:
                     seen[name].add_known(process, episodes)
-            first += len(bank)
         return seen
 
 

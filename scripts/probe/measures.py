@@ -55,12 +55,11 @@ def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32
         raise ValueError(f"the run has {run.representation.glimpse.num_glimpses} glimpses: none is chosen")
     if not run.data.query or not run.data.gallery:
         raise ValueError(f"{run.data.name} has no tracklets in its test half")
-    run.representation.eval()
     torch.manual_seed(seed)  # what the policy samples
     measured = Measured()
     if run.knows_training_half:
         known = ClipSet(
-            run, run.data.train, max_clips=max_clips, clips_per_batch=clips_per_batch, people=run.people
+            run, run.data.train, max_clips=max_clips, clips_per_batch=clips_per_batch, of_training=True
         )
         _measure_known(run.agent, known, measured, seed)
     else:
