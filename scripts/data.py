@@ -19,6 +19,7 @@ from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data
 from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
+from backbone.data.spec import parse_spec
 from backbone.data.tracks import TrackFormat
 from backbone.files import check_writable, replacing
 from backbone.progress import progress_bars, say, show
@@ -158,7 +159,7 @@ class Cache:
 
     def run(self) -> int:
         """Say what it takes, and do it."""
-        name = self.data.partition(":")[0]
+        name = parse_spec(self.data).name
         load = get_preset(name if name in PRESETS else "small").load
         size = (self.height or load.height, self.width or load.width)
         cache = FrameCache(self.cache or default_cache(), *size, self.flow, self.on_bad_frame)

@@ -84,8 +84,8 @@ def test_home_is_expanded(folder, tmp_path, monkeypatch):
     [
         ("mars2", "unknown data 'mars2'; known: synthetic, folder"),
         ("", "unknown data ''"),
-        ("folder", "which folder"),
-        ("folder:", "which folder"),
+        ("folder", "where is it"),
+        ("folder:", "where is it"),
         ("folder:/no/such/place", "no folder at /no/such/place"),
     ],
 )

@@ -9,7 +9,7 @@ from agents.features import SharedFeatureCallback
 from agents.runs.checkpoint import read_checkpoint
 from agents.runs.config import get_preset
 from backbone.build import BackboneConfig, build_backbone
-from backbone.data.sets.synthetic import without_clutter
+from backbone.data.sets.synthetic_settings import without_clutter
 from scripts import pretrain as module
 from scripts.cli import main
 

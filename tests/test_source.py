@@ -13,7 +13,8 @@ from backbone.data.cut import cut_video
 from backbone.data.fill import fill_from_videos
 from backbone.data.sets.folder import read_folder
 from backbone.data.sets.synthetic import SyntheticConfig
-from backbone.data.source import absolute, person_name, read_source
+from backbone.data.source import person_name, read_source
+from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, UNKNOWN, Tracklet
 
 PETS = Path(__file__).parent.parent.parent / "shared" / "data" / "pets2009_s2l1"
@@ -118,10 +119,14 @@ def test_names_of_people():
 
 def test_specs_become_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert absolute("synthetic") == "synthetic"
-    assert absolute("folder:a") == f"folder:{tmp_path}/a"
-    assert absolute("video:a.avi,b.txt") == f"video:{tmp_path}/a.avi,{tmp_path}/b.txt"
-    assert absolute("a") == f"{tmp_path}/a"
+    for text, expected in {
+        "synthetic": "synthetic",
+        "folder:a": f"folder:{tmp_path}/a",
+        "folder:a@split_seed=1": f"folder:{tmp_path}/a",
+        "video:a.avi,b.txt": f"video:{tmp_path}/a.avi,{tmp_path}/b.txt",
+        "a": f"{tmp_path}/a",
+    }.items():
+        assert parse_spec(text).absolute() == expected
 
 
 def test_mistakes_are_explained(tmp_path):

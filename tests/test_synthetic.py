@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 
 from backbone.data.sets import synthetic as module
+from backbone.data.sets import synthetic_settings
 from backbone.data.sets.camera import Camera
 from backbone.data.sets.drawing import NUM_OUTFITS, PLACES, SHAPES, THING_COLOURS, Look
-from backbone.data.sets.synthetic import (
-    NUM_CAMERAS,
-    SyntheticConfig,
-    benchmark,
-    draw_tracklet,
-    read_synthetic,
-    without_clutter,
-)
+from backbone.data.sets.synthetic import NUM_CAMERAS, draw_tracklet, read_synthetic
+from backbone.data.sets.synthetic_settings import SyntheticConfig, benchmark, without_clutter
 
 SMALL = SyntheticConfig(
     num_train_people=3, num_test_people=2, tracklets_per_camera=2, num_frames=8, height=64, width=32
@@ -293,7 +288,7 @@ def test_the_key_knows_every_setting_and_the_version(monkeypatch):
     changes = [{}, {"seed": 1}, {"passers_by": 2.0}, {"seen_frames": (5, 8)}, {"width": 64}, {"num_outfits": 7}]
     keys = {replace(SMALL, **change).key for change in changes}
     assert len(keys) == len(changes)
-    monkeypatch.setattr(module, "DRAWING_VERSION", -1)
+    monkeypatch.setattr(synthetic_settings, "DRAWING_VERSION", -1)
     assert SMALL.key not in keys
 
 

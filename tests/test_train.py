@@ -17,8 +17,8 @@ from agents.runs.config import get_preset
 from agents.runs.logs import read_history
 from agents.runs.training import train as train_by_config
 from backbone.data import DataConfig, load_data
-from backbone.data.sets import synthetic
-from backbone.data.sets.synthetic import SyntheticConfig
+from backbone.data.sets import synthetic_settings as synthetic
+from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.files import only_here
 from backbone.weights import PRETRAINED
 from scripts.cli import main

@@ -16,11 +16,12 @@ from agents.locator import Locator
 from agents.policy import PAPER_VARIANCE
 from agents.reinforce import Baseline
 from backbone.build import BackboneConfig
-from backbone.data import TEN_SPLITS, DataConfig
+from backbone.data import DataConfig
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.loader import LoadConfig
-from backbone.data.sets import synthetic
-from backbone.data.sets.synthetic import SyntheticConfig
+from backbone.data.sets import synthetic_settings as synthetic
+from backbone.data.sets.synthetic_settings import SyntheticConfig
+from backbone.data.spec import parse_spec
 from backbone.data.transforms import AugmentConfig
 from backbone.descriptor import DescriptorConfig
 
@@ -307,6 +308,6 @@ def with_seed(config: TrainConfig, number: int) -> TrainConfig:
     data = config.data_options
     drawn = dataclasses.replace(data.synthetic, seed=data.synthetic.seed + number)
     data = dataclasses.replace(data, synthetic=drawn, split_seed=data.split_seed + number)
-    if config.data.partition(":")[0] in TEN_SPLITS:
-        data = dataclasses.replace(data, split=(data.split + number) % 10)
+    if num_splits := parse_spec(config.data).data_set.num_splits:
+        data = dataclasses.replace(data, split=(data.split + number) % num_splits)
     return dataclasses.replace(config, seed=config.seed + number, data_options=data)

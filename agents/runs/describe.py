@@ -18,8 +18,8 @@ from agents.rollout import Agent
 from agents.runs.build import TrainedModel
 from backbone.data.fill import fill_from_videos
 from backbone.data.loader import ClipBatch, TestBatches, load_ahead
-from backbone.data.source import Part, absolute, person_name, read_source
-from backbone.data.spec import parse_data
+from backbone.data.source import Part, person_name, read_source
+from backbone.data.spec import parse_data, parse_spec
 from backbone.data.tracklet import Tracklet, file_key
 from backbone.descriptor import Comparison
 from backbone.embeddings import Embeddings, Origin
@@ -281,7 +281,7 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
         bins=described.bins.numpy(),
         clip=described.clip.numpy(),
         origin=Origin(
-            data=absolute(spec),
+            data=parse_spec(spec).absolute(),
             part=part,
             # as a file has them: lists for tuples
             options=json.loads(json.dumps(dataclasses.asdict(options))),

@@ -14,7 +14,7 @@ from agents.runs.build import TrainedModel
 from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.table import Column, Table
 from backbone.data import ReidData
-from backbone.data.tracklet import DISTRACTOR, JUNK, Tracklet
+from backbone.data.tracklet import JUNK, Tracklet
 from backbone.descriptor import Compared
 from backbone.metrics import RetrievalScores, evaluate_retrieval, get_scoring
 from backbone.progress import say
@@ -210,9 +210,8 @@ def describe_search(data: ReidData, scoring: str) -> str:
         cameras.setdefault(person, set()).add(camera)
     matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
     asked = {tracklet.person for tracklet in data.query}
-    # person 0 of MARS is nobody: what its detector took for people
-    distractors = counted.count(DISTRACTOR) if data.name == "mars" else 0
-    people_count = len(set(counted)) - bool(distractors)
+    distractors = sum(person in data.distractors for person in counted)
+    people_count = len(set(counted) - data.distractors)
     parts = [
         f"{data.name}, scoring {scoring}: {len(data.query):,} queries"
         + (f" ({matchless:,} without a match, left out)" if matchless else ""),

@@ -9,22 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from backbone.data import TEN_SPLITS, DataConfig, ReidData, load_data
+from backbone.data import DataConfig, ReidData, load_data
+from backbone.data.data_set import DataSet
 from backbone.data.images import IMAGE_ENDINGS
+from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, read_image
 from backbone.progress import Progress
 
 # How many files are given to a worker at a time.
 CHUNK = 256
 
-# Where the frames of published data are, and what they are called; a first group is the folder they lie in.
-NAMES = {
-    "prid": (("multi_shot",), re.compile(r"\d{4}\.png")),
-    "ilids": (("sequences",), re.compile(r"cam[12]_(person\d{3})_\d+\.png")),
-    "mars": (("bbox_train", "bbox_test"), re.compile(r"(\d{4}|00-1)C\dT\d{4}F\d{3,}\.jpg")),
-}
-
-
+ANY_IMAGE = re.compile(rf".*({'|'.join(IMAGE_ENDINGS)})", re.IGNORECASE)
 KINDS = ("structure", "missing", "wrongly named", "empty", "truncated", "unreadable")
 
 
@@ -77,23 +72,23 @@ def check_data(
     Raises:
         ValueError: there is no such folder, or a setting is out of range.
     """
-    name, _, directory = spec.partition(":")
-    root = Path(directory).expanduser()
-    if not directory or not root.is_dir():
+    parsed = parse_spec(spec)
+    root, data_set = parsed.directory, parsed.data_set
+    if root is None or not root.is_dir():
         raise ValueError(f"there is no folder to check: write NAME:DIRECTORY, got {spec}")
     if not 0 < sample <= 1 or workers < 1:
         raise ValueError(f"sample must be above 0 and at most 1 and workers 1 or more, got {sample} and {workers}")
-    counts, problems, wanted = _structure(spec)
-    files, unreadable = _images(root, name)
+    counts, problems, wanted = _structure(spec, data_set.num_splits or 1)
+    files, unreadable = _images(root, set(data_set.frame_folders))
     problems += unreadable
     if not files:
         problems.append(
-            Problem("structure", spec, f"there is not one image where {name} has its frames, in {root}")
+            Problem("structure", spec, f"there is not one image where {data_set.name} has its frames, in {root}")
         )
     problems += [
         Problem("missing", str(path), f"there is no frame {path}") for path in sorted(wanted - set(files))
     ]
-    problems += [problem for path in files if (problem := _name_or_size(path, name))]
+    problems += [problem for path in files if (problem := _name_or_size(path, data_set))]
     bad = {problem.path for problem in problems if problem.kind in ("empty", "missing")}
     whole = [path for path in files if str(path) not in bad and path.name.lower().endswith(IMAGE_ENDINGS)]
     chosen = np.random.default_rng(seed).permutation(len(whole))[: int(np.ceil(sample * len(whole)))]
@@ -110,12 +105,11 @@ def check_data(
     return CheckReport(len(files), len(paths), counts, problems)
 
 
-def _structure(spec: str) -> tuple[list[str], list[Problem], set[Path]]:
+def _structure(spec: str, num_splits: int) -> tuple[list[str], list[Problem], set[Path]]:
     """Read the data as training does, each published split of it: counts, problems, and the frames it needs."""
-    splits = range(10) if spec.partition(":")[0] in TEN_SPLITS else range(1)
     data = None
     with tempfile.TemporaryDirectory() as cache:
-        for split in splits:
+        for split in range(num_splits):
             try:
                 read = load_data(spec, DataConfig(split=split), Path(cache))
             except ValueError as error:
@@ -140,12 +134,11 @@ def counts_of(data: ReidData) -> list[str]:
     return lines
 
 
-def _images(root: Path, name: str) -> tuple[list[Path], list[Problem]]:
+def _images(root: Path, parts: set[str]) -> tuple[list[Path], list[Problem]]:
     """Find everything that lies where frames do, of a folder of one's own every file; and what can't be opened.
 
     Links to folders are followed, each folder once.
     """
-    parts, _ = NAMES.get(name, ((), None))
     found: list[Path] = []
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -160,21 +153,19 @@ def _images(root: Path, name: str) -> tuple[list[Path], list[Problem]]:
             continue
         seen.add(real)
         folders[:] = sorted(one for one in folders if not one.startswith("."))
-        if parts and not set(parts) & set(Path(folder).relative_to(root).parts):
+        if parts and not parts & set(Path(folder).relative_to(root).parts):
             continue
         found += (Path(folder, one) for one in names if not one.startswith("."))
     return sorted(found), problems
 
 
-def _name_or_size(path: Path, name: str) -> Problem | None:
-    pattern = NAMES[name][1] if name in NAMES else re.compile(rf".*({'|'.join(IMAGE_ENDINGS)})", re.IGNORECASE)
-    match = pattern.fullmatch(path.name)
+def _name_or_size(path: Path, data_set: DataSet) -> Problem | None:
+    match = (data_set.frame_name or ANY_IMAGE).fullmatch(path.name)
     if match is None:
-        return Problem("wrongly named", str(path), f"{path} is not named as frames of {name} are")
-    if name in ("ilids", "mars") and match[1] != path.parent.name:
-        return Problem("wrongly named", str(path), f"{path} is named as a frame of {match[1]}")
-    if name == "ilids" and path.name[:4] != path.parent.parent.name:
-        return Problem("wrongly named", str(path), f"{path} is named as a frame of {path.name[:4]}")
+        return Problem("wrongly named", str(path), f"{path} is not named as frames of {data_set.name} are")
+    for group, folder in (("folder", path.parent), ("above", path.parent.parent)):
+        if (named := match.groupdict().get(group, folder.name)) != folder.name:
+            return Problem("wrongly named", str(path), f"{path} is named as a frame of {named}")
     try:
         size = path.stat().st_size
     except OSError as error:  # a link to nowhere

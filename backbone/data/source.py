@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from backbone.data import DATASETS, DataConfig, load_data
+from backbone.data import DataConfig, load_data
 from backbone.data.cut import REPORT_NAME
 from backbone.data.sets.folder import frames_in, read_folder
+from backbone.data.spec import VIDEO, DataSpec, parse_spec
 from backbone.data.tracklet import JUNK, UNKNOWN, FrameFiles, Tracklet
 from backbone.data.tracks import TrackFormat, read_tracks
 from backbone.data.video import video_tracklets
@@ -52,30 +52,17 @@ def read_source(
     """
     if part not in get_args(Part):
         raise ValueError(f"unknown part {part!r}; known: {', '.join(get_args(Part))}")
-    name, _, place = spec.partition(":")
-    if name == "video":
-        return _of_video(place, config.bridge_gaps, progress, say)
-    if name == "folder":
-        return read_folder(Path(place).expanduser())
-    if name in DATASETS:
+    named = parse_spec(spec)
+    config = named.options(config)
+    if named.name == VIDEO:
+        return _of_video(named, config.bridge_gaps, progress, say)
+    if named.name == "folder" and named.directory is not None:
+        return read_folder(named.directory)
+    if named.is_data_set:
         return _of_data_set(spec, part, config, cache)
     if not (folder := Path(spec).expanduser()).is_dir():
         raise ValueError(f"there are no tracklets at {spec!r}; possible are {FORMS}")
     return _of_folder(folder)
-
-
-def absolute(spec: str) -> str:
-    """Return a spec that names the same tracklets from any folder; links stay: tracklets are named after them."""
-    name, colon, place = spec.partition(":")
-    if name == "video":
-        return f"video:{','.join(map(_absolute, _video_and_tracks(place)))}"
-    if name in DATASETS:
-        return spec if not place else f"{name}{colon}{_absolute(Path(place))}"
-    return _absolute(Path(spec))
-
-
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path.expanduser())
 
 
 def person_name(tracklet: Tracklet, spec: str) -> str:
@@ -86,11 +73,12 @@ def person_name(tracklet: Tracklet, spec: str) -> str:
     """
     if tracklet.person == UNKNOWN:
         return ""
-    name, _, place = spec.partition(":")
+    named = parse_spec(spec)
+    name, place = named.name, named.place
     if name == "folder":
         person, video = tracklet.source.split("/")[-3], _video_of_cut(place)
         return f"{video} {int(person)}" if video and person.isdecimal() else person
-    where = _named(*_video_and_tracks(place)) if name == "video" else name
+    where = _named(*named.video_and_tracks) if name == "video" else name
     return f"{where} {'junk' if tracklet.person == JUNK else tracklet.person}"
 
 
@@ -127,9 +115,9 @@ def _of_folder(folder: Path) -> list[Tracklet]:
 
 
 def _of_video(
-    place: str, bridge_gaps: int, progress: Progress | None, say: Callable[[str], None]
+    spec: DataSpec, bridge_gaps: int, progress: Progress | None, say: Callable[[str], None]
 ) -> list[Tracklet]:
-    video, tracks = _video_and_tracks(place)
+    video, tracks = spec.video_and_tracks
     boxes, omitted = read_tracks(tracks, TrackFormat(bridge_gaps=bridge_gaps))
     tracklets, lost = video_tracklets(
         video, boxes, chunk_frames=WHOLE, gap_frames=0, min_frames=1, progress=progress
@@ -139,10 +127,3 @@ def _of_video(
             say(f"{name}: {omissions}")
     # One camera: its two views in time are for training.
     return [dataclasses.replace(one, camera=1, source=one.source.replace("/cam2/", "/cam1/")) for one in tracklets]
-
-
-def _video_and_tracks(place: str) -> tuple[Path, Path]:
-    video, comma, tracks = place.rpartition(",")
-    if not comma:
-        raise ValueError(f"video:{place} names no tracks; write video:VIDEO,TRACKS")
-    return Path(video).expanduser(), Path(tracks).expanduser()

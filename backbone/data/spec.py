@@ -1,42 +1,150 @@
-"""Data sets and changed settings of theirs in one text, as `synthetic@seed=2000,passers_by=1`."""
+"""The text that names data, `NAME[:DIRECTORY][@OPTION=VALUE,...]`, taken apart."""
 
 import dataclasses
 import json
+import os
 import re
+from pathlib import Path
 from typing import Any
 
-from backbone.data import DataConfig
+from backbone.data.data_set import DataConfig, DataSet
+from backbone.data.registry import DATASETS, get_data_set
+
+VIDEO = "video"
 
 
-def parse_data(text: str, options: DataConfig, seed: int = 0) -> tuple[str, DataConfig]:
-    """Read NAME[:DIRECTORY][@OPTION=VALUE,...], whose options are those of `DataConfig` or `SyntheticConfig`.
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """Which data is meant, and with which settings.
 
-    Args:
-        text: such as `synthetic@seed=2000` or `folder:other_tracklets@test_fraction=1`.
-        options: of the data that was trained on, for those that are not named.
-        seed: the run's number, which is added to a `seed` that is named, so that each run meets other people.
-
-    Raises:
-        ValueError: an option that there is not, or a value that is none.
+    Attributes:
+        name: of a data set, `video`, or a path that stands alone.
+        place: what follows the name and a colon: a directory, or VIDEO,TRACKS; empty where nothing does.
+        assignments: settings of the data, such as `test_fraction=0.3`.
     """
+
+    name: str
+    place: str = ""
+    assignments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the text without the settings."""
+        return f"{self.name}:{self.place}" if self.place else self.name
+
+    @property
+    def is_data_set(self) -> bool:
+        """Whether it is one that can be trained and tested on."""
+        return self.name in DATASETS
+
+    @property
+    def data_set(self) -> DataSet:
+        """The data set's description.
+
+        Raises:
+            ValueError: unknown name.
+        """
+        return get_data_set(self.name)
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory, with ~ expanded; None where none is named."""
+        return Path(self.place).expanduser() if self.place else None
+
+    @property
+    def video_and_tracks(self) -> tuple[Path, Path]:
+        """The two files of video:VIDEO,TRACKS.
+
+        Raises:
+            ValueError: there is one alone.
+        """
+        video, comma, tracks = self.place.rpartition(",")
+        if not comma:
+            raise ValueError(f"video:{self.place} names no tracks; write video:VIDEO,TRACKS")
+        return Path(video).expanduser(), Path(tracks).expanduser()
+
+    def absolute(self) -> str:
+        """Return a text that names the same data from any folder, without settings.
+
+        Links stay: tracklets are named after them.
+        """
+        if self.name == VIDEO:
+            return f"{VIDEO}:{','.join(map(_absolute, self.video_and_tracks))}"
+        if self.is_data_set:
+            return str(dataclasses.replace(self, place=self.place and _absolute(Path(self.place))))
+        return _absolute(Path(str(self)))
+
+    def options(self, defaults: DataConfig, seed: int = 0) -> DataConfig:
+        """Return the settings of the data.
+
+        Args:
+            defaults: those that are not assigned here.
+            seed: the run's number, added to a `seed` that is assigned, so that each run meets other people.
+
+        Raises:
+            ValueError: an option that this data does not have, or a value of another type.
+        """
+        own: dict[str, Any] = {}
+        drawn: dict[str, Any] = {}
+        for assignment in self.assignments:
+            name, _, text = assignment.partition("=")
+            fields, values = (defaults, own) if hasattr(defaults, name) else (defaults.synthetic, drawn)
+            old = getattr(fields, name, None)
+            if name not in self._known_options() or not isinstance(old, bool | int | float):
+                known = [one for one in self._known_options() if not isinstance(_value(defaults, one), tuple)]
+                raise ValueError(
+                    f"{self}@{assignment}: {name!r} is no option of the data that can be set here; "
+                    + (f"options of {self.name} are {', '.join(known)}" if known else f"{self} has none")
+                )
+            values[name] = _read(text, type(old), f"{self}@{assignment}: {name}")
+        if "seed" in drawn:
+            drawn["seed"] += seed
+        synthetic = dataclasses.replace(defaults.synthetic, **drawn)
+        return dataclasses.replace(defaults, **own, synthetic=synthetic)
+
+    def _known_options(self) -> tuple[str, ...]:
+        if self.name == VIDEO:
+            return ("bridge_gaps",)
+        return self.data_set.options if self.is_data_set else ()
+
+
+def parse_spec(text: str) -> DataSpec:
+    """Take apart NAME[:DIRECTORY][@OPTION=VALUE,...]; an @ that no option follows belongs to the directory."""
     spec, separator, end = text.rpartition("@")
     assignments = [part for part in end.split(",") if part]
     if not (separator and assignments and all(re.match(r"\w+=", part) for part in assignments)):
-        spec, assignments = text, []  # an @ in a folder's name
-    own: dict[str, Any] = {}
-    drawn: dict[str, Any] = {}
-    for assignment in assignments:
-        name, _, value = assignment.partition("=")
-        fields, values = (options, own) if hasattr(options, name) else (options.synthetic, drawn)
-        if name == "synthetic" or not isinstance(old := getattr(fields, name, None), bool | int | float):
-            raise ValueError(f"{text}: {name!r} is no option of the data that can be set here")
-        try:
-            values[name] = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{text}: {name} must be a number, true or false, got {value!r}") from error
-        is_of_kind = type(values[name]) is type(old) or (type(old), type(values[name])) == (float, int)
-        if not is_of_kind:
-            raise ValueError(f"{text}: {name} must be a {type(old).__name__}, got {value!r}")
-    if "seed" in drawn:
-        drawn["seed"] += seed
-    return spec, dataclasses.replace(options, **own, synthetic=dataclasses.replace(options.synthetic, **drawn))
+        spec, assignments = text, []
+    name, _, place = spec.partition(":")
+    return DataSpec(name, place, tuple(assignments))
+
+
+def parse_data(text: str, options: DataConfig, seed: int = 0) -> tuple[str, DataConfig]:
+    """Return what `text` names without its settings, and these, over `options` (`DataSpec.options`).
+
+    Raises:
+        ValueError: an option that this data does not have, or a value of another type.
+    """
+    spec = parse_spec(text)
+    return str(spec), spec.options(options, seed)
+
+
+def _value(options: DataConfig, name: str) -> Any:
+    return getattr(options, name) if hasattr(options, name) else getattr(options.synthetic, name)
+
+
+def _read(text: str, kind: type, what: str) -> bool | int | float:
+    """Read a value of that type, or a whole number for a float.
+
+    Raises:
+        ValueError: it is of another type; the message begins with `what`.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{what} must be a number, true or false, got {text!r}") from error
+    if type(value) is not kind and (kind, type(value)) != (float, int):
+        raise ValueError(f"{what} must be a {kind.__name__}, got {text!r}")
+    return value
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path.expanduser())

@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.runs.task import Task
 from agents.statistics import mean_over_runs
+from backbone.data.spec import parse_spec
 from backbone.files import replacing, write_text
 from scripts.ablate.plan import Plan
 from scripts.ablate.tables import Row
@@ -164,7 +165,7 @@ def describe_settings(plan: Plan) -> dict[str, Any]:
         "first seed": config.seed,
         "seeds": len(tasks),
     }
-    if config.data.partition(":")[0] == "synthetic":
+    if parse_spec(config.data).data_set.is_drawn:
         described["seed of the people"] = f"{config.data_options.synthetic.seed} + s"
     return {name: value for name, value in described.items() if value is not None}
 

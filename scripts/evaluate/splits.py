@@ -18,10 +18,9 @@ from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.runs.model import TrainedModel, load_model, tell_of_people_trained_on
 from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 from agents.runs.task import Task
-from backbone.data import TEN_SPLITS, ReidData, load_data
+from backbone.data import ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
-from backbone.data.source import absolute
-from backbone.data.spec import parse_data
+from backbone.data.spec import parse_data, parse_spec
 from backbone.files import only_here, replacing
 from backbone.json_file import read_object, write_object
 from backbone.progress import say
@@ -75,7 +74,7 @@ def evaluate_splits(
     given = {"data": train, "device": device, "cache": cache, "on-bad-frame": on_bad_frame}
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     config, _ = read_arguments([*flags, *words])
-    numbers = read_numbers(splits, ALL if config.data.partition(":")[0] in TEN_SPLITS else None)
+    numbers = read_numbers(splits, parse_spec(config.data).data_set.num_splits)
     tasks = [
         Task(row="split", seed=number, config=with_seed(config, number), folder=out / str(number), keep=True)
         for number in numbers
@@ -137,7 +136,7 @@ def score_split(model: TrainedModel, task: Task, test: str | None, scoring: Scor
         raise ValueError(f"{task.config.data} holds other tracklets than when {task.folder} was trained on it")
     settings = {field.name: getattr(scoring, field.name) for field in dataclasses.fields(ScoringConfig)}
     tested = fingerprint([*data.query, *data.gallery])
-    how = {"model": model.digest, "where": absolute(spec), "data": tested, **settings}
+    how = {"model": model.digest, "where": parse_spec(spec).absolute(), "data": tested, **settings}
     name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
     path = task.folder / f"scores-{name}.json"
     with suppress(FileNotFoundError, ValueError):  # there are none yet, or they are damaged

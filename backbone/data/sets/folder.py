@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.tracklet import FrameFiles, Tracklet
 
@@ -100,6 +101,21 @@ def split_people(
         [tracklet for tracklet in tracklets if tracklet.person not in test],
         [tracklet for tracklet in tracklets if tracklet.person in test],
     )
+
+
+def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    assert directory is not None
+    train, test = split_people(read_folder(directory), test_fraction=config.test_fraction, seed=config.split_seed)
+    # The first tracklet of each person in each camera asks, if another camera has an answer.
+    cameras: dict[int, set[int]] = {}
+    for tracklet in test:
+        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
+    first = {(tracklet.person, tracklet.camera): tracklet for tracklet in reversed(test)}
+    query = [tracklet for (person, _), tracklet in sorted(first.items()) if len(cameras[person]) > 1]
+    return ReidData(f"folder:{directory}", train, query, test)
+
+
+FOLDER = DataSet("folder", _read, example="folder:<directory>", options=("test_fraction", "split_seed"))
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -1,9 +1,11 @@
 """iLIDS-VID: 300 people seen by two cameras, in 10 splits of 150 people to train on and 150 to search for."""
 
+import re
 from pathlib import Path
 
+from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.images import images_in
-from backbone.data.sets.layout import Halves, find_root, numbered_folders
+from backbone.data.sets.layout import find_root, numbered_folders
 from backbone.data.sets.mat import read_table
 from backbone.data.tracklet import FrameFiles, Tracklet
 
@@ -16,7 +18,7 @@ LARGEST_NUMBER = 319  # of a person
 FRAMES = (22, 193)  # the shortest and the longest tracklet
 
 
-def read_ilids(directory: Path, split: int = 0, *, swap_halves: bool = False) -> Halves:
+def read_ilids(directory: Path, split: int = 0, *, swap_halves: bool = False) -> ReidData:
     """Read a split: queries by camera 1, gallery by camera 2, one match each.
 
     Args:
@@ -45,11 +47,28 @@ def read_ilids(directory: Path, split: int = 0, *, swap_halves: bool = False) ->
                  for person in people]  # fmt: skip
     first, second = _row(directory, root, split)
     train, test = (first, second) if swap_halves else (second, first)
-    return Halves(
+    return ReidData(
+        "ilids",
         [tracklet for index in sorted(train) for tracklet in tracklets[index]],
         [tracklets[index][0] for index in sorted(test)],
         [tracklets[index][1] for index in sorted(test)],
     )
+
+
+def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    assert directory is not None
+    return read_ilids(directory, config.split, swap_halves=config.swap_halves)
+
+
+ILIDS = DataSet(
+    "ilids",
+    _read,
+    example="ilids:<directory>",
+    options=("split", "swap_halves"),
+    num_splits=NUM_SPLITS,
+    frame_folders=("sequences",),
+    frame_name=re.compile(r"(?P<above>cam[12])_(?P<folder>person\d{3})_\d+\.png"),
+)
 
 
 def _tracklet(folder: Path, person: int, camera: int) -> Tracklet:

@@ -1,25 +1,7 @@
 """What readers of published data sets share: finding their folders, and errors that say what is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from backbone.data.tracklet import Tracklet
-
-
-@dataclass(frozen=True)
-class Halves:
-    """The tracklets of a split.
-
-    Attributes:
-        train: to train on.
-        query: of other people; each is searched for in the gallery.
-        gallery: what is searched.
-    """
-
-    train: list[Tracklet]
-    query: list[Tracklet]
-    gallery: list[Tracklet]
 
 
 def find_root(directory: Path, wanted: str, *, inside: Sequence[str], layout: str, source: str) -> Path:

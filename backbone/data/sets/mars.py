@@ -1,5 +1,6 @@
 """MARS: 625 people to train on, 634 others and distractors to search among, in tracks by a detector."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backbone.data.sets.layout import Halves, find_root
+from backbone.data.data_set import DataConfig, DataSet, ReidData
+from backbone.data.sets.layout import find_root
 from backbone.data.sets.mat import read_table
 from backbone.data.tracklet import DISTRACTOR, JUNK, FrameFiles, Tracklet
 
@@ -68,7 +70,7 @@ class NamedFrames:
         return FrameFiles(self.paths).key_with_missing
 
 
-def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> Halves:
+def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> ReidData:
     """Read the tracks by the official tables.
 
     The queries are some of the gallery's tracks, as published. Junk (person -1) is in the gallery, too, and left
@@ -99,7 +101,21 @@ def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> Halves:
         raise ValueError(f"{info / 'query_IDX.mat'} has rows twice, or beyond the {len(gallery)} test tracks")
     query = [gallery[row] for row in query_rows.tolist()]
     _check_people(train, query, gallery, counts, info)
-    return Halves(train, query, gallery)
+    return ReidData("mars", train, query, gallery, distractors=frozenset({DISTRACTOR}))
+
+
+def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    assert directory is not None
+    return read_mars(directory)
+
+
+MARS = DataSet(
+    "mars",
+    _read,
+    example="mars:<directory>",
+    frame_folders=("bbox_train", "bbox_test"),
+    frame_name=re.compile(r"(?P<folder>\d{4}|00-1)C\dT\d{4}F\d{3,}\.jpg"),
+)
 
 
 def _names(root: Path, half: str, expected: int) -> list[str]:

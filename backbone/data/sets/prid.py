@@ -1,13 +1,15 @@
 """PRID-2011: 178 people seen by two cameras, in 10 splits of 89 people to train on and 89 to search for."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.images import images_in
-from backbone.data.sets.layout import Halves, find_root, numbered_folders
+from backbone.data.sets.layout import find_root, numbered_folders
 from backbone.data.tracklet import FrameFiles, Tracklet
 
 LAYOUT = "<dir>/multi_shot/cam_{a,b}/person_XXXX/NNNN.png, <dir> or <dir>/prid_2011"
@@ -23,7 +25,7 @@ EXCLUDED = frozenset(
 SPLITS_FILE = "splits_prid2011.json"
 
 
-def read_prid(directory: Path, split: int = 0) -> Halves:
+def read_prid(directory: Path, split: int = 0) -> ReidData:
     """Read a split: queries by camera a (0), gallery by camera b (1), one match each.
 
     Args:
@@ -56,14 +58,30 @@ def read_prid(directory: Path, split: int = 0) -> Halves:
             f"{NUM_PEOPLE}: persons {missing} are short of frames, persons {more} are too many"
         )
     train = set(_train_people((root.parent, directory), split, expected))
-    halves = Halves([], [], [])
+    data = ReidData("prid", [], [], [])
     for person, (query, match) in sorted(tracklets.items()):
         if person in train:
-            halves.train.extend((query, match))
+            data.train.extend((query, match))
         else:
-            halves.query.append(query)
-            halves.gallery.append(match)
-    return halves
+            data.query.append(query)
+            data.gallery.append(match)
+    return data
+
+
+def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    assert directory is not None
+    return read_prid(directory, config.split)
+
+
+PRID = DataSet(
+    "prid",
+    _read,
+    example="prid:<directory>",
+    options=("split",),
+    num_splits=NUM_SPLITS,
+    frame_folders=("multi_shot",),
+    frame_name=re.compile(r"\d{4}\.png"),
+)
 
 
 def _train_people(folders: Sequence[Path], split: int, people: set[int]) -> list[int]:

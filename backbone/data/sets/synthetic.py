@@ -5,20 +5,19 @@ only; passers-by with things of their own cross in front and behind; two cameras
 their own. And the truth is known: where the thing is in each frame, so that attention can be scored.
 """
 
-import hashlib
-import json
 import logging
 import math
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from backbone.data.array_file import read_verified, write_array, write_parts
+from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.sets.camera import Camera
 from backbone.data.sets.drawing import (
     NUM_OUTFITS,
@@ -26,180 +25,20 @@ from backbone.data.sets.drawing import (
     SHAPES,
     THING_COLOURS,
     THING_MARK,
-    THING_SIZE,
-    Colour,
     Look,
     Pose,
     draw_walker,
     dressed,
 )
+from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.tracklet import FrameArray, Tracklet
 from backbone.files import explaining_no_room, temporary_folder
 
 LOG = logging.getLogger("a3d")
 
-# Part of the cache's key: raise it when the drawing changes.
-DRAWING_VERSION = 4
-
 NUM_CAMERAS = 2
 GAIT_PERIODS = (5.0, 20.0)  # frames of the fastest and the slowest walking cycle, where people share gaits
-MOST_BYTES = 2**36  # of drawn frames: 64 GiB
 MIN_SEEN_SHARE = 0.4  # a thing counts as seen if at least this share of it is not occluded
-
-
-@dataclass(frozen=True)
-class SyntheticConfig:
-    """What is drawn. Equal settings give equal pixels."""
-
-    num_train_people: int = 80
-    """Identities to train on."""
-    num_test_people: int = 100
-    """Other identities to test on."""
-    tracklets_per_camera: int = 3
-    """Tracklets of each training person in each of the two cameras; test people have one."""
-    num_frames: int = 16
-    """Frames of a tracklet."""
-    height: int = 128
-    """Of a frame, in pixels."""
-    width: int = 64
-    """Of a frame, in pixels."""
-    num_outfits: int = 4
-    """Different clothes; people share them."""
-    wardrobe: tuple[int, int] = (0, NUM_OUTFITS)
-    """Where the people's clothes come from: outfits from the first number up to, but not including, the second.
-    Without look_alikes passers-by wear any."""
-    seen_frames: tuple[int, int] = (5, 9)
-    """The thing is seen for so many frames at a stretch (least, most)..."""
-    hidden_frames: tuple[int, int] = (3, 6)
-    """...and then hidden for so many."""
-    passers_by: float = 1.0
-    """Expected number of people who cross in a tracklet."""
-    look_alikes: bool = False
-    """Passers-by wear the clothes of the people, not any; their things are of the same kinds in either case."""
-    num_colours: int = len(THING_COLOURS)
-    """Different colours of things."""
-    num_shapes: int = len(SHAPES)
-    """Different shapes of things."""
-    thing_size: float = THING_SIZE
-    """Half of a thing's width, in body heights."""
-    num_gaits: int = 0
-    """Different rhythms of walking, of one stride: two doubles walk in two of them, all others in the first; 0:
-    everyone has a gait of their own."""
-    doubles: float = 0.0
-    """Share of the people, 0 to 1, who have a double: the same clothes and thing in another rhythm, so that the
-    motion, and a build that differs a little, tell the two apart; above 0 it takes 2 gaits or more."""
-    seed: int = 0
-    """The data's own seed, apart from the training's."""
-
-    def __post_init__(self) -> None:
-        first, end = self.wardrobe
-        if not 0 <= first < end <= NUM_OUTFITS:
-            raise ValueError(f"wardrobe must be (first, end) of the outfits 0 to {NUM_OUTFITS}, got {first, end}")
-        if not 1 <= self.num_outfits <= end - first:
-            raise ValueError(f"num_outfits must be 1 to the wardrobe's {end - first}, got {self.num_outfits}")
-        for name, most in (("num_colours", len(THING_COLOURS)), ("num_shapes", len(SHAPES))):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be 1 to {most}, got {getattr(self, name)}")
-        if not 0.02 <= self.thing_size <= 0.15:
-            raise ValueError(f"thing_size must be 0.02 to 0.15 body heights, got {self.thing_size}")
-        if self.num_gaits < 0 or not 0 <= self.doubles <= 1 or (self.doubles > 0 and self.num_gaits < 2):
-            raise ValueError(
-                "num_gaits must be 0 or more, and doubles 0 to 1, above 0 only with 2 gaits or more; got "
-                f"{self.num_gaits} and {self.doubles}"
-            )
-        wanted, looks = sum(self.num_looks), len(self.all_looks())
-        if min(self.num_train_people, self.num_test_people) < 2 or wanted > looks:
-            raise ValueError(
-                f"synthetic data needs 2 or more train and test people and at most {looks} looks with "
-                f"{self.num_outfits} outfits, got {self.num_train_people} and {self.num_test_people} people"
-            )
-        if min(self.num_frames, self.tracklets_per_camera) < 1:
-            raise ValueError("synthetic data needs at least 1 frame a tracklet and 1 tracklet per camera")
-        if self.height < 32 or self.width < 16:
-            raise ValueError(f"a pedestrian needs 32 x 16 pixels or more, got {self.height} x {self.width}")
-        tracklets = 2 * (self.num_train_people * self.tracklets_per_camera + self.num_test_people)
-        size = 3 * tracklets * self.num_frames * self.height * self.width
-        if size > MOST_BYTES:
-            raise ValueError(f"{size:,} bytes of synthetic frames are too many: at most {MOST_BYTES:,} are drawn")
-        for name, least_allowed in (("seen_frames", 1), ("hidden_frames", 0)):
-            least, most = getattr(self, name)
-            if not least_allowed <= least <= most:
-                raise ValueError(
-                    f"{name} must be (least, most) with {least_allowed} <= least <= most, got {least, most}"
-                )
-        if not 0 <= self.passers_by <= 100 or self.seed < 0:
-            raise ValueError(
-                f"synthetic data needs passers_by from 0 to 100 and a seed of 0 or more, got {self.passers_by} "
-                f"and {self.seed}"
-            )
-
-    def all_looks(self) -> list[tuple[int, str, str, Colour]]:
-        """Return every combination of outfit, place, shape and colour: the identities there can be."""
-        shapes = list(SHAPES)[: self.num_shapes]
-        return list(product(range(self.num_outfits), PLACES, shapes, THING_COLOURS[: self.num_colours]))
-
-    @property
-    def num_looks(self) -> tuple[int, int]:
-        """The looks of the train and of the test people: two doubles share one."""
-        train, test = (
-            people - min(round(self.doubles * people / 2), people // 2)
-            for people in (self.num_train_people, self.num_test_people)
-        )
-        return train, test
-
-    @property
-    def key(self) -> str:
-        """A name for the cache, of everything that the pixels depend on."""
-        text = json.dumps({**asdict(self), "version": DRAWING_VERSION}, sort_keys=True)
-        return f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-# The benchmark's people and the walkers that the small backbone starts from wear different clothes, so that
-# nobody of the one is anybody of the other.
-BENCHMARK_WARDROBE, WALKERS_WARDROBE = (0, 14), (14, NUM_OUTFITS)
-
-
-def benchmark(seed: int = 0) -> SyntheticConfig:
-    """Return the variant on which looking matters: small frames, so that many runs fit into hours on a CPU.
-
-    People share clothes; the thing that they carry names them, and it is out of sight a third of the time.
-    One in five has a double, who differs in the rhythm of walking and a little in build. Passers-by wear the same
-    outfits and carry things of the same kinds, so that the clip as a whole shows strangers' things beside the
-    person's; only where it is, on the walker in the middle, tells it apart. How much bins set on the truth gain
-    over no attention and over random bins is measured in benchmarks/attention.md.
-    """
-    return SyntheticConfig(
-        num_train_people=240,
-        num_test_people=200,
-        tracklets_per_camera=4,
-        num_frames=12,
-        height=64,
-        width=32,
-        num_outfits=5,
-        wardrobe=BENCHMARK_WARDROBE,
-        num_shapes=2,
-        thing_size=0.1,
-        num_gaits=2,
-        doubles=0.2,
-        hidden_frames=(2, 4),
-        look_alikes=True,
-        passers_by=1.0,
-        seed=seed,
-    )
-
-
-def without_clutter(seed: int = 0) -> SyntheticConfig:
-    """Return walkers in other clothes, alone, things in sight: for the small backbone's first weights."""
-    return replace(
-        benchmark(seed),
-        num_train_people=420,
-        num_test_people=100,
-        wardrobe=WALKERS_WARDROBE,
-        doubles=0.5,
-        seen_frames=(12, 12),
-        hidden_frames=(0, 0),
-        passers_by=0.0,
-    )
 
 
 def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet], list[Tracklet]]:
@@ -222,6 +61,23 @@ def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet]
     ]
     train = [tracklet for tracklet in tracklets if tracklet.person < config.num_train_people]
     return train, tracklets[len(train) :]
+
+
+def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    train, test = read_synthetic(config.synthetic, directory or cache)
+    query = [tracklet for tracklet in test if tracklet.camera == 0]
+    gallery = [tracklet for tracklet in test if tracklet.camera == 1]
+    return ReidData("synthetic", train, query, gallery)
+
+
+SYNTHETIC = DataSet(
+    "synthetic",
+    _read,
+    example="synthetic",
+    needs_directory=False,
+    is_drawn=True,
+    options=tuple(field.name for field in fields(SyntheticConfig)),
+)
 
 
 def draw_tracklet(
