@@ -21,7 +21,7 @@ from backbone.data.bad_frames import OnBadFrame
 from backbone.data.loader import LoadConfig
 from backbone.data.sets import synthetic_settings as synthetic
 from backbone.data.sets.synthetic_settings import SyntheticConfig
-from backbone.data.spec import parse_spec
+from backbone.data.spec import parse_data, parse_spec
 from backbone.data.transforms import AugmentConfig
 from backbone.descriptor import DescriptorConfig
 
@@ -125,6 +125,9 @@ class TrainConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
+        spec, options = parse_data(self.data, self.data_options)
+        object.__setattr__(self, "data", spec)
+        object.__setattr__(self, "data_options", options)
         for name in ("steps", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
