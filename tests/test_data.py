@@ -41,6 +41,7 @@ def test_synthetic_queries_one_camera_in_the_other(tmp_path):
     assert data.train_people == [0, 1, 2]
     assert [(one.person, one.camera) for one in data.query] == [(3, 0), (4, 0)]
     assert [(one.person, one.camera) for one in data.gallery] == [(3, 1), (4, 1)]
+    assert all(one.source == f"synthetic/{one.name}" for one in data.train)
     assert [path.name for path in tmp_path.iterdir()] == [CONFIG.synthetic.key]
 
 
@@ -64,6 +65,7 @@ def test_folder_queries_and_gallery(folder, tmp_path, seed):
     expected = [f"people/p{person - 1}/{camera}/1" for person in seen_twice for camera in "ab"]
     assert names(data.query) == expected
     assert set(names(data.query)) <= set(names(data.gallery))
+    assert all(one.source == f"people/{one.name}" for one in [*data.train, *data.gallery])
     assert len(data.gallery) == 2 * 4 + 2
     assert len(data.train) + len(data.gallery) == 4 * 4 + 2 * 2
 

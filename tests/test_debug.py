@@ -56,7 +56,7 @@ def test_a_query_and_what_if(trained, tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     assert "query-1 (synthetic/" in printed
-    assert "reinforce looked 4 times, and the gallery says person" in printed
+    assert "reinforce looked 4 times, and the gallery says synthetic" in printed
     assert "With glimpse 2 at (0, 3, 1) instead of" in printed
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {
         f"query-1-2at0.3.1.{kind}" for kind in ("html", "npz", "gif")

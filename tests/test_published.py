@@ -113,6 +113,7 @@ def test_prid_is_read_as_published(prid):
     assert not train & {one.person for one in halves.query}
     assert {one.camera for one in halves.query} == {0}
     assert {one.camera for one in halves.gallery} == {1}
+    assert all(one.source == f"prid/{one.name}" for one in halves.gallery)
     assert [path.name for path in halves.query[0].frames.paths[:2]] == ["0001.png", "0002.png"]
 
 
@@ -184,6 +185,7 @@ def test_ilids_is_read_as_published(ilids):
     assert sorted({one.person for one in halves.train}) == sorted(numbers[place - 1] for place in rows[7, 150:])
     names = [path.name.rpartition("_")[2] for path in halves.query[0].frames.paths]
     assert names == [f"{frame}.png" for frame in range(1, 23)]  # by number, not as text
+    assert all(one.source == f"ilids/{one.name}" for one in halves.gallery)
     swapped = read_ilids(root, split=7, swap_halves=True)
     assert sorted({one.person for one in swapped.train}) == test
 
@@ -230,6 +232,7 @@ def test_mars_is_read_as_published(mars):
     assert [(one.person, one.camera, len(one)) for one in halves.gallery] == TRACKS["test"]
     assert [one.person for one in halves.query] == [2, 2]
     assert halves.query[0] is halves.gallery[3]
+    assert halves.query[0].source == f"mars/{halves.query[0].name}"
     assert [path.name for path in halves.gallery[4].frames.paths] == ["0002C1T0002F001.jpg", "0002C1T0002F002.jpg"]
     assert next(halves.gallery[0].frames.read()).shape == (8, 4, 3)
 

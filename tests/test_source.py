@@ -1,5 +1,6 @@
 """Where tracklets to be described come from: each form of a spec, its names, and what is wrong with others."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -7,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.data import DataConfig
+from backbone.data import DATASETS, DataConfig, ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.cut import cut_video
 from backbone.data.fill import fill_from_videos
 from backbone.data.sets.folder import read_folder
 from backbone.data.sets.synthetic import SyntheticConfig
-from backbone.data.source import person_name, read_source
+from backbone.data.source import read_source
 from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, UNKNOWN, Tracklet
 
@@ -49,7 +50,7 @@ def test_a_folder_has_everybody_whatever_the_part(tmp_path):
         frames(tmp_path / "mine" / person / "cam1" / "1", ["1.png"])
     for part in ("train", "query"):
         found = read(f"folder:{tmp_path}/mine", part)
-        assert [person_name(one, f"folder:{tmp_path}/mine") for one in found] == ["ann", "bob"]
+        assert [one.person_name for one in found] == ["ann", "bob"]
 
 
 def test_folders_of_frames_are_of_nobody_known(tmp_path):
@@ -57,7 +58,7 @@ def test_folders_of_frames_are_of_nobody_known(tmp_path):
     frames(tmp_path / "lost" / "dog", ["1.jpg"])
     (one,) = read(str(tmp_path / "lost" / "child"))
     assert [path.name for path in one.frames.paths] == ["1.png", "2.png", "10.png"]
-    assert (one.person, one.source, person_name(one, "x")) == (UNKNOWN, "child", "")
+    assert (one.person, one.source, one.person_name) == (UNKNOWN, "child", "")
     assert [one.source for one in read(str(tmp_path / "lost"))] == ["child", "dog"]
 
 
@@ -79,15 +80,16 @@ def test_a_video_with_tracks(tmp_path):
         (9, 1, 4, 4),
     ]
     assert len({one.source for one in found}) == 3
-    assert re.fullmatch("v.avi [0-9a-f]{4} 9", person_name(found[2], spec))
+    assert re.fullmatch("v.avi [0-9a-f]{4} 9", found[2].person_name)
 
     cut_video(tmp_path / "v.avi", tmp_path / "gt.txt", tmp_path / "cut", min_frames=3)
     cut = read_folder(tmp_path / "cut")
     # ids of a tracker, of which other videos have the same
-    names = {person_name(one, f"folder:{tmp_path}/cut") for one in cut}
-    assert names == {person_name(one, spec) for one in found}
+    names = {one.person_name for one in cut}
+    assert names == {one.person_name for one in found}
     (tmp_path / "other.txt").write_text((tmp_path / "gt.txt").read_text())
-    assert names.isdisjoint({person_name(one, f"video:{tmp_path}/v.avi,{tmp_path}/other.txt") for one in found})
+    others = read(f"video:{tmp_path}/v.avi,{tmp_path}/other.txt")
+    assert names.isdisjoint(one.person_name for one in others)
 
     together, apart = FrameCache(tmp_path / "a", 32, 16, None), FrameCache(tmp_path / "b", 32, 16, None)
     fill_from_videos(together, found)
@@ -111,10 +113,11 @@ def test_the_real_video():
     assert sum(map(len, found)) == 4650
 
 
-def test_names_of_people():
-    junk = Tracklet(JUNK, 1, None, "mars/test/3")
-    assert person_name(junk, "mars:/data") == "mars junk"
-    assert person_name(Tracklet(12, 1, None, "prid/cam_a/person_0012"), "prid:/data") == "prid 12"
+def test_names_of_people(tmp_path, monkeypatch):
+    junk, known = Tracklet(JUNK, 1, None, "any/3"), Tracklet(12, 1, None, "any/4")
+    mars = dataclasses.replace(DATASETS["mars"], read=lambda *_: ReidData("mars", [], [known], [junk, known]))
+    monkeypatch.setitem(DATASETS, "mars", mars)
+    assert [one.person_name for one in read("mars:/data")] == ["mars 12", "mars junk"]
 
 
 def test_specs_become_absolute(monkeypatch, tmp_path):

@@ -186,10 +186,7 @@ def explaining_misfits(source: Path) -> Iterator[None]:
 
 def fingerprint(tracklets: Sequence[Tracklet]) -> str:
     """Return a text that differs where people, cameras, lengths or names do, wherever the tracklets' folder is."""
-    lines = [
-        f"{tracklet.person} {tracklet.camera} {len(tracklet)} {tracklet.source.partition('/')[2]}"
-        for tracklet in tracklets
-    ]
+    lines = [f"{one.person} {one.camera} {len(one)} {one.name or one.source}" for one in tracklets]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 

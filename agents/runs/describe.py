@@ -18,7 +18,7 @@ from agents.rollout import Agent
 from agents.runs.build import TrainedModel
 from backbone.data.fill import fill_from_videos
 from backbone.data.loader import ClipBatch, TestBatches, load_ahead
-from backbone.data.source import Part, person_name, read_source
+from backbone.data.source import Part, read_source
 from backbone.data.spec import parse_data, parse_spec
 from backbone.data.tracklet import Tracklet, file_key
 from backbone.descriptor import Comparison
@@ -275,7 +275,7 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
         descriptors=described.descriptors.numpy(),
         person=np.array([one.person for one in tracklets], dtype=np.int64),
         camera=np.array([one.camera for one in tracklets], dtype=np.int64),
-        name=[person_name(one, spec) for one in tracklets],
+        name=[one.person_name for one in tracklets],
         source=[one.source for one in tracklets],
         key=[file_key(one.frames) for one in tracklets],
         bins=described.bins.numpy(),

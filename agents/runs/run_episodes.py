@@ -24,7 +24,7 @@ from agents.runs.model import Run
 from agents.runs.picks import Outcome, Pick, Side
 from agents.runs.scoring import searched_tracklets
 from backbone.data.clips import consecutive_clips
-from backbone.data.tracklet import JUNK, FrameFiles, Tracklet
+from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
 
 
@@ -63,7 +63,7 @@ class RunEpisodes:
         self.tracklets = searched_tracklets(run.data)
         self._position = {id(tracklet): row for row, tracklet in enumerate(self.tracklets)}
         everybody = [*run.data.train, *self.tracklets]
-        self._names = {tracklet.person: _name_of_person(tracklet, run.data.name) for tracklet in everybody}
+        self._names = {tracklet.person: tracklet.person_name for tracklet in everybody}
         self._pictures: dict[int, np.ndarray] = {}
 
     def find(self, side: Side, name: str) -> Pick:
@@ -241,15 +241,6 @@ def best_scale(answers: Sequence[tuple[Tensor, int]]) -> float:
         return 1.0
     log_probs = [(scales[:, None] * logits).log_softmax(1)[:, truth] for logits, truth in answers]
     return float(scales[torch.stack(log_probs).mean(dim=0).argmax()])
-
-
-def _name_of_person(tracklet: Tracklet, data: str) -> str:
-    """Return a person's name: of a folder of one's own the folder's, else the number."""
-    if tracklet.person == JUNK:
-        return "junk"
-    if data.startswith("folder:"):
-        return tracklet.source.split("/")[-3]  # <root>/<person>/<camera>/<tracklet>
-    return f"person {tracklet.person}"
 
 
 def _is_called(tracklet: Tracklet, name: str) -> bool:

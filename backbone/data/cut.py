@@ -10,12 +10,10 @@ import cv2
 import numpy as np
 
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
-from backbone.data.tracks import Omission, TrackFormat, read_tracks
+from backbone.data.tracks import CUT_REPORT, Omission, TrackFormat, read_tracks
 from backbone.data.video import video_tracklets
 from backbone.files import check_writable, explaining_no_room, temporary_folder
 from backbone.progress import Progress
-
-REPORT_NAME = ".cut_report.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def cut_video(
         with temporary_folder(out) as partial:
             with explaining_no_room(out):
                 _write_frames(video, tracklets, partial, progress)
-                (partial / REPORT_NAME).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+                (partial / CUT_REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
             _rename_over(partial, out)
     except BaseException:
         for folder in missing:
@@ -136,8 +134,8 @@ def _check_out(out: Path, overwrite: bool, inputs: tuple[Path, ...]) -> None:
         return
     if not overwrite:
         raise ValueError(f"{out} is not empty; name another folder, or overwrite it (--overwrite)")
-    if not (out / REPORT_NAME).is_file():
-        raise ValueError(f"{out} was not written by a cut (no {REPORT_NAME} in it); remove it yourself first")
+    if not (out / CUT_REPORT).is_file():
+        raise ValueError(f"{out} was not written by a cut (no {CUT_REPORT} in it); remove it yourself first")
     for path in inputs:
         if out in path.resolve().parents:
             raise ValueError(f"{path} lies in {out}, which would be overwritten; name another folder")
@@ -147,7 +145,7 @@ def _write_frames(video: Path, tracklets: list[Tracklet], root: Path, progress: 
     """Write all crops in one pass over the video."""
     at_frame: dict[int, list[tuple[np.ndarray, Path]]] = {}
     for tracklet in tracklets:
-        folder = root.joinpath(*tracklet.source.split("/")[1:])
+        folder = root / tracklet.name
         folder.mkdir(parents=True)
         frames = tracklet.frames
         assert isinstance(frames, VideoSlice)

@@ -1,19 +1,15 @@
 """Tracklets to be described or searched, from wherever they are: a data set, folders, a video with its tracks."""
 
 import dataclasses
-import functools
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
 from backbone.data import DataConfig, load_data
-from backbone.data.cut import REPORT_NAME
 from backbone.data.sets.folder import frames_in, read_folder
 from backbone.data.spec import VIDEO, DataSpec, parse_spec
-from backbone.data.tracklet import JUNK, UNKNOWN, FrameFiles, Tracklet
-from backbone.data.tracks import TrackFormat, read_tracks
+from backbone.data.tracklet import UNKNOWN, FrameFiles, Tracklet
+from backbone.data.tracks import TrackFormat, name_of_video, read_tracks
 from backbone.data.video import video_tracklets
 from backbone.progress import Progress
 
@@ -65,39 +61,6 @@ def read_source(
     return _of_folder(folder)
 
 
-def person_name(tracklet: Tracklet, spec: str) -> str:
-    """Return a tracklet's person for people: of `folder:` the folder's name, otherwise where from, and the id.
-
-    The folders of a video that was cut are ids of its tracker, which another video's gives to other people: the
-    name begins with the video's.
-    """
-    if tracklet.person == UNKNOWN:
-        return ""
-    named = parse_spec(spec)
-    name, place = named.name, named.place
-    if name == "folder":
-        person, video = tracklet.source.split("/")[-3], _video_of_cut(place)
-        return f"{video} {int(person)}" if video and person.isdecimal() else person
-    where = _named(*named.video_and_tracks) if name == "video" else name
-    return f"{where} {'junk' if tracklet.person == JUNK else tracklet.person}"
-
-
-def _named(video: Path, tracks: Path) -> str:
-    """Return a name of a video's people by a tracker: others have the same video's or file's name."""
-    both = hashlib.sha256(f"{video.resolve()}\n{tracks.resolve()}".encode(errors="surrogateescape"))
-    return f"{video.name} {both.hexdigest()[:4]}"
-
-
-@functools.cache
-def _video_of_cut(folder: str) -> str:
-    """Return the name of the video that a folder was cut from, empty if it was not."""
-    try:
-        report = json.loads((Path(folder).expanduser() / REPORT_NAME).read_text(encoding="utf-8"))
-        return _named(Path(report["video"]), Path(report["tracks"]))
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
-
-
 def _of_data_set(spec: str, part: Part, config: DataConfig, cache: Path) -> list[Tracklet]:
     data = load_data(spec, config, cache)
     halves = {"query": data.query, "gallery": data.gallery, "train": data.train}
@@ -120,10 +83,17 @@ def _of_video(
     video, tracks = spec.video_and_tracks
     boxes, omitted = read_tracks(tracks, TrackFormat(bridge_gaps=bridge_gaps))
     tracklets, lost = video_tracklets(
-        video, boxes, chunk_frames=WHOLE, gap_frames=0, min_frames=1, progress=progress
+        # one camera: two views of it, by turns in time, are for training
+        video,
+        boxes,
+        chunk_frames=WHOLE,
+        gap_frames=0,
+        min_frames=1,
+        num_views=1,
+        progress=progress,
     )
     for name, omissions in ((tracks, omitted), (video, lost)):
         if omissions.by_reason:
             say(f"{name}: {omissions}")
-    # One camera: its two views in time are for training.
-    return [dataclasses.replace(one, camera=1, source=one.source.replace("/cam2/", "/cam1/")) for one in tracklets]
+    people = name_of_video(video, tracks)
+    return [dataclasses.replace(one, person_name=f"{people} {one.person}") for one in tracklets]

@@ -84,10 +84,13 @@ class Tracklet:
         person: the person's id, as in re-ID code (`pid`).
         camera: the camera's id (`camid`).
         frames: where the frames are: `FrameFiles`, `VideoSlice` or `FrameArray`.
-        source: a name for people to read, such as `folder/0012/cam1/0003`.
+        source: the label for display, such as `folder/0012/cam1/0003`.
         truth_boxes: where the truth is known, the box of the identifying thing in each frame,
             float32 (num_frames, 4) as x0, y0, x1, y1, shares of the frame's width and height; a row of NaN
             where it is out of sight. Otherwise None.
+        name: the name inside its data set, the same wherever that lies, such as `0012/cam1/0003`; empty where
+            `source` is such a name.
+        person_name: the person's label for display; empty where nobody says whose the tracklet is.
     """
 
     person: int
@@ -95,6 +98,8 @@ class Tracklet:
     frames: Frames
     source: str
     truth_boxes: np.ndarray | None = None
+    name: str = ""
+    person_name: str = ""
 
     def __len__(self) -> int:
         """Return the number of frames."""

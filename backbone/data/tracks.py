@@ -1,6 +1,7 @@
 """Tracks of people in a video, from a MOT-format text file of boxes, and what had to be left out."""
 
 import codecs
+import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ VALID_ROW = "1,9,312.00,98.56,19.39,46.98,1 (frame from 1, id, left, top, width,
 LARGEST_INTEGER = 2**31
 MOST_BYTES = 2**30  # of the file: 20 million boxes
 LARGEST_ID = 2**62
+CUT_REPORT = ".cut_report.json"  # in a folder of tracklets, what it was cut from
 LOOKED_AT = 1000  # lines that tell what separates the columns
 
 
@@ -105,6 +107,12 @@ class _Row:
     person: int
     box: list[float]
     kind: int | None
+
+
+def name_of_video(video: Path, tracks: Path) -> str:
+    """Return a name for display of a video's people by a tracker: others have the same video's or file's name."""
+    both = hashlib.sha256(f"{video.resolve()}\n{tracks.resolve()}".encode(errors="surrogateescape"))
+    return f"{video.name} {both.hexdigest()[:4]}"
 
 
 def read_tracks(path: Path, how: TrackFormat | None = None) -> tuple[Tracks, Omissions]:

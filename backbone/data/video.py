@@ -22,6 +22,7 @@ def video_tracklets(
     chunk_frames: int = 32,
     gap_frames: int = 16,
     min_frames: int = 6,
+    num_views: int = 2,
     progress: Progress | None = None,
 ) -> tuple[list[Tracklet], Omissions]:
     """Cut tracks into tracklets that read their frames from the video (`VideoSlice`).
@@ -29,7 +30,7 @@ def video_tracklets(
     Boxes are rounded to pixels and clipped to the frame. A track is split where a frame is missing,
     and cut into chunks; between two chunks of a person lie at least `gap_frames` frames, also across
     a split. The chunks of a person alternate between camera 1 and camera 2 in order of time: one
-    camera serves as two views. The video is decoded once, since its header's frame count can lie.
+    camera serves as two views (`num_views`). The video is decoded once, since its header's frame count can lie.
 
     Args:
         video: the video file, or a folder of its frames (`backbone.data.images.read_sequence`).
@@ -37,6 +38,7 @@ def video_tracklets(
         chunk_frames: frames of a tracklet.
         gap_frames: frames left out between tracklets of a person.
         min_frames: tracklets shorter than this are left out.
+        num_views: cameras that the chunks are given in turns.
         progress: called after each frame decoded.
 
     Returns:
@@ -59,10 +61,10 @@ def video_tracklets(
         chunks = _chunks(int(person), tracks.frame_index[rows], chunk_frames, gap_frames, min_frames, omissions)
         number = 0
         for number, (start, stop) in enumerate(chunks, start=1):
-            camera = 2 - number % 2
+            camera = 1 + (number - 1) % num_views
             frames = VideoSlice(video, int(tracks.frame_index[rows[start]]), boxes[rows[start:stop]])
-            source = f"{video.name}/{person:04d}/cam{camera}/{number:04d}"
-            tracklets.append(Tracklet(int(person), camera, frames, source))
+            name = f"{person:04d}/cam{camera}/{number:04d}"
+            tracklets.append(Tracklet(int(person), camera, frames, f"{video.name}/{name}", name=name))
         if not number:
             omissions.add("person without a tracklet", f"person {person}", boxes=0)
     if not tracklets:

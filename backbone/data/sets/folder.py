@@ -1,5 +1,6 @@
 """Tracklets from a folder of your own, and the division of its people into train and test."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.tracklet import FrameFiles, Tracklet
+from backbone.data.tracks import CUT_REPORT, name_of_video
 
 TIME = re.compile(r"(\d+(?:\.\d+)?)\.(?:jpe?g|png)", re.IGNORECASE)
 LAYOUT = "<root>/<person>/<camera>/<tracklet>/<frame>.jpg, .jpeg or .png"
@@ -43,16 +45,30 @@ def read_folder(root: Path) -> list[Tracklet]:
     ]
     people = _numbers(person for person, _, _ in found)
     cameras = _numbers(camera for _, camera, _ in found)
-    root_name = root.resolve().name
+    root_name, video = root.resolve().name, _video_of_cut(root)
     return [
         Tracklet(
-            person=people[person],
-            camera=cameras[camera],
-            frames=FrameFiles(frames_in(tracklet)),
-            source=f"{root_name}/{person}/{camera}/{tracklet.name}",
+            people[person],
+            cameras[camera],
+            FrameFiles(frames_in(tracklet)),
+            f"{root_name}/{person}/{camera}/{tracklet.name}",
+            name=f"{person}/{camera}/{tracklet.name}",
+            person_name=f"{video} {int(person)}" if video and person.isdecimal() else person,
         )
         for person, camera, tracklet in found
     ]
+
+
+def _video_of_cut(root: Path) -> str:
+    """Return the name for the people of the video that a folder was cut from, empty if it was not.
+
+    The folders are ids of its tracker then, which another video's gives to other people.
+    """
+    try:
+        report = json.loads((root / CUT_REPORT).read_text(encoding="utf-8"))
+        return name_of_video(Path(report["video"]), Path(report["tracks"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def split_people(

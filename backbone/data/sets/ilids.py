@@ -76,7 +76,8 @@ def _tracklet(folder: Path, person: int, camera: int) -> Tracklet:
     low, high = FRAMES
     if not low <= len(paths) <= high:
         raise ValueError(f"{folder} has {len(paths)} frames, expected {low} to {high}: are files missing?")
-    return Tracklet(person, camera, FrameFiles(paths), f"ilids/{folder.parent.name}/{folder.name}")
+    name = f"{folder.parent.name}/{folder.name}"
+    return Tracklet(person, camera, FrameFiles(paths), f"ilids/{name}", name=name)
 
 
 def _row(directory: Path, root: Path, split: int) -> tuple[list[int], list[int]]:

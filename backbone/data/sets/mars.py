@@ -147,7 +147,7 @@ def _tracks(folder: Path, names: list[str], table: np.ndarray, half: str) -> lis
                 f"the names from {names[first - 1]} on say otherwise: is the name list in the published order?"
             )
         frames = NamedFrames(folder, tuple(names[lines]))
-        tracks.append(Tracklet(person, camera, frames, f"mars/{half}/{row}"))
+        tracks.append(Tracklet(person, camera, frames, f"mars/{half}/{row}", name=f"{half}/{row}"))
     return tracks
 
 

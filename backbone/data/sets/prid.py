@@ -46,10 +46,7 @@ def read_prid(directory: Path, split: int = 0) -> ReidData:
                 )
         frames = [tuple(images_in(by_number[person], LAYOUT).values()) for by_number in folders]
         if min(map(len, frames)) >= MIN_FRAMES:
-            tracklets[person] = [
-                Tracklet(person, camera, FrameFiles(paths), f"prid/{CAMERAS[camera]}/person_{person:04d}")
-                for camera, paths in enumerate(frames)
-            ]
+            tracklets[person] = [_tracklet(person, camera, paths) for camera, paths in enumerate(frames)]
     expected = set(range(1, PEOPLE_IN_BOTH + 1)) - EXCLUDED
     if tracklets.keys() != expected:
         missing, more = sorted(expected - tracklets.keys()), sorted(tracklets.keys() - expected)
@@ -66,6 +63,11 @@ def read_prid(directory: Path, split: int = 0) -> ReidData:
             data.query.append(query)
             data.gallery.append(match)
     return data
+
+
+def _tracklet(person: int, camera: int, paths: tuple[Path, ...]) -> Tracklet:
+    name = f"{CAMERAS[camera]}/person_{person:04d}"
+    return Tracklet(person, camera, FrameFiles(paths), f"prid/{name}", name=name)
 
 
 def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:

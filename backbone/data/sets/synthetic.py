@@ -53,11 +53,11 @@ def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet]
         shutil.rmtree(folder, ignore_errors=True)
         _draw_into(config, folder)
     boxes = np.load(folder / "truth_boxes.npy")
-    # In the sources, by which a run notices that its tracklets are now drawn in another way.
-    drawing = config.key.removeprefix("synthetic-")
+    # In the names, by which a run notices that its tracklets are now drawn in another way.
+    names = [f"{config.key.removeprefix('synthetic-')}/{row}" for row in range(len(boxes))]
     tracklets = [
-        Tracklet(person, camera, FrameArray(folder / "frames.npy", row), f"synthetic/{drawing}/{row}", boxes[row])
-        for row, (person, camera) in enumerate(_plan(config))
+        Tracklet(person, camera, FrameArray(folder / "frames.npy", row), f"synthetic/{name}", boxes[row], name)
+        for row, ((person, camera), name) in enumerate(zip(_plan(config), names, strict=True))
     ]
     train = [tracklet for tracklet in tracklets if tracklet.person < config.num_train_people]
     return train, tracklets[len(train) :]
