@@ -55,14 +55,16 @@ commands:
 
 `a3d COMMAND --help` shows a command's options and examples.
 
-A checkpoint that names an agent, a backbone, a reward or a locator of somebody's own, MODULE:NAME, runs that code
-only where you name it, too: `a3d --trust MODULE:NAME COMMAND ...`, or by the command's own flag, such as --agent.
+A checkpoint that names an agent, a backbone, a reward, a locator or a data set of somebody's own, MODULE:NAME, runs
+that code only where you name it, too: `a3d --trust MODULE:NAME COMMAND ...`, or by a flag of the command, as --agent.
 """
 
-# The flags that take code of the user's own, MODULE:NAME.
+# The flags that take code of the user's own, MODULE:NAME, and those that take data, which can be a data set of the
+# user's own, MODULE:FUNCTION.
 OWN = (
     "--agent", "--agents", "--backbone.name", "--attention.reward", "--reward", "--policy.locator", "--locator",
 )  # fmt: skip
+DATA_FLAGS = ("--data", "--train", "--test", "--test-data", "--test_data", "--query", "--gallery")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,6 +95,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for own in trusted + named_code(flags):
             trust(own)
+        if named := [value for value in values_of(flags, *DATA_FLAGS) if ":" in value]:
+            from backbone.data.spec import trust_data
+
+            for text in named:
+                trust_data(text)
         command = importlib.import_module(f"scripts.{name}")
         return command.run(*read(command, name, flags)) or 0
     except KeyboardInterrupt as stop:
@@ -131,12 +138,18 @@ def version() -> str:
 
 def named_code(arguments: list[str]) -> list[str]:
     """Return what a command line names as MODULE:NAME by the flags that take it (`OWN`)."""
-    named = ""
+    named = ",".join(values_of(arguments, *OWN))
+    return [name for name in named.split(",") if ":" in name]
+
+
+def values_of(arguments: list[str], *flags: str) -> list[str]:
+    """Return the values that a command line gives to some flags."""
+    values = []
     for place, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
-        if flag in OWN:
-            named += "," + (value or "".join(arguments[place + 1 : place + 2]))
-    return [name for name in named.split(",") if ":" in name]
+        if flag in flags:
+            values.append(value or "".join(arguments[place + 1 : place + 2]))
+    return values
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from agents.runs.config import TrainConfig
 from agents.runs.own import own_code
 from agents.runs.scoring import table
 from agents.runs.training import train
+from backbone.data.spec import parse_spec
 from backbone.files import only_here
 from backbone.progress import say, show
 
@@ -90,6 +91,8 @@ def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:
     """Return the command that goes on with a run that was stopped."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return "before the first checkpoint: there is nothing to go on from"
-    trust = "".join(f"--trust {name} " for _, name in own_code(dataclasses.asdict(config)))
+    own = [name for _, name in own_code(dataclasses.asdict(config))]
+    own += [data.name] if (data := parse_spec(config.data)).is_own else []
+    trust = "".join(f"--trust {name} " for name in own)
     cache = "" if config.cache is None else f" --cache {shlex.quote(str(config.cache))}"
     return f"to go on from the last checkpoint: a3d {trust}train --resume --out {shlex.quote(str(folder))}{cache}"

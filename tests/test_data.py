@@ -6,8 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.data import DATASETS, DataConfig, load_data
+from backbone import own
+from backbone.data import DATASETS, DataConfig, ReidData, load_data
 from backbone.data.sets.synthetic import SyntheticConfig
+from backbone.data.source import read_source
+from backbone.data.spec import check_trusted_data, parse_spec, trust_data
+from backbone.data.tracklet import FrameFiles, Tracklet
 
 CONFIG = DataConfig(
     synthetic=SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=2, height=32, width=16)
@@ -27,8 +31,8 @@ def folder(tmp_path) -> Path:
     return root
 
 
-def names(tracklets) -> list[str]:
-    return [tracklet.source for tracklet in tracklets]
+def names(tracklets, *_) -> list[str]:
+    return [tracklet.source for tracklet in tracklets or ()]
 
 
 def test_registry():
@@ -86,6 +90,12 @@ def test_home_is_expanded(folder, tmp_path, monkeypatch):
     [
         ("mars2", "unknown data 'mars2'; known: synthetic, folder"),
         ("", "unknown data ''"),
+        (
+            "no_such_module:read",
+            "'no_such_module:read' can't be imported: .*; known: synthetic, .* module:function",
+        ),
+        ("test_data:CONFIG", "test_data:CONFIG is no function that reads a data set"),
+        ("test_data:names", "names has to return backbone.data.ReidData, and returned \\[\\]"),
         ("folder", "where is it"),
         ("folder:", "where is it"),
         ("folder:/no/such/place", "no folder at /no/such/place"),
@@ -94,3 +104,32 @@ def test_home_is_expanded(folder, tmp_path, monkeypatch):
 def test_wrong_specs(tmp_path, spec, message):
     with pytest.raises(ValueError, match=message):
         load_data(spec, DataConfig(), tmp_path)
+
+
+def pairs(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    """A data set of one's own: of each image a tracklet, in pairs of one person."""
+    paths = sorted(directory.glob("*.png"))
+    tracklets = [Tracklet(row // 2, row % 2, FrameFiles((path,)), path.name) for row, path in enumerate(paths)]
+    return ReidData("pairs", tracklets[config.split :], tracklets[:2], tracklets[:2])
+
+
+def test_a_data_set_of_ones_own(tmp_path):
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 4, 3), np.uint8))
+    text = f"test_data:pairs:{tmp_path}"
+    data = load_data(f"{text}@split=4", DataConfig(), tmp_path)
+    assert (data.train_people, names(data.query)) == ([2], ["0.png", "1.png"])
+    assert data.query[0].person_name == "test_data:pairs 0"
+    assert len(read_source(text, "all", DataConfig(), tmp_path)) == 6
+    spec = parse_spec(text)
+    assert (spec.name, spec.place, spec.absolute()) == ("test_data:pairs", str(tmp_path), text)
+
+
+def test_a_file_does_not_choose_whose_data_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(own, "_TRUSTED", set())
+    check_trusted_data("folder:x", "c.pt")
+    for text in ("mine:read", "mine:read:/data@split=1"):
+        with pytest.raises(ValueError, match=r"c\.pt names a data set .* mine:read: .* --trust mine:read "):
+            check_trusted_data(text, "c.pt")
+    trust_data("mine:read:/other")
+    check_trusted_data("mine:read:/data", "c.pt")

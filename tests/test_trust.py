@@ -134,6 +134,20 @@ def test_naming_code_on_the_command_line_is_trusting_it():
     assert named_code(["compare", "--reward", "mine:pay", "--locator=mine:Where"]) == ["mine:pay", "mine:Where"]
 
 
+def test_naming_data_on_the_command_line_is_trusting_it(strange, capsys):
+    assert main(["embed", "--checkpoint", "x", "--out", "e.npz", "--data=mine:read:/data@split=1"]) == 2
+    own.check_trusted("mine:read", "c.pt")
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["embed", "--out", "e.npz"], ["train", "--resume"]])
+def test_a_checkpoint_does_not_choose_whose_data_is_read(strange, trained, command, capsys):
+    folder = changed(trained, strange / "run", lambda state, config: config.update(data="evil_agent:Agent"))
+    place = "--out" if "--resume" in command else "--checkpoint"
+    assert main([*command, place, str(folder)]) == 2
+    assert "names a data set that is no part of this library, evil_agent:Agent" in capsys.readouterr().err
+    assert not (strange / "ran").exists()
+
+
 def changed(trained, folder, change):
     """A copy of a checkpoint, whose configuration, as a dictionary, or state is changed."""
     state = torch.load(trained / "checkpoint.pt", weights_only=True)

@@ -14,6 +14,7 @@ from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.checks import check_resumed
 from agents.runs.config import TrainConfig, get_preset
 from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
+from backbone.data.spec import check_trusted_data
 from backbone.progress import say
 
 
@@ -77,6 +78,7 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
     own.check([config.agent])
     config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
     if state:
+        check_trusted_data(config.data, out / CHECKPOINT)
         check_resumed(config, default, state["shared"]["step"])
         if (saved := state["config"].cache) is not None and config.cache is None:
             say(f"the run's cache was {saved}; this time it is the usual one, unless you say --cache {saved}")

@@ -19,7 +19,7 @@ from agents.runs.build import TrainedModel
 from backbone.data.fill import fill_from_videos
 from backbone.data.loader import ClipBatch, TestBatches, load_ahead
 from backbone.data.source import Part, read_source
-from backbone.data.spec import parse_data, parse_spec
+from backbone.data.spec import check_trusted_data, parse_data, parse_spec
 from backbone.data.tracklet import Tracklet, file_key
 from backbone.descriptor import Comparison
 from backbone.embeddings import Embeddings, Origin
@@ -265,6 +265,8 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
     spec, options = model.config.data, model.config.data_options
     if data is not None:
         spec, options = parse_data(data, options)
+    else:
+        check_trusted_data(spec, "the checkpoint")
     with progress_bars() as progress:
         tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=say)
         fill_from_videos(model.cache, tracklets, progress)

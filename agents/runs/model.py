@@ -10,7 +10,7 @@ from agents.runs.checkpoint import explaining_misfits, fingerprint, read_checkpo
 from agents.runs.config import TrainConfig
 from backbone.data import ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
-from backbone.data.spec import parse_data
+from backbone.data.spec import check_trusted_data, parse_data
 from backbone.data.tracklet import place_of
 from backbone.progress import say
 
@@ -95,6 +95,8 @@ def load_run(
     """
     model = load_model(checkpoint, device=device, cache=cache, on_bad_frame=on_bad_frame)
     trained_on = model.config.data
+    if data is None:
+        check_trusted_data(trained_on, checkpoint)
     options = model.config.data_options
     spec, options = (trained_on, options) if data is None else parse_data(data, options)
     config = dataclasses.replace(model.config, data=spec, data_options=options)

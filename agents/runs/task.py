@@ -27,7 +27,7 @@ from agents.runs.own import trust_own_code
 from agents.runs.scoring import COLUMNS, controls, evaluate
 from agents.runs.training import train
 from backbone.data import load_data
-from backbone.data.spec import parse_data
+from backbone.data.spec import parse_data, trust_data
 from backbone.json_file import read_object, write_object
 from backbone.progress import say
 
@@ -280,7 +280,8 @@ def main(argv: list[str] | None = None) -> int:
     end_with_parent()
     (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
     task = read_task(folder)
-    trust_own_code(dataclasses.asdict(task.config))  # it came from the command line
+    trust_own_code(dataclasses.asdict(task.config))  # they came from the command line
+    trust_data(task.config.data)
     status = do(task, perform, "ablate", indent=2)
     if status == 0:
         shutil.rmtree(folder / POINTS, ignore_errors=True)

@@ -91,8 +91,12 @@ class DataSet:
         """Read the data set.
 
         Raises:
-            ValueError: no directory is named, or data is missing or damaged (the message says what and where).
+            ValueError: no directory is named, data is missing or damaged, or what was read is no `ReidData`; the
+                message says what and where.
         """
         if directory is None and self.needs_directory:
             raise ValueError(f"where is it? Write --data {self.example}")
-        return self.read(directory, config, cache)
+        data = self.read(directory, config, cache)
+        if not isinstance(data, ReidData):
+            raise ValueError(f"{self.name} has to return backbone.data.ReidData, and returned {data!r:.200}")
+        return data

@@ -1,24 +1,39 @@
 """The data sets by name."""
 
-from backbone.data.data_set import DataSet
+from dataclasses import fields
+
+from backbone.data.data_set import DataConfig, DataSet
 from backbone.data.sets.folder import FOLDER
 from backbone.data.sets.ilids import ILIDS
 from backbone.data.sets.mars import MARS
 from backbone.data.sets.prid import PRID
 from backbone.data.sets.synthetic import SYNTHETIC
+from backbone.own import is_own, load_own
 
 DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, PRID, ILIDS, MARS)}
+# Of a data set of the user's own nobody says which it goes by.
+OWN_OPTIONS = tuple(one.name for one in fields(DataConfig) if one.name != "synthetic")
 
 
 def get_data_set(name: str) -> DataSet:
     """Return the description of a data set.
 
     Args:
-        name: a name of `DATASETS`.
+        name: a name of `DATASETS`, or `module:function` of your own: the function takes what `DataSet.read` takes,
+            and returns `ReidData`.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or a function that can't be imported.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data {name!r}; known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY)")
-    return DATASETS[name]
+    if name in DATASETS:
+        return DATASETS[name]
+    known = f"known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY), or module:function of your own"
+    if not is_own(name):
+        raise ValueError(f"unknown data {name!r}; {known}")
+    try:
+        read = load_own(name, "data set")
+    except ValueError as error:
+        raise ValueError(f"{error}; {known}") from error
+    if not callable(read):
+        raise ValueError(f"{name} is no function that reads a data set, but {read!r}")
+    return DataSet(name, read, example=name, needs_directory=False, options=OWN_OPTIONS)

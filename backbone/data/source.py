@@ -56,7 +56,7 @@ def read_source(
         return read_folder(named.directory)
     if named.is_data_set:
         return _of_data_set(spec, part, config, cache)
-    if not (folder := Path(spec).expanduser()).is_dir():
+    if not (folder := Path(str(named)).expanduser()).is_dir():
         raise ValueError(f"there are no tracklets at {spec!r}; possible are {FORMS}")
     return _of_folder(folder)
 

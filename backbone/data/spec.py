@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from backbone.data.data_set import DataConfig, DataSet
-from backbone.data.registry import DATASETS, get_data_set
+from backbone.data.registry import DATASETS, OWN_OPTIONS, get_data_set
+from backbone.own import check_trusted, is_own, trust
 
 VIDEO = "video"
 
@@ -18,7 +19,7 @@ class DataSpec:
     """Which data is meant, and with which settings.
 
     Attributes:
-        name: of a data set, `video`, or a path that stands alone.
+        name: of a data set (one of your own is `module:function`), `video`, or a path that stands alone.
         place: what follows the name and a colon: a directory, or VIDEO,TRACKS; empty where nothing does.
         assignments: settings of the data, such as `test_fraction=0.3`.
     """
@@ -32,9 +33,14 @@ class DataSpec:
         return f"{self.name}:{self.place}" if self.place else self.name
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is a data set of the user's own, `module:function`."""
+        return is_own(self.name)
+
+    @property
     def is_data_set(self) -> bool:
-        """Whether it is one that can be trained and tested on."""
-        return self.name in DATASETS
+        """Whether it is a data set, which can be trained and tested on."""
+        return self.name in DATASETS or self.is_own
 
     @property
     def data_set(self) -> DataSet:
@@ -104,6 +110,8 @@ class DataSpec:
     def _known_options(self) -> tuple[str, ...]:
         if self.name == VIDEO:
             return ("bridge_gaps",)
+        if self.is_own:  # without importing it: a file may name it
+            return OWN_OPTIONS
         return self.data_set.options if self.is_data_set else ()
 
 
@@ -114,6 +122,10 @@ def parse_spec(text: str) -> DataSpec:
     if not (separator and assignments and all(re.match(r"\w+=", part) for part in assignments)):
         spec, assignments = text, []
     name, _, place = spec.partition(":")
+    if name not in (*DATASETS, VIDEO):
+        function, _, rest = place.partition(":")
+        if is_own(own := f"{name}:{function}"):
+            name, place = own, rest
     return DataSpec(name, place, tuple(assignments))
 
 
@@ -125,6 +137,26 @@ def parse_data(text: str, options: DataConfig, seed: int = 0) -> tuple[str, Data
     """
     spec = parse_spec(text)
     return str(spec), spec.options(options, seed)
+
+
+def trust_data(text: str) -> None:
+    """Let files name the data set of the user's own that a text names, if it names one (`backbone.own.trust`)."""
+    if (spec := parse_spec(text)).is_own:
+        trust(spec.name)
+
+
+def check_trusted_data(text: str, source: object) -> None:
+    """Refuse a data set of somebody's own that a file names and nobody has vouched for.
+
+    Args:
+        text: what the file names.
+        source: the file, for the error.
+
+    Raises:
+        ValueError: `trust_data` was not told of it.
+    """
+    if (spec := parse_spec(text)).is_own:
+        check_trusted(spec.name, source, "a data set")
 
 
 def _value(options: DataConfig, name: str) -> Any:

@@ -19,6 +19,7 @@ from backbone.data import DataConfig
 from backbone.data.cache import FrameCache, default_cache
 from backbone.data.clips import consecutive_clips
 from backbone.data.source import read_source
+from backbone.data.spec import check_trusted_data
 from backbone.data.tracklet import Tracklet
 from backbone.embeddings import Embeddings
 from backbone.files import replacing
@@ -85,6 +86,7 @@ class Strips:
         origin = self.embeddings.origin
         say(f"pictures are read from {origin.data}")
         try:
+            check_trusted_data(origin.data, "the file of descriptors")
             options = dacite.from_dict(DataConfig, origin.options, dacite.Config(cast=[tuple]))
             found = read_source(origin.data, origin.part, options, self.cache.folder)  # type: ignore[arg-type]
         except (ValueError, OSError, dacite.DaciteError) as error:
