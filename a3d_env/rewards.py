@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from backbone.glimpse import GlimpseNetwork
-from backbone.own import is_own, load_own
+from backbone.own import is_own, load_own, shape_of
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,9 @@ def _own_reward(name: str) -> Reward:
     def checked(verdict: Verdict) -> Tensor:
         paid = pay(verdict)
         if not isinstance(paid, Tensor) or paid.shape != verdict.truth.shape:
-            got = f"a tensor {tuple(paid.shape)}" if isinstance(paid, Tensor) else f"a {type(paid).__name__}"
             raise ValueError(
-                f"the reward {name} paid {got} for {len(verdict.truth)} episodes: a tensor of a number for each, "
-                f"{tuple(verdict.truth.shape)}, is needed"
+                f"the reward {name} paid {shape_of(paid)} for {len(verdict.truth)} episodes: a tensor "
+                f"{tuple(verdict.truth.shape)}, a number for each, is needed"
             )
         if not bool(torch.isfinite(paid).all()):
             raise ValueError(f"the reward {name} paid NaN or infinity: each episode's has to be finite")

@@ -225,7 +225,7 @@ def make(
     if entry.policy == "MultiInputPolicy":
         policy_kwargs.setdefault("features_extractor_class", OverviewReader)
         policy_kwargs.setdefault("features_extractor_kwargs", {"overview_locations": locations})
-    elif policy_kwargs.get("locator") == "mixture":
+    elif policy_kwargs.get("locator", "linear") != "linear":
         policy_kwargs.setdefault("overview_locations", locations)
     return entry.build(entry.policy, env, policy_kwargs=policy_kwargs, **settings)
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import gymnasium
 import torch
@@ -11,8 +10,9 @@ from torch.nn import functional
 
 from agents.extractors import keep_places, overview_places
 from backbone.glimpse import HIDDEN_SIZE
+from backbone.own import is_own, make_own, shape_of
 
-Locator = Literal["linear", "mixture"]
+LOCATORS = ("linear", "mixture")
 
 KEY_SIZE = 64
 
@@ -87,6 +87,65 @@ def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
     return begins.nonzero().squeeze(1), begins.cumsum(0) - 1
 
 
+class OwnLocator(nn.Module):
+    """A locator of the user's own, between the policy's features and what the locator takes.
+
+    Args:
+        name: `module:name` of a class, or a function, that makes a torch.nn.Module of the keywords `num_channels`,
+            C_g, and `overview_locations`, float (K, 3), K = 0 without an overview. The module takes hidden states,
+            float (N, 256), and overviews, float (N, K, C_g), and returns the means of the policy's Gaussians,
+            float (N, 3) in [-1, 1]. A module with a buffer `locations`, float (M, 3), returns a score for each of
+            these, (N, M): the policy is a mixture of Gaussians there then.
+        num_channels: C_g.
+        overview_locations: of the overview's bins, float (K, 3).
+
+    Raises:
+        ValueError: no such name, no such module, or another shape on a trial.
+    """
+
+    def __init__(self, name: str, num_channels: int, overview_locations: Tensor):
+        super().__init__()
+        self.overview_size = len(overview_locations), num_channels
+        self.network = make_own(
+            name, "locator", nn.Module, num_channels=num_channels, overview_locations=overview_locations.clone()
+        )
+        if (places := self.locations) is not None and (len(places) == 0 or shape_of(places) != (len(places), 3)):
+            raise ValueError(
+                f"the `locations` of the locator {name} have to be a tensor (M, 3), M above 0, got "
+                f"{shape_of(places)}: are they an overview's, and there is none (--attention.overview)?"
+            )
+        with torch.no_grad():
+            found = self.eval()(torch.zeros(2, HIDDEN_SIZE + len(overview_locations) * num_channels))
+        self.train()
+        what, count = ("a location", 3) if places is None else ("a score for each of its `locations`", len(places))
+        if shape_of(found) != (2, count):
+            raise ValueError(
+                f"the locator {name} returned {shape_of(found)} for 2 observations: {what} for each is needed, "
+                f"{(2, count)}"
+            )
+
+    @property
+    def locations(self) -> Tensor | None:
+        """The places of the mixture's Gaussians, float (M, 3); None where the policy is one Gaussian."""
+        return getattr(self.network, "locations", None)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[h_t, overview], (N, 256 + K C_g) -> means, (N, 3), or scores, (N, M)."""
+        overview = features[:, HIDDEN_SIZE:].unflatten(1, self.overview_size)
+        result: Tensor = self.network(features[:, :HIDDEN_SIZE], overview)
+        return result
+
+
+def check_locator(name: str) -> None:
+    """Refuse a name that is none of `LOCATORS` and has not the form `module:name`.
+
+    Raises:
+        ValueError: such a name.
+    """
+    if name not in LOCATORS and not is_own(name):
+        raise ValueError(f"unknown locator {name!r}; known: {', '.join(LOCATORS)}, or module:name of your own")
+
+
 def build_locator(
     name: str,
     layer: nn.Linear,
@@ -96,7 +155,7 @@ def build_locator(
     """Return the locator of that name.
 
     Args:
-        name: linear or mixture.
+        name: linear, mixture, or module:name of the user's own (`OwnLocator`).
         layer: the linear one's, 256 -> 3, initialised.
         observation_space: the environment's.
         overview_locations: of the overview's bins, (K, 3); with K = 0 there is none.
@@ -104,14 +163,15 @@ def build_locator(
     Raises:
         ValueError: unknown name, nothing to choose from, or locations of another overview than the observations'.
     """
-    if name not in get_args(Locator):
-        raise ValueError(f"unknown locator {name!r}; known: {', '.join(get_args(Locator))}")
+    check_locator(name)
     if name == "linear":
         return LinearLocator(layer)
+    num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
+    if is_own(name):
+        return OwnLocator(name, num_channels, overview_places(observation_space, overview_locations))
     if len(overview_locations) == 0:
         raise ValueError(
             "the locator 'mixture' chooses among the bins of an overview: make the environment with one, as "
             "overview=(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
         )
-    num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
     return MixtureLocator(num_channels, overview_places(observation_space, overview_locations))

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents.extractors import HiddenState, HiddenStateAndOverview
-from agents.locator import Locator, MixtureLocator, build_locator
+from agents.locator import build_locator
 from agents.mixture import GaussianMixture
 from backbone.glimpse import HIDDEN_SIZE
 
@@ -37,9 +37,10 @@ class AttentionPolicy(ActorCriticPolicy):
     Args:
         variance: of each coordinate, in [-1, 1] coordinates. The paper's is 0.03.
         value_layers: the sizes of V's hidden layers.
-        locator: F_a: `linear`, tanh of one layer on h_t, the mean of one Gaussian (the paper's); or `mixture`, of
-            a Gaussian at each bin of an overview (`agents.mixture`).
-        overview_locations: the environment's, (K, 3), for the mixture; `agents.make` gives them.
+        locator: F_a: `linear`, tanh of one layer on h_t, the mean of one Gaussian (the paper's); `mixture`, of a
+            Gaussian at each bin of an overview (`agents.mixture`); or `module:name` of the user's own
+            (`agents.locator.OwnLocator`).
+        overview_locations: the environment's, (K, 3), for all but `linear`; `agents.make` gives them.
         kwargs: as in `ActorCriticPolicy`.
 
     Raises:
@@ -51,7 +52,7 @@ class AttentionPolicy(ActorCriticPolicy):
         *args: Any,
         variance: float = PAPER_VARIANCE,
         value_layers: tuple[int, ...] = (256,),
-        locator: Locator = "linear",
+        locator: str = "linear",
         overview_locations: Sequence[Sequence[float]] = (),
         **kwargs: Any,
     ):
@@ -61,8 +62,8 @@ class AttentionPolicy(ActorCriticPolicy):
         self.value_layers = value_layers
         self.locator = locator
         self.overview_locations = overview_locations
-        extractor = HiddenStateAndOverview if locator == "mixture" else HiddenState
-        kwargs.setdefault("features_extractor_class", extractor)
+        has_overview = locator == "mixture" or (locator != "linear" and len(overview_locations) > 0)
+        kwargs.setdefault("features_extractor_class", HiddenStateAndOverview if has_overview else HiddenState)
         kwargs.setdefault("activation_fn", nn.ReLU)
         kwargs["net_arch"] = {"pi": [], "vf": list(value_layers)}
         super().__init__(*args, **kwargs)
@@ -87,6 +88,11 @@ class AttentionPolicy(ActorCriticPolicy):
             **self.optimizer_kwargs,
         )
 
+    @property
+    def sees_overview(self) -> bool:
+        """Whether the locator looks at the observations' overview."""
+        return isinstance(self.features_extractor, HiddenStateAndOverview)
+
     def evaluate_hidden(
         self, hidden: Tensor, actions: Tensor, overview: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -95,13 +101,13 @@ class AttentionPolicy(ActorCriticPolicy):
         Args:
             hidden: float (N, 256).
             actions: float (N, 3), as sampled, not clipped.
-            overview: what the observations show of it, float (N, K C_g); only a mixture looks at it.
+            overview: what the observations show of it, float (N, K C_g); a linear locator does not look at it.
 
         Returns:
             Two float tensors (N,).
         """
         features = hidden
-        if isinstance(self.features_extractor, HiddenStateAndOverview):
+        if self.sees_overview:
             assert overview is not None
             features = self.features_extractor({"hidden": hidden, "overview": overview})
         log_prob = self._get_action_dist_from_latent(features).log_prob(actions)
@@ -110,8 +116,8 @@ class AttentionPolicy(ActorCriticPolicy):
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         try:
-            if isinstance(self.action_net, MixtureLocator):
-                mixture = GaussianMixture(self.action_net.locations, self.variance)
+            if (locations := getattr(self.action_net, "locations", None)) is not None:
+                mixture = GaussianMixture(locations, self.variance)
                 return mixture.proba_distribution(self.action_net(latent_pi))
             return super()._get_action_dist_from_latent(latent_pi)
         except ValueError as error:  # torch's own has all the numbers in it

@@ -161,7 +161,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
         hidden = self._hidden_states()
         overview = None
-        if self.policy.locator == "mixture":
+        if self.policy.sees_overview:
             overview = self._by_episode(self.rollout_buffer.observations["overview"]).flatten(0, 1)
         log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1), overview)
         log_prob = log_prob.view_as(advantages)

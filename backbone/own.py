@@ -1,10 +1,14 @@
 """Objects of the user's own, named `module:name`, and which of them files may name."""
 
 import importlib
+import inspect
 import re
+from typing import Any, TypeVar
 
 _NAME = re.compile(r"[^\W\d][\w.-]*:[^\W\d]\w*")
 _TRUSTED: set[str] = set()
+
+Kind = TypeVar("Kind")
 
 
 def is_own(name: str) -> bool:
@@ -52,3 +56,35 @@ def load_own(name: str, what: str) -> object:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"the {what} {name!r} can't be imported: {error}") from error
+
+
+def make_own(name: str, what: str, kind: type[Kind], **arguments: Any) -> Kind:
+    """Call the class or function that the user calls `module:name`, and return what it makes.
+
+    Args:
+        name: the module and the name in it.
+        what: the kind of thing wanted, for the error: "backbone".
+        kind: the class that what is made must be of.
+        arguments: the keywords that it is called with.
+
+    Raises:
+        ValueError: no such name, it can't be called like this, or it makes something else.
+    """
+    build: Any = load_own(name, what)
+    wanted = f"a class or a function that makes a {kind.__module__}.{kind.__qualname__}"
+    if not callable(build):
+        raise ValueError(f"the {what} {name} has to be {wanted}, got an object of type {type(build).__name__}")
+    try:
+        inspect.signature(build).bind(**arguments)
+    except TypeError as error:
+        call = f"with the keywords {', '.join(arguments)}" if arguments else "without arguments"
+        raise ValueError(f"the {what} {name} has to be {wanted} when it is called {call}: {error}") from error
+    made = build(**arguments)
+    if not isinstance(made, kind):
+        raise ValueError(f"the {what} {name} has to be {wanted}, and made an object of type {type(made).__name__}")
+    return made
+
+
+def shape_of(value: object) -> tuple[int, ...] | str:
+    """Return a tensor's shape, or for the error of who got something else, what that is."""
+    return tuple(value.shape) if hasattr(value, "shape") else f"an object of type {type(value).__name__}"

@@ -1,12 +1,11 @@
 """Backbones of the user's own: a torch.nn.Module named `module:name`, as a two-stream network."""
 
-import inspect
 from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from backbone.own import load_own
+from backbone.own import make_own, shape_of
 from backbone.two_stream import RGB_MEAN, RGB_STD, TwoStream
 
 # Pixels of the frames that a network is tried on: height, width.
@@ -40,9 +39,9 @@ class OwnNetwork(nn.Module):
             return maps
         num_channels, stride = self.expected
         wanted = (len(frames), num_channels, *(-(-size // stride) for size in frames.shape[2:]))
-        if _shape(maps) != wanted:
+        if shape_of(maps) != wanted:
             raise ValueError(
-                f"the backbone {self.name} made {_shape(maps)} of frames {tuple(frames.shape)}, where "
+                f"the backbone {self.name} made {shape_of(maps)} of frames {tuple(frames.shape)}, where "
                 f"{num_channels} channels and a stride of {stride} mean maps {wanted}: correct its attributes "
                 "num_channels and stride, its padding, or the size of the frames (--load.height, --load.width)"
             )
@@ -64,17 +63,7 @@ def build_own_network(name: str, *, with_flow: bool) -> TwoStream:
     Raises:
         ValueError: no such name, no such network, or maps of another shape.
     """
-    found = load_own(name, "backbone")
-    try:
-        inspect.signature(found).bind()  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:  # no function, or one that does not tell
-        raise ValueError(
-            f"the backbone {name} is to be a class or a function that is called without arguments and returns a "
-            f"torch.nn.Module, got {found!r}: {error}"
-        ) from error
-    network = found()  # type: ignore[operator]
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"the backbone {name} has to be a torch.nn.Module, got {type(network).__name__}")
+    network = make_own(name, "backbone", nn.Module)
     if isinstance(network, TwoStream):
         if not with_flow:
             network.flow_stream = None
@@ -115,7 +104,7 @@ def _try_out(name: str, network: nn.Module) -> tuple[int, int]:
     with torch.no_grad():
         maps = network.eval()(torch.zeros(1, 3, *TRIAL))
     network.train(was_training)
-    shape = _shape(maps)
+    shape = shape_of(maps)
     if isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 1 and shape[2]:
         stride = round(TRIAL[0] / shape[2])
         if shape[2:] == tuple(-(-size // stride) for size in TRIAL):
@@ -124,7 +113,3 @@ def _try_out(name: str, network: nn.Module) -> tuple[int, int]:
         f"the backbone {name} made {shape} of frames {(1, 3, *TRIAL)}: maps (1, C, h, w) are needed, whose height "
         "and width are those of the frames divided by one whole number, rounded up"
     )
-
-
-def _shape(value: object) -> tuple[int, ...] | str:
-    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"

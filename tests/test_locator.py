@@ -8,6 +8,7 @@ import pytest
 import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
 
 import agents
 from a3d_env.env import Attention3DEnv
@@ -153,7 +154,7 @@ def test_a_mixture_needs_an_overview_and_its_locations():
         A2C(AttentionPolicy, make_env(), policy_kwargs=MIXTURE)
     with pytest.raises(ValueError, match=r"overview has 48 bins, so that overview_locations has to be \(48, 3\)"):
         A2C(AttentionPolicy, make_env(), policy_kwargs={**MIXTURE, "overview_locations": [[0, 0, 0]]})
-    with pytest.raises(ValueError, match="unknown locator 'eye'; known: linear, mixture"):
+    with pytest.raises(ValueError, match="unknown locator 'eye'; known: linear, mixture, or module:name"):
         agents.make("reinforce", make_env(), policy_kwargs={"locator": "eye"})
     agent = agents.make("reinforce", make_env(), policy_kwargs=MIXTURE)
     with pytest.raises(ValueError, match="this observation shows none"):
@@ -204,3 +205,88 @@ def test_gymnasiums_makers_take_an_overview():
         policy_kwargs={**MIXTURE, "overview_locations": env.unwrapped.overview_locations.tolist()},
     )
     agent.learn(6)
+
+
+class Means(nn.Module):
+    """Locations by the hidden state and the overview, if there is one."""
+
+    def __init__(self, num_channels, overview_locations):
+        super().__init__()
+        self.layer = nn.Linear(256 + num_channels * len(overview_locations), 3)
+
+    def forward(self, hidden, overview):
+        return self.layer(torch.cat([hidden, overview.flatten(1)], dim=1)).tanh()
+
+
+class Scores(nn.Module):
+    """A score for each bin of the overview, by its own feature alone."""
+
+    def __init__(self, num_channels, overview_locations):
+        super().__init__()
+        self.register_buffer("locations", overview_locations)
+        self.layer = nn.Linear(num_channels, 1)
+
+    def forward(self, hidden, overview):
+        return self.layer(overview).squeeze(2)
+
+
+class TooFew(Scores):
+    def forward(self, hidden, overview):
+        return super().forward(hidden, overview)[:, 1:]
+
+
+class Pairs(Means):
+    def forward(self, hidden, overview):
+        return super().forward(hidden, overview), None
+
+
+class NoKeywords(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+@pytest.mark.parametrize(("locator", "overview"), [("Means", None), ("Means", OVERVIEW), ("Scores", OVERVIEW)])
+def test_a_locator_of_the_users_own_learns_and_comes_back(played, name, locator, overview, tmp_path):
+    env = Attention3DVecEnv(Attention3DVectorEnv(4, *played, overview=overview))
+    agent = agents.make(name, env, policy_kwargs={"locator": f"{__name__}:{locator}", "variance": 0.1}, seed=0)
+    before = agent.policy.action_net.network.layer.weight.clone()
+    agent.learn(12)
+    assert not torch.equal(agent.policy.action_net.network.layer.weight, before)
+    agent.save(tmp_path / "agent")
+    again = agents.load(name, tmp_path / "agent", env)
+    for key, value in agent.policy.state_dict().items():
+        assert torch.equal(value, again.policy.state_dict()[key]), key
+
+
+def test_scores_of_a_locator_of_the_users_own_choose_among_its_locations(played):
+    env = Attention3DVecEnv(Attention3DVectorEnv(4, *played, overview=OVERVIEW))
+    agent = agents.make("reinforce", env, policy_kwargs={"locator": f"{__name__}:Scores"}, seed=0)
+    seen = env.reset()
+    own = agent.policy.action_net.network
+    bins = torch.from_numpy(seen["overview"]).unflatten(1, (48, -1))
+    expected = own.locations[own.layer(bins).squeeze(2).argmax(1)]
+    np.testing.assert_array_equal(agent.predict(seen, deterministic=True)[0], expected.detach().numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "overview", "message"),
+    [
+        ("TooFew", OVERVIEW, r"TooFew returned \(2, 47\) for 2 observations: a score .* is needed, \(2, 48\)"),
+        (
+            "Pairs",
+            None,
+            r"Pairs returned an object of type tuple for 2 .*: a location for each is needed, \(2, 3\)",
+        ),
+        (
+            "Scores",
+            None,
+            r"`locations` of the locator .*Scores .* got \(0, 3\): .*--attention\.overview",
+        ),
+        ("NoKeywords", None, r"when it is called with the keywords num_channels, overview_locations: "),
+    ],
+)
+def test_what_is_no_locator_is_named(played, name, overview, message):
+    env = Attention3DVecEnv(Attention3DVectorEnv(4, *played, overview=overview))
+    with pytest.raises(ValueError, match=message):
+        agents.make("reinforce", env, policy_kwargs={"locator": f"{__name__}:{name}"})

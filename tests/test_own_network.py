@@ -111,11 +111,11 @@ def test_a_file_of_its_own_state_fits(tmp_path):
     ("name", "message"),
     [
         ("Pooling", r"Pooling made \(1, 5\) of frames \(1, 3, 128, 64\): maps \(1, C, h, w\) are needed"),
-        ("Texts", r"Texts made a str of frames"),
+        ("Texts", r"Texts made an object of type str of frames"),
         ("Uneven", r"stride of the backbone .*Uneven must be a whole number above 0, got 2\.5"),
-        ("Demanding", r"Demanding is to be .* without arguments .* missing a required argument: 'size'"),
-        ("number", r"number has to be a torch\.nn\.Module, got int"),
-        ("__doc__", r"__doc__ is to be a class or a function that is called without arguments"),
+        ("Demanding", r"Demanding has to be .* without arguments: missing a required argument: 'size'"),
+        ("number", r"number has to be .* makes a torch\.nn\.\S*Module, and made an object of type int"),
+        ("__doc__", r"__doc__ has to be a class or a function that makes .*, got an object of type str"),
         ("Missing", r"Missing' can't be imported: .* has no attribute 'Missing'"),
     ],
 )

@@ -131,8 +131,8 @@ def test_a_function_of_the_users_own_pays(played):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("one_number", r"one_number paid a tensor \(\) for 3 episodes: a tensor of a number for each, \(3,\), is"),
-        ("a_list", r"a_list paid a list for 3 episodes"),
+        ("one_number", r"one_number paid \(\) for 3 episodes: a tensor \(3,\), a number for each, is needed"),
+        ("a_list", r"a_list paid an object of type list for 3 episodes"),
         ("endless", r"endless paid NaN or infinity"),
     ],
 )

@@ -12,7 +12,7 @@ import tyro
 
 from a3d_env.process import AttentionConfig
 from agents.joint_config import JointConfig
-from agents.locator import Locator
+from agents.locator import check_locator
 from agents.policy import PAPER_VARIANCE
 from agents.reinforce import Baseline
 from backbone.build import BackboneConfig
@@ -58,9 +58,10 @@ class PolicyConfig:
     variance: float = PAPER_VARIANCE
     """Of the policy's Gaussian, or of each of its mixture, in [-1, 1] coordinates; algorithms that learn their own
     ignore it."""
-    locator: Locator = "linear"
-    """F_a: linear, one layer on the hidden state, or mixture, a choice among the bins of an overview
-    (attention.overview) by what is in them; algorithms with a policy network of their own ignore it."""
+    locator: str = "linear"
+    """F_a: linear, one layer on the hidden state, mixture, a choice among the bins of an overview
+    (attention.overview) by what is in them, or module:name of your own torch.nn.Module (docs/your_own.md);
+    algorithms with a policy network of their own ignore it."""
     normalize_advantage: bool = False
     """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
     baseline: Baseline = "value"
@@ -69,6 +70,9 @@ class PolicyConfig:
     gradient_to_glimpse: bool = True
     """Let reinforce's policy gradient train F_o and F_h beside the supervised losses; other algorithms' never
     does."""
+
+    def __post_init__(self) -> None:
+        check_locator(self.locator)
 
 
 @dataclass(frozen=True)

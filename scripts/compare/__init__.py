@@ -30,7 +30,6 @@ import agents
 from a3d_env.bank_file import open_playable_bank
 from a3d_env.rewards import get_reward
 from agents.controls import TABLE_CONTROLS
-from agents.locator import Locator
 from agents.runs.agent_flags import take_agent_settings
 from agents.runs.arguments import read_flags
 from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
@@ -82,8 +81,9 @@ class CompareConfig(JobsConfig):
     """Bins along time, height and width that the agents always see; by default those of the bank's run, if any."""
     reference: str = "reinforce"
     """The agent that the others are compared with; the first one if it has no finished run."""
-    locator: Locator | Literal["auto"] = "auto"
-    """F_a of reinforce, a2c, ppo and trpo; auto: mixture where there is an overview, else linear."""
+    locator: str = "auto"
+    """F_a of reinforce, a2c, ppo and trpo: linear, mixture, or module:name of your own (docs/your_own.md); auto:
+    mixture where there is an overview, else linear."""
     agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
     policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
@@ -127,7 +127,7 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
             f"{config.episodes_per_clip}"
         )
     has_overview = (config.overview or bank.grid.overview_counts) is not None
-    locator: Locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
+    locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
     policy = with_possible_baseline(dataclasses.replace(config.policy, locator=locator), config.episodes_per_clip)
     return [
         CompareTask(
