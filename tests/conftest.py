@@ -1,15 +1,20 @@
 import itertools
+import os
+import shutil
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
 from a3d_env.playground import playground
 from agents.features import SharedFeatureCallback
 from backbone.glimpse import GlimpseNetwork
+from scripts.cli import main
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +29,42 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("A3D_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_waits_for_the_disk():
+    """What tests write need not outlive a loss of power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def real_pictures():
+    """Tests leave blank pictures, as drawing takes longer than a tiny run; `with real_pictures():` draws."""
+    draw = Figure.savefig
+
+    def blank(figure, *target, **settings):
+        draw(Figure(figsize=(0.1, 0.1)), *target, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", blank)
+        yield lambda: mock.patch.object(Figure, "savefig", draw)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, own_cache, real_pictures):
+    """A run of the preset tiny as the command leaves it; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with real_pictures():
+        assert main(["train", "--preset", "tiny", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_run(trained_once, tmp_path_factory):
+    """A copy of that run, for one file of tests."""
+    return shutil.copytree(trained_once, tmp_path_factory.mktemp("runs") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -247,7 +247,7 @@ def three_seeds(tmp_path):
     return plan
 
 
-def test_means_intervals_and_paired_differences_are_those_computed_by_hand(three_seeds, tmp_path):
+def test_means_intervals_and_paired_differences_are_those_computed_by_hand(three_seeds, tmp_path, real_pictures):
     for task in three_seeds.tasks["full"][3:]:
         (task.folder / "result.json").unlink()
     report = make_report(three_seeds)
@@ -269,7 +269,8 @@ def test_means_intervals_and_paired_differences_are_those_computed_by_hand(three
     assert "80.5 / 96.8 / 87.6" in text
     rows = [line.split(",") for line in table_csv(report).splitlines()]
     assert rows[2][rows[0].index("R1_less_full_low")] == "-15.5044"
-    path = write_report(report, tmp_path / "report")
+    with real_pictures():
+        path = write_report(report, tmp_path / "report")
     assert json.loads(path.with_suffix(".json").read_text()) == report
     assert cv2.imread(str(path.with_suffix(".png"))) is not None
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 
 import cv2
@@ -41,13 +40,6 @@ DRAWN = SyntheticConfig(
 RNG = np.random.default_rng(0)
 NOISE = RNG.random((6, 8)).astype(np.float32)
 IMAGE = cv2.resize(RNG.integers(0, 256, (8, 4, 3), dtype=np.uint8), (24, 48))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_waits_for_the_disk():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda number: None)
-        yield
 
 
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:

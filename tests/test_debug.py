@@ -24,10 +24,8 @@ from scripts.debug import read_change
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("debug") / "run"
-    assert main(["train", "--preset", "tiny", "--out", str(folder)]) == 0
-    return folder
+def trained(tiny_run):
+    return tiny_run
 
 
 @pytest.fixture(scope="module")

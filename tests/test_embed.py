@@ -18,10 +18,8 @@ from scripts.cli import main
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, own_cache):
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main(["train", "--preset", "tiny", "--steps", "2", "--out", str(folder)]) == 0
-    return folder
+def run(tiny_run):
+    return tiny_run
 
 
 def test_descriptors_score_as_the_evaluation_does(run, tmp_path):

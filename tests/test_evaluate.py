@@ -138,10 +138,8 @@ def test_the_table_is_aligned_and_shows_what_is_unknown():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, own_cache):
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main(["train", "--preset", "tiny", "--steps", "2", "--out", str(folder)]) == 0
-    return folder
+def run(tiny_run):
+    return tiny_run
 
 
 def test_a_checkpoint_scores_as_its_run_did(run, tmp_path, capsys):

@@ -13,21 +13,21 @@ from scripts.cli import main
 
 
 @pytest.fixture(scope="module")
-def scored_run(tmp_path_factory, own_cache):
+def scored_run(tmp_path_factory, own_cache, real_pictures):
     folder = tmp_path_factory.mktemp("runs") / "scored"
-    assert main(["train", "--preset", "tiny", "--evaluate-every", "2", "--out", str(folder)]) == 0
+    with real_pictures():
+        assert main(["train", "--preset", "tiny", "--evaluate-every", "2", "--out", str(folder)]) == 0
     return folder
 
 
-def test_scores_in_the_course_of_a_training_do_not_disturb_it(scored_run, tmp_path):
-    assert main(["train", "--preset", "tiny", "--out", str(tmp_path / "plain")]) == 0
-    own, other = (read_checkpoint(folder) for folder in (scored_run, tmp_path / "plain"))
+def test_scores_in_the_course_of_a_training_do_not_disturb_it(scored_run, tiny_run):
+    own, other = (read_checkpoint(folder) for folder in (scored_run, tiny_run))
     for name, value in own["tested"].items():
         assert torch.equal(value, other["tested"][name]), name
     assert torch.equal(own["random"]["torch"], other["random"]["torch"])
-    histories = [read_history(folder / "history.jsonl") for folder in (scored_run, tmp_path / "plain")]
+    histories = [read_history(folder / "history.jsonl") for folder in (scored_run, tiny_run)]
     assert histories[0] == histories[1]
-    assert not (tmp_path / "plain" / "scores.jsonl").exists()
+    assert not (tiny_run / "scores.jsonl").exists()
 
 
 def test_scores_are_those_of_the_checkpoints(scored_run):

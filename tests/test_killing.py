@@ -33,13 +33,6 @@ pytestmark = [
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def nothing_waits_for_the_disk():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda number: None)
-        yield
-
-
 def fork(work, at=None, after=None):
     """Run in a fork, killed at a file operation or after some seconds; return its exit status and operations."""
     count = mmap.mmap(-1, 8)

@@ -127,14 +127,13 @@ def test_differences_are_of_the_same_people():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, own_cache):
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main(["train", "--preset", "tiny", "--steps", "2", "--out", str(folder)]) == 0
-    return folder
+def folder(tiny_run):
+    return tiny_run
 
 
-def test_the_command_writes_table_numbers_and_picture(folder, capsys):
-    assert main(["probe", "--checkpoint", str(folder)]) == 0
+def test_the_command_writes_table_numbers_and_picture(folder, capsys, real_pictures):
+    with real_pictures():
+        assert main(["probe", "--checkpoint", str(folder)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert "of the 6 people that F_c was fitted on" in printed[1]
     assert "4 queries in 4 gallery tracklets" in printed[2]

@@ -31,10 +31,8 @@ def train(folder, *flags: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished_run(tmp_path_factory, own_cache):
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert train(folder) == 0
-    return folder
+def finished_run(tiny_run):
+    return tiny_run
 
 
 def test_a_run_leaves_what_it_promises(finished_run):
