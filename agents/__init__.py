@@ -1,4 +1,4 @@
-"""Who decides where to look: algorithms by name, made for the environment's short episodes."""
+"""Agents, which decide where to look: a registry of algorithms, set up for the environment's short episodes."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,13 +31,13 @@ class Algorithm:
 
     Attributes:
         build: the algorithm's class.
-        policy: its policy's class or stable-baselines3's name of it.
-        defaults: settings that suit episodes of T - 1 steps.
-        policy_kwargs: how to make the policy.
-        action_mode: what its actions are.
-        whole_episodes: whether `n_steps` has to be the length of the episode (on-policy algorithms).
-        kin: the name of the entry whose settings these are; None for the registry's own.
-        stand_alone: the class, or the object, of an algorithm that is none of stable-baselines3's.
+        policy: the class of the algorithm's policy, or stable-baselines3's name of it.
+        defaults: settings of the algorithm that suit episodes of T - 1 steps.
+        policy_kwargs: settings of the policy.
+        action_mode: form of the actions: continuous, discrete or multidiscrete.
+        whole_episodes: whether `n_steps` has to be the length of an episode (on-policy algorithms).
+        kin: the name of the entry whose settings a user's own class gets; None for the registry's own entries.
+        stand_alone: the class, or an object, of an algorithm that does not inherit from stable-baselines3's.
     """
 
     build: type[BaseAlgorithm]
@@ -51,27 +51,27 @@ class Algorithm:
 
     @property
     def maker(self) -> Any:
-        """What takes the settings: the algorithm's class, or an object that takes none."""
+        """The algorithm's class, which takes the settings, or an object, which takes none."""
         return self.build if self.stand_alone is None else self.stand_alone
 
 
-# On-policy: returns are what was earned, as episodes are short and never cut.
+# On-policy: returns are sums of rewards without bootstrapping, as episodes are short and always complete.
 _RETURNS = {"gamma": 1.0, "gae_lambda": 1.0}
 # F_a is one layer, or a small locator: it takes larger steps than a network of several layers.
 _ACTOR_CRITIC = {**_RETURNS, "ent_coef": 0.0, "learning_rate": 3e-3}
 # Several epochs on the same few episodes: 3e-3 has 35% of the gain on a bank, this 65% (benchmarks/compare.md).
 _PPO = {**_ACTOR_CRITIC, "n_epochs": 4, "learning_rate": 5e-4}
 _PPO_MLP = {**_PPO, "learning_rate": 1e-3}
-# Off-policy: the replay is short, for the features in it get stale in joint training, and each transition is used
-# about 16 times where 64 episodes run at once. Values have only T - 1 steps to travel, and few updates: targets
-# follow ten times as fast as usual.
+# Off-policy: the replay buffer is short, because features in it become outdated in joint training; each transition
+# is used about 16 times if 64 episodes run at once. Values propagate over T - 1 steps only, and in few updates:
+# the target networks are updated ten times as fast as usual.
 _REPLAY = {
     "gamma": 1.0, "buffer_size": 10_000, "learning_starts": 1000, "batch_size": 256, "gradient_steps": 4,
     "learning_rate": 1e-3,
 }  # fmt: skip
-# The usual 1 is as much as the largest reward, and would be paid for looking anywhere.
+# The usual entropy coefficient of 1 weighs as much as the largest reward, and would favour looking anywhere.
 _ENTROPY = {"tau": 0.05, "ent_coef": "auto_0.05"}
-# TD3 and DDPG explore by nothing else.
+# TD3 and DDPG explore by this noise alone.
 _NOISE = {"tau": 0.05, "action_noise": NormalActionNoise(np.zeros(3), np.full(3, 0.6))}
 _EPSILON = {"train_freq": 1, "exploration_fraction": 0.5, "target_update_interval": 500}
 
@@ -106,7 +106,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "qrdqn": _replaying(QRDQN, _EPSILON, "discrete", n_quantiles=25),
     "ppo-discrete": _among_bins(PPO, _PPO_MLP, "discrete"),
     "ppo-multidiscrete": _among_bins(PPO, _PPO_MLP, "multidiscrete"),
-    # Those that do not learn where to look: the policy at its initialisation, and controls.
+    # Agents that do not learn where to look: the policy at its initialisation, and controls.
     "untrained": Algorithm(REINFORCE, defaults={"policy_weight": 0.0}),
     "random": _control("random"),
     "centre": _control("centre"),
@@ -118,18 +118,19 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """Return an entry of the registry, or one made for a class of your own.
+    """Return an entry of the registry, or an entry for a class of your own.
 
     Args:
-        name: a name of `ALGORITHMS`, or `module:Class`, an algorithm that can be imported. Of a stable-baselines3
-            one, actions, policy and settings are those of the entry that it inherits from (a subclass of REINFORCE
-            is set up as `reinforce` is), but for what it says in its attribute `action_mode`. One that inherits
-            from none has locations, the `AttentionPolicy` if it is on-policy, else "MultiInputPolicy", and of the
-            settings that the registry's algorithms share (gamma 1, a learning rate of 1e-3, a short replay) those
-            that it has. Anything else with `learn` and `predict` stands alone (`agents.stand_alone`).
+        name: a name of `ALGORITHMS`, or `module:Class`, an algorithm that can be imported. A class that inherits
+            from an entry's algorithm gets this entry's actions, policy and settings (a subclass of REINFORCE those
+            of `reinforce`); its attribute `action_mode`, if it has one, chooses other actions. Any other
+            stable-baselines3 algorithm gets locations as actions, the `AttentionPolicy` if it is on-policy,
+            otherwise "MultiInputPolicy", and those settings that the registry's algorithms share (gamma 1, a
+            learning rate of 1e-3, a short replay buffer) and that its constructor takes. Any other class with
+            `learn` and `predict` is used as it is (`agents.stand_alone`).
 
     Raises:
-        ValueError: unknown name, or no such algorithm.
+        ValueError: unknown name, or a class that can't be imported or is no algorithm.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
@@ -147,7 +148,7 @@ def get_algorithm(name: str) -> Algorithm:
 
 
 def _of_its_kind(build: type[BaseAlgorithm]) -> Algorithm | None:
-    """Return the entry of the nearest algorithm that a class inherits from, of several that of its action mode."""
+    """Return the entry of the nearest algorithm that a class inherits from; of several, by its action mode."""
     mode = getattr(build, "action_mode", None)
     for base in build.__mro__:
         names = [name for name, entry in ALGORITHMS.items() if entry.build is base and name != "untrained"]
@@ -159,9 +160,9 @@ def _of_its_kind(build: type[BaseAlgorithm]) -> Algorithm | None:
 
 
 def _of_no_kind(build: type[BaseAlgorithm]) -> Algorithm:
-    """Return an entry for a class that inherits from none of the registry's: the settings that those share."""
+    """Return an entry, with the settings that all entries share, for a class that inherits from none of them."""
     is_on_policy = issubclass(build, OnPolicyAlgorithm)
-    # Its own kind of actor and critic, if it says so (as one with a memory does), else the one of all here.
+    # The class's own kind of actor and critic, if it has one (as recurrent algorithms do), else the usual one.
     own = build.policy_aliases.get("MultiInputPolicy", ActorCriticPolicy if is_on_policy else None)
     shared = {**_RETURNS, "ent_coef": 0.0, "learning_rate": 1e-3} if is_on_policy else _REPLAY
     known = known_settings(build)
@@ -175,7 +176,7 @@ def _of_no_kind(build: type[BaseAlgorithm]) -> Algorithm:
 
 
 def describe(name: str, /, **overrides: Any) -> str:
-    """Say in a line how an agent of that name is set up, with those settings over the entry's own."""
+    """Describe in one line how an agent of that name is set up, if `overrides` replace settings of its entry."""
     entry = get_algorithm(name)
     policy = entry.policy if isinstance(entry.policy, str) else entry.policy.__name__
     if entry.stand_alone is not None:
@@ -196,14 +197,14 @@ def make(
     """Make an agent for an A3D environment.
 
     Args:
-        name: as in `get_algorithm`.
-        env: the environment, as a stable-baselines3 VecEnv. A bare `Attention3DVecEnv` gets a `VecMonitor` around
-            it, so that the episodes' rewards are logged; algorithms that choose among bins get it with an
-            `ActionModeWrapper`, unless it has their action mode. One to evaluate them on, as for `evaluate_policy`
-            and `EvalCallback`, needs that wrapper, too.
-        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; what looks at an
+        name: the algorithm's name, or `module:Class` (`get_algorithm`).
+        env: the environment, as a stable-baselines3 VecEnv. An `Attention3DVecEnv` without wrappers is wrapped in
+            a `VecMonitor`, so that the episodes' rewards are logged; for algorithms that choose among bins it is
+            wrapped in an `ActionModeWrapper`, unless it has their action mode. An environment to evaluate such
+            agents in, by `evaluate_policy` or `EvalCallback`, needs that wrapper, too.
+        policy_kwargs: settings of the policy, such as `variance` of an `AttentionPolicy`; a policy that reads an
             overview gets the environment's `overview_locations`.
-        overrides: settings of the algorithm, over the entry's defaults (`agents.settings.known_settings`).
+        overrides: settings of the algorithm that replace the entry's defaults (`agents.settings.known_settings`).
 
     Raises:
         ValueError: unknown name, no overview to choose from, or an environment whose actions are not the
@@ -214,7 +215,7 @@ def make(
     env = _fitting(entry, env)
     settings = {**entry.defaults, **overrides}
     if entry.stand_alone is not None:
-        settings.pop("device", None)  # its own business
+        settings.pop("device", None)  # the algorithm chooses its device itself
         return StandAlone(env, entry.stand_alone, **settings)
     if entry.whole_episodes:
         settings.setdefault("n_steps", env.get_attr("num_decisions")[0])
@@ -231,29 +232,29 @@ def make(
 
 
 def load(name: str, path: str | Path, env: VecEnv, **settings: Any) -> BaseAlgorithm:
-    """Load what an agent wrote by its `save`, to go on with in an A3D environment.
+    """Load an agent from a file of its `save`, to train it further or use it in an A3D environment.
 
-    Such a file can hold code, which runs: load your own only. stable-baselines3's own `load` takes the environment
-    as it is, and so refuses it where the algorithm chooses among bins; here it is fitted as `make` does.
+    Such a file can hold code, which is run: load only files of your own. stable-baselines3's `load` does not wrap
+    the environment, and so refuses it if the algorithm chooses among bins; this function wraps it as `make` does.
 
     Args:
-        name: of the agent, as in `get_algorithm`.
-        path: what `save` was given.
-        env: as in `make`.
-        settings: of stable-baselines3's `load`, such as `device`.
+        name: the agent's name, or `module:Class` (`get_algorithm`).
+        path: the path that `save` was given.
+        env: the environment, as for `make`.
+        settings: keyword arguments of stable-baselines3's `load`, such as `device`.
 
     Raises:
-        ValueError: unknown name, an algorithm that is none of stable-baselines3's, or an environment that differs
-            from the one trained in.
+        ValueError: unknown name, an algorithm that is not of stable-baselines3, or an environment whose spaces
+            differ from those of the one that the agent was trained in.
     """
     entry = get_algorithm(name)
     if entry.stand_alone is not None:
-        raise ValueError(f"{name} is no stable-baselines3 algorithm: it has its own way to be loaded")
+        raise ValueError(f"{name} is no stable-baselines3 algorithm: load it by its own functions")
     return entry.build.load(path, env=_fitting(entry, env), **settings)
 
 
 def _fitting(entry: Algorithm, env: VecEnv) -> VecEnv:
-    """Return the environment with what an algorithm needs around it."""
+    """Return the environment in the wrappers that an algorithm needs."""
     if isinstance(env, Attention3DVecEnv):
         env = VecMonitor(env)
     if env.get_attr("action_mode")[0] != entry.action_mode:

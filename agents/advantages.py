@@ -1,25 +1,25 @@
-"""How much better an episode went than others of its clip: a baseline that needs no network."""
+"""Advantages over the other episodes on the same clip: a baseline that needs no network."""
 
 import torch
 from torch import Tensor
 
 
 def leave_one_out(returns: Tensor, clip: Tensor) -> Tensor:
-    """Return what each episode earned above the mean of the other episodes on the same clip.
+    """Return each episode's returns less the mean of the other episodes' returns on the same clip.
 
     The others' mean does not depend on the episode's own actions, so that the policy gradient stays unbiased, and
-    what makes one clip easier than another cancels (Kool et al., "Buy 4 REINFORCE samples, get a baseline for
+    differences in difficulty between clips cancel (Kool et al., "Buy 4 REINFORCE samples, get a baseline for
     free!", 2019).
 
     Args:
-        returns: float (N, steps), one row an episode.
-        clip: which clip each looked at, int64 (N,).
+        returns: float (N, steps), one row for each episode.
+        clip: number of the clip that each episode looked at, int64 (N,).
 
     Returns:
         (N, steps), of `returns`' dtype; 0 for an episode that is alone on its clip.
 
     Raises:
-        ValueError: every episode is alone.
+        ValueError: no two episodes are on one clip.
     """
     _, group, counts = clip.unique(return_inverse=True, return_counts=True)
     others = (counts[group] - 1)[:, None]

@@ -1,4 +1,4 @@
-"""Controls as stable-baselines3 algorithms: joint training, callbacks and checkpoints take them unchanged."""
+"""Controls as stable-baselines3 algorithms, for joint training, callbacks and checkpoints."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,17 +16,19 @@ from agents.controls import ControlAgent, Scene, as_bins, get_control
 
 
 class ControlPolicy(BasePolicy):
-    """A policy without parameters, which draws from its action space's generator: the algorithm's seed sets that.
+    """A policy without parameters that looks as a control does.
+
+    It draws random numbers from its action space's generator, which the algorithm seeds.
 
     Args:
-        observation_space: an A3D environment's.
-        action_space: the same.
-        lr_schedule: not used.
-        use_sde: not used.
+        observation_space: observation space of an A3D environment.
+        action_space: action space of that environment.
+        lr_schedule: ignored.
+        use_sde: ignored.
         control: a name of `agents.controls.CONTROLS`.
 
     Attributes:
-        scenes: in training, the processes and episodes behind the observations.
+        scenes: the processes and episodes behind the observations, while training.
 
     Raises:
         ValueError: unknown control.
@@ -64,17 +66,17 @@ class ControlPolicy(BasePolicy):
 
 
 class ControlAlgorithm(OnPolicyAlgorithm):
-    """Plays and learns nothing: the representation is trained on the bins that a control looks at.
+    """An algorithm that looks as a control does and learns nothing, for training a representation on its bins.
 
     Args:
         policy: `ControlPolicy`.
         env: an A3D environment, single or batched.
-        learning_rate: not used.
+        learning_rate: ignored.
         n_steps: steps per environment and rollout.
-        policy_kwargs: with `control`, the control's name.
-        verbose: as in stable-baselines3.
-        seed: of what is drawn.
-        device: not used.
+        policy_kwargs: settings of `ControlPolicy`: `control`, the control's name.
+        verbose: stable-baselines3's verbosity; 1 prints the log.
+        seed: seed of the control's random numbers.
+        device: ignored.
     """
 
     policy: ControlPolicy  # type: ignore[assignment]
@@ -116,24 +118,24 @@ class ControlAlgorithm(OnPolicyAlgorithm):
         self.policy.scenes = self._scenes
 
     def train(self) -> None:
-        """Learn nothing."""
+        """Do nothing: a control does not learn."""
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
-        """Return where each episode looks next, bins, int64 (N,).
+        """Return the bin that each episode looks at next, int64 (N,).
 
         Raises:
-            ValueError: the truth is asked for, and the bank does not know it.
+            ValueError: the control is `truth`, and the bank does not know the identifying thing.
         """
         return as_bins(self.policy.act(len(episodes), (process, episodes)), process)
 
     def at_test(self) -> ControlAgent:
-        """Return the control by itself, at the beginning of its own random numbers."""
+        """Return the control as an agent of its own, with newly seeded random numbers."""
         return ControlAgent(self.policy_kwargs.get("control", "random"), self.seed or 0)
 
     def _scenes(self) -> list[Scene]:
         assert self.env is not None
         pairs = zip(self.env.get_attr("process"), self.env.get_attr("episodes"), strict=True)
-        # A batched environment says the same for all of its episodes.
+        # All episodes of a batched environment return the same process.
         return list({id(episodes): (process, episodes) for process, episodes in pairs}.values())
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

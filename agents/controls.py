@@ -1,6 +1,7 @@
-"""Agents without learning, to be compared with: random bins, the centre, the truth, the best of the table.
+"""Controls, agents without learning to compare others with: random bins, the centre, the true place, the best bin.
 
-`ControlAgent` is one by itself; `agents.control_algorithm` makes it an algorithm that joint training takes.
+`ControlAgent` is a control that can be followed; `agents.control_algorithm` makes it an algorithm for joint
+training.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,23 +15,23 @@ from a3d_env.process import AttentionProcess, Episodes
 from agents.oracles import next_values, truth_bins
 from agents.rollout import finish
 
-# The process, and N episodes of it under way.
+# A process, and N of its episodes.
 Scene = tuple[AttentionProcess, Episodes]
-# Takes the number N of actions, the scene (None where only observations are known) and where to draw from; returns
-# actions, float32 (N, 3).
+# A control takes the number N of actions, the scene (None if only observations are known) and a random generator,
+# and returns actions, float32 (N, 3).
 Control = Callable[[int, Scene | None, np.random.Generator], np.ndarray]
 
 
 def random_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
-    """Look anywhere, every place of [-1, 1]^3 alike."""
+    """Look at a location drawn uniformly from [-1, 1]^3."""
     return generator.uniform(-1, 1, (count, 3)).astype(np.float32)
 
 
 def centre_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
     """Look again and again at the centre bin, where episodes begin (Algorithm 1).
 
-    An observation does not tell how many bins there are: without a scene it is the middle of [-1, 1]^3, which
-    lies between two bins along an axis with an even number of positions, and is rounded to either.
+    Without a scene, the number of bins is not known, and the action is the middle of [-1, 1]^3. Along an axis with
+    an even number of positions it lies between two bins, either of which may be taken.
     """
     if scene is None:
         return np.zeros((count, 3), dtype=np.float32)
@@ -42,14 +43,14 @@ def truth_actions(count: int, scene: Scene | None, generator: np.random.Generato
     """Look at the bin on the identifying thing (`agents.oracles.truth_bins`).
 
     Raises:
-        ValueError: it is not known where the thing is.
+        ValueError: the bank does not know the identifying thing, or only observations are known.
     """
     process, episodes = _known(scene, "the truth")
     return process.locations[truth_bins(process)(episodes)].cpu().numpy()
 
 
 def best_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
-    """Look at the bin that earns most if the episode stays there to its end: by the table, exact, so an oracle.
+    """Look at the bin with the largest reward if the episode stays there, computed from the bank: an oracle.
 
     Raises:
         ValueError: only observations are known.
@@ -59,7 +60,7 @@ def best_actions(count: int, scene: Scene | None, generator: np.random.Generator
 
 
 def swapped_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
-    """Look where `best` looks on another person's clip: what it is worth to look well, but not at THIS clip.
+    """Look where `best` looks in a clip of another person, as a policy would that does not read its own clip.
 
     Raises:
         ValueError: only observations are known, or one person has more than half of the clips.
@@ -106,7 +107,7 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
 
 
 def mean_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
-    """Look at the mean place, at each step, of where `best` looks, over up to 256 clips of the bank.
+    """Look, at each step, at the mean of the locations that `best` looks at, over up to 256 clips of the bank.
 
     Raises:
         ValueError: only observations are known.
@@ -130,8 +131,8 @@ def _known(scene: Scene | None, name: str) -> Scene:
 
 
 def _best_bins(process: AttentionProcess, episodes: Episodes) -> Tensor:
-    """Return the bin that earns most if the rest of the episode stays there, int64 (N,)."""
-    if process.glimpse.num_glimpses < 2:  # nothing is decided
+    """Return the bin with the largest reward if the rest of the episode stays there, int64 (N,)."""
+    if process.glimpse.num_glimpses < 2:  # there is nothing to decide
         return torch.full_like(episodes.clip, process.bank.grid.centre)
     return next_values(process, episodes, lambda now: now.bins[:, -1]).argmax(1)
 
@@ -151,9 +152,9 @@ CONTROLS: dict[str, Control] = {
 }
 
 
-# Those that go by what F_c says of every bin, so that it has to know the people.
+# Controls that use F_c's predictions for every bin, and so need people that F_c was trained on.
 TABLE_CONTROLS = ("mean", "swapped", "best")
-# Of those the ones that go by other clips than the one they look at.
+# Those of them that use other clips than the one they look at.
 OTHER_CLIPS_CONTROLS = ("mean", "swapped")
 
 
@@ -173,7 +174,7 @@ class ControlAgent:
 
     Args:
         name: a name of `CONTROLS`.
-        seed: of what `random` draws; the others draw nothing.
+        seed: seed of the random numbers of `random`; the other controls draw none.
 
     Raises:
         ValueError: unknown name.
@@ -195,29 +196,29 @@ class ControlAgent:
         """Return actions, float32 (N, 3), one for each row of a batched observation.
 
         Raises:
-            ValueError: the control goes by more than an observation shows: mean, swapped, best or truth.
+            ValueError: the control needs more than an observation: mean, swapped, best or truth.
         """
         assert isinstance(observation, dict)
         return self.control(len(observation["location"]), None, self.generator), None
 
     def at_test(self) -> "ControlAgent":
-        """Return the same at the beginning of its random numbers."""
+        """Return the same control with newly seeded random numbers."""
         return ControlAgent(self.name, self.seed)
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
-        """Return where each episode looks next, bins, int64 (N,).
+        """Return the bin that each episode looks at next, int64 (N,).
 
         Raises:
-            ValueError: the truth is asked for, and the bank does not know it.
+            ValueError: the control is `truth`, and the bank does not know the identifying thing.
         """
         return as_bins(self.control(len(episodes), (process, episodes), self.generator), process)
 
 
 class PlannedAgent:
-    """An agent that looks at bins that were settled before.
+    """An agent that looks at given bins, the same for every clip.
 
     Args:
-        bins: of glimpses 2 to T, int64 (T - 1,), the same for every clip.
+        bins: the bins of glimpses 2 to T, int64 (T - 1,).
     """
 
     def __init__(self, bins: Tensor):
@@ -230,7 +231,7 @@ class PlannedAgent:
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, None]:
-        """Say that an observation does not tell which glimpse comes next.
+        """Raise an error, as an observation does not tell which glimpse comes next.
 
         Raises:
             ValueError: always.
@@ -238,12 +239,12 @@ class PlannedAgent:
         raise ValueError("an observation does not tell which glimpse comes next: ask choose()")
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
-        """Return where each episode looks next, bins, int64 (N,)."""
+        """Return the bin that each episode looks at next, int64 (N,)."""
         return self.bins[episodes.num_glimpses - 1].to(episodes.clip.device).expand(len(episodes))
 
 
 def draws(agent: object) -> bool:
-    """Tell whether an agent draws at random where it looks, even at test time."""
+    """Tell whether an agent looks at random locations, even at test time."""
     return isinstance(agent, ControlAgent) and agent.name == "random"
 
 
@@ -253,7 +254,7 @@ def as_bins(actions: np.ndarray, process: AttentionProcess) -> Tensor:
 
 
 def random_agent(seed: int = 0) -> ControlAgent:
-    """Return an agent that looks anywhere, every place of [-1, 1]^3 alike."""
+    """Return an agent that looks at locations drawn uniformly from [-1, 1]^3."""
     return ControlAgent("random", seed)
 
 

@@ -1,4 +1,4 @@
-"""The whole trained model as one module of tensors, from frames to descriptor, for export to other programs."""
+"""The trained model, agent included, as one PyTorch module from frames to descriptor, for export."""
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -12,15 +12,15 @@ from backbone.representation import Representation
 
 
 class DeterministicModel(nn.Module):
-    """Backbone, glimpses and policy at test time: what `AttentionProcess` and `follow` do, without an environment.
+    """Backbone, glimpses and policy at test time: the computation of `AttentionProcess` and `follow`, in a module.
 
     Args:
         representation: backbone, pooling, F_o, F_h and F_c.
-        agent: who decides; what it does without exploring is a function of its observation.
-        grid: the bins.
+        agent: the agent, whose action without exploring must be a function of its observation.
+        grid: the grid of bins.
 
     Raises:
-        ValueError: an agent that draws, or that has to know more than an observation.
+        ValueError: the agent draws random numbers, or needs more than an observation.
     """
 
     locations: Tensor
@@ -37,19 +37,19 @@ class DeterministicModel(nn.Module):
 
         Args:
             clip: uint8 (B, L, H, W, 3), RGB.
-            flow: float32 (B, L, H, W, 2), pixels per frame, the last map the one before it; None without a flow
-                stream.
+            flow: float32 (B, L, H, W, 2), pixels per frame, whose last map repeats the one before it; None without
+                a flow stream.
 
         Returns:
-            What is compared (`Representation.compare`) times how much it counts, float32 (B, K): a tracklet's
-            descriptor is the mean over its clips; where it is compared by cosine, their sum, each times its number
-            of different frames, scaled to length 1. The bins that were looked at, int64 (B, T). F_c's logits,
-            float32 (B, num_identities).
+            The features that are compared times the clip's weight (`Representation.compare`), float32 (B, K). A
+            tracklet's descriptor is their mean over its clips, or, if the comparison is by cosine, their sum over
+            its clips, each times its number of different frames, scaled to length 1. The bins that were looked at,
+            int64 (B, T). F_c's logits, float32 (B, num_identities).
         """
         network = self.representation
         maps = network.maps(clip, None if flow is None else flow.permute(0, 4, 1, 2, 3))
         table = self.grid.pool(maps)  # (B, num_bins, C_g)
-        # `shape[0]`, here and in all that is called: `len` would fix the batch's size in an exported model
+        # `shape[0]`, here and in all functions called: `len` would fix the batch size in an exported model
         rows = torch.arange(clip.shape[0], device=clip.device)
         hidden, states, chosen = network.glimpse.first_hidden(clip.shape[0]), [], []
         bins = torch.full_like(rows, self.grid.centre)
@@ -79,12 +79,12 @@ def export_program(module: DeterministicModel, inputs: tuple[Tensor, ...]) -> to
     """Return the module as a program of tensor operations, for batches of any size.
 
     Args:
-        module: on the CPU.
-        inputs: clip and, with a flow stream, flow, of 2 clips or more.
+        module: the model, on the CPU.
+        inputs: example inputs of 2 clips or more: clip and, with a flow stream, flow.
     """
     batch = torch.export.Dim("batch")
     checks = Distribution._validate_args
-    Distribution.set_default_validate_args(False)  # a program can't ask whether its numbers are finite
+    Distribution.set_default_validate_args(False)  # an exported program can't branch on values
     try:
         sizes = tuple({0: batch} for _ in inputs)
         return torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
@@ -93,7 +93,7 @@ def export_program(module: DeterministicModel, inputs: tuple[Tensor, ...]) -> to
 
 
 def _is_centre(agent: BaseAlgorithm) -> bool:
-    """Tell whether an agent looks at the centre, or at nothing; refuse other controls."""
+    """Tell whether an agent always looks at the centre, or at no bin; refuse other controls."""
     if not isinstance(agent, ControlAlgorithm):
         return False
     name = agent.policy_kwargs.get("control", "random")

@@ -1,4 +1,4 @@
-"""What policies take out of an observation: the hidden state, and the overview where there is one."""
+"""Feature extractors of policies: the hidden state and, if the observation has one, the overview."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ NUM_HEADS = 4
 
 
 class HiddenState(BaseFeaturesExtractor):
-    """Take h_t out of the observation: it already includes the current bin and its location."""
+    """Takes h_t, which already includes the current bin and its location, out of the observation."""
 
     def __init__(self, observation_space: gymnasium.spaces.Dict):
         super().__init__(observation_space, features_dim=observation_space["hidden"].shape[0])  # type: ignore[index]
@@ -28,7 +28,7 @@ class HiddenState(BaseFeaturesExtractor):
 
 
 class HiddenStateAndOverview(BaseFeaturesExtractor):
-    """Take [h_t, overview] out of the observation."""
+    """Takes [h_t, overview] out of the observation."""
 
     def __init__(self, observation_space: gymnasium.spaces.Dict):
         parts = observation_space.spaces
@@ -44,7 +44,7 @@ class HiddenStateAndOverview(BaseFeaturesExtractor):
         """Return the features, (N, 256 + K C_g).
 
         Raises:
-            ValueError: the observation shows no overview.
+            ValueError: the observation has no overview.
         """
         if "overview" not in observation:
             raise ValueError("the policy was trained with an overview, and this observation shows none")
@@ -52,23 +52,24 @@ class HiddenStateAndOverview(BaseFeaturesExtractor):
 
 
 class OverviewReader(BaseFeaturesExtractor):
-    """h_t and, where there is an overview, the places in it that stand out: for policies that are plain MLPs.
+    """h_t and, with an overview, the locations of its bins that score highest, for policies that are plain MLPs.
 
-    An MLP on the overview's thousands of numbers would have to learn at each place anew what is worth a look. Here
-    each of 4 heads scores all bins alike, and says where its softmax lies and how high the score is there.
+    An MLP on the overview's thousands of numbers would have to learn separately at each location what is worth a
+    look. Here each of 4 heads scores all bins by the same layers, and returns the mean location and mean score
+    under the softmax of its scores.
 
-    | what | how |
+    | quantity | computation |
     |---|---|
     | key of a bin | ReLU(fc [its feature, its location] -> 64) |
     | score of a head | fc key -> 4 |
     | features | h_t; for each head the mean location and the mean score under the scores' softmax: 256 + 4 x 4 |
 
     Args:
-        observation_space: an A3D environment's.
-        overview_locations: the environment's, (K, 3); K = 0 without an overview, and then h_t is all.
+        observation_space: observation space of an A3D environment.
+        overview_locations: the environment's `overview_locations`, (K, 3); with K = 0 the features are h_t alone.
 
     Raises:
-        ValueError: locations of another overview than the observations'.
+        ValueError: `overview_locations` differ from those of the observations' overview.
     """
 
     locations: Tensor
@@ -100,14 +101,14 @@ class OverviewReader(BaseFeaturesExtractor):
 def overview_places(
     observation_space: gymnasium.spaces.Dict, overview_locations: Sequence[Sequence[float]] | Tensor
 ) -> Tensor:
-    """Return where the bins of the observations' overview are, float32 (K, 3); K = 0 without an overview.
+    """Return the locations of the overview's bins, float32 (K, 3), after a check; K = 0 without an overview.
 
     Args:
-        observation_space: an A3D environment's.
-        overview_locations: what a policy was told that they are.
+        observation_space: observation space of an A3D environment.
+        overview_locations: the locations that a policy was given.
 
     Raises:
-        ValueError: those are another overview's.
+        ValueError: `overview_locations` differ from those of the observations' overview.
     """
     locations = torch.as_tensor(overview_locations, dtype=torch.float32).reshape(-1, 3)
     seen, num_channels = (
@@ -126,7 +127,7 @@ def overview_places(
 
 
 def keep_places(module: nn.Module, locations: Tensor) -> None:
-    """Keep an overview's places in a module as its buffer `locations`; it refuses parameters learned at others."""
+    """Register an overview's locations as a module's buffer; it then refuses parameters for other locations."""
     module.register_buffer("locations", locations.clone())
     module.register_load_state_dict_pre_hook(_refuse_other_places)
 

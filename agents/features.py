@@ -22,47 +22,48 @@ from backbone.representation import Representation
 
 
 class SharedFeatureCallback(BaseCallback):
-    """Gives the environment features of the current representation, and trains that on what was looked at.
+    """Gives the environment features of the representation, and trains the representation on the bins visited.
 
-    What happens to one batch, in order:
+    The steps for one batch, in order:
 
     1. `_on_rollout_start`: draw the batch, run the backbone, hand the environment every bin's feature.
     2. The agent plays M episodes on each clip.
     3. `_on_rollout_end`: cross entropy, triplet loss and, if asked for, glimpse loss over the bins that were
-       visited, back through F_c, F_h, F_o and the backbone. The gradients wait.
-    4. The agent's own `train()`: `REINFORCE` adds the policy gradient of F_o and F_h to those that wait (unless
-       it is asked not to), and steps F_a and V.
-    5. `_on_rollout_start` of the next batch: the representation takes its step.
+       visited, and their gradients through F_c, F_h, F_o and the backbone, which are kept.
+    4. The agent's own `train()`: `REINFORCE` adds the policy gradient of F_o and F_h to those kept (unless
+       `gradient_to_glimpse` is False), and updates F_a and V.
+    5. `_on_rollout_start` of the next batch: the representation is updated.
 
-    So a batch changes the parameters as one loss in one graph would.
+    So the parameters are updated as by one loss over the whole graph.
 
     On-policy and off-policy algorithms both work, as finished episodes are counted rather than rollouts.
 
-    **What is in a replay.** An off-policy algorithm replays observations, features of the representation as it was
-    then, with rewards by F_c as it was then. They are not computed again: of N clips with M episodes of T - 1
-    steps, `buffer_size` transitions last for buffer_size / (N M (T - 1)) batches: with the registry's 10,000, 32
-    clips and 4 glimpses 104 batches of one episode a clip, or 13 of eight. Over so few a representation at a
-    learning rate of 1e-3 changes little; the usual 10^6 would teach from features that no longer exist.
-    On-policy algorithms learn from the batch's own features alone.
+    **Replay buffers.** An off-policy algorithm's replay buffer holds observations and rewards that were computed
+    by the representation of their time; they are not computed again. With N clips a batch and M episodes of T - 1
+    steps, a buffer of `buffer_size` transitions spans buffer_size / (N M (T - 1)) batches: with the registry's
+    10,000, 32 clips and 4 glimpses, 104 batches of one episode a clip, or 13 of eight. Over so few batches a
+    representation at a learning rate of 1e-3 changes little; with the usual 10^6 the agent would learn from
+    outdated features. On-policy algorithms learn from the features of the current batch alone.
 
     Args:
-        representation: the backbone and the glimpse network; the environment's is the same object.
-        batches: batch number `step` of the training, an endless sequence, already on its way.
-        labels: each person's number in F_c.
-        grid: the bins.
+        representation: the backbone and the glimpse network; the environment must have the same glimpse network
+            object.
+        batches: endless iterator over batches, at the training's current position.
+        labels: the index of each person among F_c's outputs, by person id.
+        grid: the grid of bins.
         config: learning rate, losses, episodes per clip.
-        num_batches: of the whole training; the cosine schedule has to know it.
+        num_batches: number of batches in the whole training, which the cosine schedule needs.
 
     Attributes:
-        step: batches trained on so far.
-        metrics: of the last batch: losses that have a weight, accuracy, reward; where the truth is known the hit
-            rate, and that of bins at random.
+        step: number of batches trained on so far.
+        metrics: measures of the last batch, by name: losses that have a weight, accuracy, reward; if the
+            identifying thing is known, also the hit rate, and that of random bins.
 
     Raises:
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
         ValueError: the environment has another glimpse network than the representation, or its size is not the
-            batch's clips times the episodes per clip; there is a weight for the glimpse loss and no glimpse; the
-            cosine schedule does not know the number of batches; or a loss is not finite.
+            batch's clips times the episodes per clip; the glimpse loss has a weight but there is no glimpse; the
+            cosine schedule lacks `num_batches`; or a loss is not finite.
     """
 
     def __init__(
@@ -86,13 +87,13 @@ class SharedFeatureCallback(BaseCallback):
         self.step = 0
         self.metrics: dict[str, float] = {}
         self._bank: FeatureBank | None = None
-        self._pooled = torch.empty(0)  # of the batch, with the graph back to the pixels
+        self._pooled = torch.empty(0)  # features of the batch, with the graph back to the pixels
         self._finished: list[Episodes] = []
         self._step_is_pending = False
 
     @property
     def env(self) -> Attention3DVecEnv:
-        """The batched environment under whatever wrappers."""
+        """The batched environment inside all wrappers."""
         env = self.training_env.unwrapped
         if not isinstance(env, Attention3DVecEnv):
             raise TypeError(f"joint training needs an Attention3DVecEnv, got {type(env).__name__}")
@@ -102,7 +103,7 @@ class SharedFeatureCallback(BaseCallback):
         if self.env.vector_env.glimpse is not self._glimpse:
             raise ValueError(
                 "the environment has a glimpse network of its own: make it with representation.glimpse, the same "
-                "object, so that the agent looks with what is trained"
+                "object, so that the agent uses the network that is trained"
             )
 
     def _on_rollout_start(self) -> None:
@@ -136,11 +137,11 @@ class SharedFeatureCallback(BaseCallback):
         self.step += 1
 
     def take_average(self) -> None:
-        """Give the representation the moving average of its weights, if there is one, for the test."""
+        """Replace the representation's weights by their moving average, if there is one, for the test."""
         self.optimizer.take_average()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to go on, between two steps."""
+        """Return the state that a checkpoint needs to continue the training, taken between two steps."""
         return {
             **self.optimizer.state_dict(),
             "step": self.step,
@@ -148,7 +149,7 @@ class SharedFeatureCallback(BaseCallback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore the state that `state_dict` returned."""
         self.step = state["step"]
         self.representation.load_state_dict(state["representation"])
         self.optimizer.load_state_dict(state)
@@ -181,7 +182,7 @@ class SharedFeatureCallback(BaseCallback):
         env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
         self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
         if (normalizer := self.model.get_vec_normalize_env()) is not None:
-            self.model._last_original_obs = normalizer.get_original_obs()  # what a replay buffer keeps
+            self.model._last_original_obs = normalizer.get_original_obs()  # a replay buffer keeps these
 
     def _learn_from(self, finished: Sequence[Episodes]) -> None:
         """Compute the supervised losses over the bins visited (equations 14 and 15) and their gradients."""
@@ -197,7 +198,7 @@ class SharedFeatureCallback(BaseCallback):
         descriptor = describe(global_feature, hidden)
         logits = self._glimpse.identify(descriptor)
         identity_part = identity_loss(logits, identity, label_smoothing=self.config.label_smoothing)
-        on_clips = self.config.triplet_on == "global"  # one row a clip: its episodes share the feature map
+        on_clips = self.config.triplet_on == "global"  # one row a clip, not an episode
         parts = {"identity_loss": identity_part}
         loss = identity_part
         if self.config.triplet_weight:
@@ -234,7 +235,7 @@ class SharedFeatureCallback(BaseCallback):
             accuracy=(logits.argmax(1) == identity).float().mean(),
             reward=self.env.vector_env.process.reward(verdict).mean(),
         )
-        if bank.hits is not None and visited.shape[1] > 1:  # the first bin is nobody's choice
+        if bank.hits is not None and visited.shape[1] > 1:  # the first bin is not chosen
             seen = bank.hits[clip.cpu().numpy()].any(axis=1)
             hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
             if np.any(seen):

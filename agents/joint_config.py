@@ -1,4 +1,4 @@
-"""How the representation is trained beside the agent."""
+"""Settings of the representation's training, beside that of the agent."""
 
 import math
 from dataclasses import dataclass
@@ -10,45 +10,45 @@ from backbone.losses import Distance
 
 @dataclass(frozen=True)
 class JointConfig:
-    """How the representation is trained."""
+    """Settings of the representation's training: optimizer, schedule and losses."""
 
     learning_rate: float = 2e-4
-    """Adam's learning rate, for the backbone, F_o, F_h and F_c."""
+    """Learning rate of the Adam optimizer of the backbone, F_o, F_h and F_c."""
     backbone_rate: float = 1.0
-    """The backbone's learning rate as a multiple of the others'."""
+    """Learning rate of the backbone as a multiple of the other networks'."""
     weight_decay: float = 0.0
-    """Adam's weight decay."""
+    """Weight decay of the Adam optimizer of the backbone, F_o, F_h and F_c."""
     warmup: int = 0
-    """Batches in which all learning rates rise linearly from a hundredth to their full size."""
+    """Number of first batches in which all learning rates rise linearly from a hundredth of their value."""
     schedule: Schedule = "step"
-    """How learning rates fall. step: halved after every halve_every batches; cosine: to 0 at the last batch."""
+    """Schedule of the learning rates. step: halved after every halve_every batches; cosine: to 0 at the end."""
     halve_every: int | None = None
-    """For the step schedule: batches after which all learning rates are halved, again and again."""
+    """Number of batches after which the step schedule halves all learning rates, each time; None: never."""
     average_decay: float | None = None
-    """Test with an exponential moving average of the weights, of which each batch keeps this share, as in 0.99;
-    None: with the last weights."""
+    """Decay of the exponential moving average of the weights that is tested, such as 0.99; None: test the last
+    weights."""
     episodes_per_clip: int = 4
-    """M, the episodes that look at each clip of a batch."""
+    """M, the number of episodes on each clip of a batch."""
     triplet_on: Literal["concatenation", "global"] = "concatenation"
-    """What the triplet loss acts on: concatenation, [f_g, h_1..h_T] (the paper's), or global, the pooled feature
-    map, before the neck."""
+    """Features that the triplet loss acts on: concatenation, [f_g, h_1..h_T] (the paper's), or global, the pooled
+    feature map before the neck."""
     triplet_distance: Distance = "squared"
-    """The triplet loss' distance: squared Euclidean (equation 14), or euclidean."""
+    """Distance in the triplet loss: squared, the squared Euclidean distance (equation 14), or euclidean."""
     margin: float | None = 0.3
     """Margin of the triplet loss (equation 14); None: the soft margin."""
     mining: Literal["batch_hard", "batch_all"] = "batch_hard"
-    """Which triplets the loss takes: the hardest of each clip, or all."""
+    """Choice of triplets: batch_hard, the hardest of each clip, or batch_all."""
     triplet_weight: float = 1.0
-    """Weight of the triplet loss beside the cross entropy."""
+    """Weight of the triplet loss; the cross entropy has weight 1."""
     label_smoothing: float = 0.0
     """Smoothing of the labels in the cross entropy (equation 15)."""
     center_weight: float = 0.0
     """Weight of the centre loss, which pulls each clip's pooled feature map towards a trained centre of its
     person."""
     glimpse_weight: float = 0.0
-    """Weight of the glimpse loss, which is not the paper's: the cross entropy of each glimpse judged by itself,
-    beside the global feature, averaged over the T glimpses. A bin that shows nothing more is then known to be
-    worth nothing."""
+    """Weight of the glimpse loss, which is not the paper's: the mean over glimpses of the cross entropy of F_c's
+    logits by this glimpse and the global feature alone. It trains F_c to give no credit to bins that show nothing
+    beyond the global feature."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.glimpse_weight < math.inf:
@@ -64,7 +64,7 @@ class JointConfig:
                 raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)}")
 
     def learning_rate_factor(self, batch: int, num_batches: int) -> float:
-        """Return what all learning rates are multiplied by for batch number `batch`, from 0."""
+        """Return the factor of all learning rates for batch number `batch`, counted from 0."""
         return learning_rate_factor(
             batch,
             num_batches=num_batches,

@@ -1,4 +1,4 @@
-"""What trains the representation: Adam, the schedule of its learning rates, and the average of its weights."""
+"""The representation's optimizer: Adam, the schedule of learning rates, and the average of the weights."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from agents.joint_config import JointConfig
 from backbone.representation import Representation
 
-CENTER_RATE = 0.5  # of the centre loss' own steps (Luo et al., 2019)
+CENTER_RATE = 0.5  # learning rate of the centres in the centre loss (Luo et al., 2019)
 
 
 class JointOptimizer:
     """Adam on the representation, by a `JointConfig`.
 
     Args:
-        representation: what is trained, and, if asked for, averaged.
+        representation: the networks that are trained and, by `average_decay`, averaged.
         config: learning rates and their schedule.
-        num_identities: the people in the training, who each have a centre in the centre loss.
-        num_batches: of the whole training; the cosine schedule has to know it.
+        num_identities: the number of people in the training, who each have a centre in the centre loss.
+        num_batches: number of batches in the whole training, which the cosine schedule needs.
 
     Attributes:
-        centers: the centre loss' centre of each person, float32 (num_identities, C_g); trained where that loss
-            counts.
+        centers: each person's centre in the centre loss, float32 (num_identities, C_g); trained if that loss has a
+            weight.
 
     Raises:
-        ValueError: the cosine schedule does not know the number of batches.
+        ValueError: `num_batches` is missing, and the schedule is cosine.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class JointOptimizer:
             )
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self.adam.zero_grad()
         self.center_sgd.zero_grad()
 
     def step(self) -> None:
-        """Take a step along the gradients, then one of the schedule and one of the average."""
+        """Update the parameters, then the learning rates and the moving average."""
         self.adam.step()
-        if self.centers.grad is not None:  # the loss' weight is not for the centres: they would hardly move
+        if self.centers.grad is not None:  # without the loss' weight, with which the centres would hardly move
             self.centers.grad /= self.config.center_weight
             self.center_sgd.step()
         self.scheduler.step()
@@ -72,12 +72,12 @@ class JointOptimizer:
             self.average.update_parameters(self.representation)
 
     def take_average(self) -> None:
-        """Give the representation the moving average of its weights, if there is one, for the test."""
+        """Replace the representation's weights by their moving average, if there is one, for the test."""
         if self.average is not None and self.average.n_averaged:
             self.representation.load_state_dict(self.average.module.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to go on, beside the representation."""
+        """Return the state that a checkpoint needs to continue the training, besides the representation."""
         state: dict[str, Any] = {"optimizer": self.adam.state_dict(), "scheduler": self.scheduler.state_dict()}
         if self.average is not None:
             state["average"] = self.average.state_dict()
@@ -86,7 +86,7 @@ class JointOptimizer:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`; other entries are passed over."""
+        """Restore the state that `state_dict` returned; other entries are ignored."""
         self.adam.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:

@@ -1,4 +1,4 @@
-"""F_a, by name: from what the agent knows to where it looks next."""
+"""Locators F_a by name: networks from the agent's features to the parameters of its next location."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class LinearLocator(nn.Sequential):
     """Equation 5's mean, as in the paper: tanh of one layer on the hidden state.
 
     Args:
-        layer: 256 -> 3.
+        layer: the linear layer, 256 -> 3.
     """
 
     def __init__(self, layer: nn.Linear):
@@ -31,21 +31,22 @@ class LinearLocator(nn.Sequential):
 class MixtureLocator(nn.Module):
     """The locator `mixture`: score the bins of an overview by how promising each one looks.
 
-    | what | how |
+    | quantity | computation |
     |---|---|
     | key of a bin | ReLU(fc [its feature, its location] -> 64) |
     | query | fc h_t -> 64 |
     | score of a bin | key . query / 8 + fc key -> 1 |
 
-    The key tells what is in a bin, by layers of its own. One part of the score says whether that is worth a look
-    at all, the other whether it still is after h_t.
+    The key describes the content of a bin. The second term of the score depends on the key alone: whether such a
+    bin is worth a look at all. The first term also depends on h_t: whether the bin is worth a look after those
+    before.
 
-    The policy is a mixture of Gaussians then, one at each of the bins, whose weights are the softmax of the scores
+    The policy is a mixture of Gaussians, one at each of the bins, whose weights are the softmax of the scores
     (`agents.mixture`).
 
     Args:
         num_channels: C_g.
-        overview_locations: of the overview's bins, float (K, 3).
+        overview_locations: locations of the overview's bins, float (K, 3).
     """
 
     locations: Tensor
@@ -69,10 +70,10 @@ class MixtureLocator(nn.Module):
 
 
 def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first row of each clip's, int64 (clips,), and which clip each row is of, int64 (N,).
+    """Return each clip's first row, int64 (clips,), and the number of each row's clip, int64 (N,).
 
-    All steps of all episodes on a clip see the same overview, (N, K C_g): its keys are computed once. In an
-    exported model, where no shape may depend on what is in a tensor, each row counts as a clip.
+    All steps of all episodes on a clip have the same overview, (N, K C_g), so that its keys are computed once. In
+    an exported model, whose shapes may not depend on values, each row counts as a clip.
     """
     if torch.compiler.is_compiling():
         rows = torch.arange(overview.shape[0], device=overview.device)
@@ -81,7 +82,7 @@ def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
     if overview.device.type == "cpu":
         _, clip, counts = overview.unique_consecutive(dim=0, return_inverse=True, return_counts=True)
         return counts.cumsum(0) - counts, clip
-    # The same; there unique_consecutive sorts whole rows, which takes longer than the step.
+    # On a GPU unique_consecutive sorts whole rows, which takes longer than the rest of the step: compare instead.
     begins = torch.ones(overview.shape[0], dtype=torch.bool, device=overview.device)
     begins[1:] = (overview[1:] != overview[:-1]).any(dim=1)
     return begins.nonzero().squeeze(1), begins.cumsum(0) - 1
@@ -156,12 +157,12 @@ def build_locator(
 
     Args:
         name: linear, mixture, or module:name of the user's own (`OwnLocator`).
-        layer: the linear one's, 256 -> 3, initialised.
-        observation_space: the environment's.
-        overview_locations: of the overview's bins, (K, 3); with K = 0 there is none.
+        layer: the initialised layer of the linear locator, 256 -> 3.
+        observation_space: observation space of the environment.
+        overview_locations: locations of the overview's bins, (K, 3); K = 0 without an overview.
 
     Raises:
-        ValueError: unknown name, nothing to choose from, or locations of another overview than the observations'.
+        ValueError: unknown name, a mixture without an overview, or locations that are not the observations'.
     """
     check_locator(name)
     if name == "linear":

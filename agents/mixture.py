@@ -8,13 +8,14 @@ from torch import Tensor
 
 
 class GaussianMixture(Distribution):
-    """a ~ sum_k w_k N(l_k, variance I): look near one of K places l_k, whose weights w the policy learns.
+    """a ~ sum_k w_k N(l_k, variance I): look near one of K locations l_k, whose weights w the policy computes.
 
-    One Gaussian has to lie between two places that look alike promising, at neither; a mixture takes one of them.
+    If two locations are equally promising, a single Gaussian has to lie between them, at neither; a mixture takes
+    one.
 
     Args:
         locations: l_k, float (K, 3).
-        variance: of each coordinate, in [-1, 1] coordinates.
+        variance: variance of each coordinate; coordinates are in [-1, 1].
     """
 
     def __init__(self, locations: Tensor, variance: float):
@@ -25,12 +26,12 @@ class GaussianMixture(Distribution):
         self.distribution: torch.distributions.Categorical
 
     def proba_distribution_net(self, *args: object, **kwargs: object) -> torch.nn.Module:
-        """Say that the policy's locator is the network.
+        """Raise an error, as the policy's locator is the network.
 
         Raises:
             TypeError: always.
         """
-        raise TypeError("the locator makes the scores: there is no other network")
+        raise TypeError("the locator makes the scores: a GaussianMixture has no network of its own")
 
     def proba_distribution(self, scores: Tensor) -> "GaussianMixture":
         """Set the weights w = softmax(scores), float (N, K).
@@ -38,11 +39,12 @@ class GaussianMixture(Distribution):
         Raises:
             ValueError: a score is not finite.
         """
-        # an exported model can't ask
+        # an exported model can't branch on values
         if not torch.compiler.is_compiling() and not bool(torch.isfinite(scores).all()):
             raise ValueError("a bin's score is NaN or infinite")
         self.log_weights = scores.log_softmax(1)
-        # Also what TRPO bounds: the components are fixed, so that two mixtures differ at most as their weights do.
+        # TRPO bounds the divergence of the weights; that of the mixtures is not larger, as the components are
+        # fixed.
         self.distribution = torch.distributions.Categorical(logits=self.log_weights, validate_args=False)
         return self
 
@@ -53,15 +55,15 @@ class GaussianMixture(Distribution):
         return torch.logsumexp(self.log_weights - 0.5 * squared / self.variance, dim=1) - normaliser
 
     def entropy(self) -> None:
-        """Return None: it has no closed form, and stable-baselines3's algorithms then estimate it."""
+        """Return None, as there is no closed form; stable-baselines3's algorithms then estimate the entropy."""
 
     def sample(self) -> Tensor:
-        """Draw a place by its weight, and a point near it: (N, 3)."""
+        """Draw a location by the weights, and a point near it: (N, 3)."""
         chosen = self.locations[self.distribution.sample()]
         return chosen + math.sqrt(self.variance) * torch.randn_like(chosen)
 
     def mode(self) -> Tensor:
-        """Return the place with the largest weight, (N, 3): what the policy does without exploring."""
+        """Return the location with the largest weight, (N, 3), the policy's action without exploring."""
         return self.locations[self.log_weights.argmax(1)]
 
     def actions_from_params(self, scores: Tensor, deterministic: bool = False) -> Tensor:

@@ -21,30 +21,31 @@ PAPER_VARIANCE = 0.03
 
 
 class ActorAndCritic(MlpExtractor):
-    """F_a takes all features, [h_t] or [h_t, overview]; V's layers take h_t alone."""
+    """Layers before F_a and V: F_a gets all features, [h_t] or [h_t, overview]; V's layers get h_t alone."""
 
     def forward_critic(self, features: Tensor) -> Tensor:
-        """(N, 256 and more) -> V's last layer but one, (N, ...)."""
+        """Return the output of V's hidden layers, (N, size), for features (N, 256 or more)."""
         return super().forward_critic(features[:, :HIDDEN_SIZE])
 
 
 class AttentionPolicy(ActorCriticPolicy):
-    """Equation 5: a_t ~ N(F_a, variance I), or a mixture of such Gaussians; V(h_t) with a layer between.
+    """Equation 5: a_t ~ N(F_a, variance I), or a mixture of such Gaussians; V(h_t) has hidden layers.
 
-    The variance is a buffer: it is saved, moves between devices and is never trained. Log-probabilities are of
-    the sample before it is clipped to the action space.
+    The variance is a buffer: it is saved, moves between devices and is never trained. Log-probabilities are those
+    of the sample before it is clipped to the action space.
 
     Args:
-        variance: of each coordinate, in [-1, 1] coordinates. The paper's is 0.03.
+        variance: variance of each coordinate; coordinates are in [-1, 1]. The paper's is 0.03.
         value_layers: the sizes of V's hidden layers.
-        locator: F_a: `linear`, tanh of one layer on h_t, the mean of one Gaussian (the paper's); `mixture`, of a
-            Gaussian at each bin of an overview (`agents.mixture`); or `module:name` of the user's own
+        locator: F_a: `linear`, the mean of one Gaussian by tanh of one layer on h_t (the paper's); `mixture`, the
+            weights of Gaussians at each bin of an overview (`agents.mixture`); or `module:name` of the user's own
             (`agents.locator.OwnLocator`).
-        overview_locations: the environment's, (K, 3), for all but `linear`; `agents.make` gives them.
-        kwargs: as in `ActorCriticPolicy`.
+        overview_locations: the environment's `overview_locations`, (K, 3), for all but `linear`; `agents.make`
+            gives them.
+        kwargs: other keyword arguments of stable-baselines3's `ActorCriticPolicy`.
 
     Raises:
-        ValueError: a variance that is not above 0, unknown locator, or no overview to choose from.
+        ValueError: a variance that is not above 0, unknown locator, or a mixture without an overview.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class AttentionPolicy(ActorCriticPolicy):
         size = self.log_std.shape
         del self.log_std
         self.register_buffer("log_std", torch.full(size, 0.5 * math.log(self.variance)))
-        # made again: the first one holds the deviation as a parameter
+        # made again, because the first optimizer holds the deviation as a parameter
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]
@@ -96,7 +97,7 @@ class AttentionPolicy(ActorCriticPolicy):
     def evaluate_hidden(
         self, hidden: Tensor, actions: Tensor, overview: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return log pi(a | h) and V(h) for hidden states that may carry a gradient; V's stops here.
+        """Return log pi(a | h) and V(h) for hidden states that may have a gradient; that of V does not reach them.
 
         Args:
             hidden: float (N, 256).
@@ -120,7 +121,7 @@ class AttentionPolicy(ActorCriticPolicy):
                 mixture = GaussianMixture(locations, self.variance)
                 return mixture.proba_distribution(self.action_net(latent_pi))
             return super()._get_action_dist_from_latent(latent_pi)
-        except ValueError as error:  # torch's own has all the numbers in it
+        except ValueError as error:  # torch's message lists all numbers
             raise ValueError("the policy's output became NaN: is a learning rate too high?") from error
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

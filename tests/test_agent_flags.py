@@ -177,7 +177,7 @@ def test_keywords_of_ones_own_may_have_any_name():
         ("ppo: {gamma: 1", "is no YAML"),
         ("ppo: {gamma: 2026-13-45}", "bad.yml is no YAML that can be read: month must be"),
         ("# \xe9", "bad.yml can't be read: 'utf-8' codec"),
-        ("evil:Agent: {gamma: 1}", "evil:Agent: using it runs the code of that"),
+        ("evil:Agent: {gamma: 1}", "evil:Agent: using it runs its code"),
     ],
 )
 def test_mistakes_in_files_are_explained(bank, tmp_path, capsys, text, message):
