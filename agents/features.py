@@ -230,7 +230,7 @@ class SharedFeatureCallback(BaseCallback):
         self._step_is_pending = True
         verdict = Verdict(logits.detach(), identity, global_feature.detach(), hidden.detach(), self._glimpse)
         self.metrics = {}
-        self._note(
+        self._log(
             **parts,
             accuracy=(logits.argmax(1) == identity).float().mean(),
             reward=self.env.vector_env.process.reward(verdict).mean(),
@@ -239,9 +239,9 @@ class SharedFeatureCallback(BaseCallback):
             seen = bank.hits[clip.cpu().numpy()].any(axis=1)
             hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
             if np.any(seen):
-                self._note(hit_rate=np.mean(hits[seen]), chance_of_hits=np.mean(bank.hits[bank.hits.any(axis=1)]))
+                self._log(hit_rate=np.mean(hits[seen]), chance_of_hits=np.mean(bank.hits[bank.hits.any(axis=1)]))
 
-    def _note(self, **values: Any) -> None:
+    def _log(self, **values: Any) -> None:
         for name, value in values.items():
             self.metrics[name] = number = value.item()
             self.logger.record(f"train/{name}", number)

@@ -1,4 +1,4 @@
-"""TrainingHealth: is the agent learning at all? Numbers for TensorBoard, and a warning in plain words."""
+"""TrainingHealth: a callback that checks whether the agent can be learning, with measures and warnings."""
 
 import logging
 import math
@@ -15,12 +15,12 @@ from agents.reinforce import gradient_norm
 
 LOG = logging.getLogger("a3d")
 
-# A hidden unit beyond this passes almost no gradient on: 1 - 0.99^2 is 2%.
+# A hidden unit with a larger absolute value passes on almost no gradient: 1 - 0.99^2 is 2%.
 SATURATED = 0.99
-# A share of the entropy of looking at all bins alike; one bin alone has 0.
+# Entropy of the chosen bins, relative to that of the uniform distribution, below which a warning is given.
 COLLAPSED = 0.02
-# Times that the agent looks alike at all clips of a batch, before a warning says so.
-LOOKS = 3
+# Number of checks in a row that find the same second glimpse in all clips of a batch, before a warning is given.
+CHECKS_IN_A_ROW = 3
 
 WARNINGS = {
     "no_gradient": (
@@ -34,40 +34,41 @@ WARNINGS = {
     ),
     "same_for_all_clips": (
         "without exploring, the agent's second glimpse has been the same bin in all clips, {count} times in "
-        "a row: what it sees does not matter to it. That may still come; the recipe strong makes it read the clip."
+        "a row: its choice does not depend on the clip. More training may help, or the recipe strong."
     ),
     "equal_rewards": (
-        "all episodes of a batch have earned the same for {count} batches: nothing tells a good look from a bad "
-        "one. Where all are wrong, or all right, take a reward with degrees (--attention.reward log_prob)."
+        "all episodes of a batch have had the same reward for {count} batches: the agent can't learn which bins "
+        "are better. If all predictions are wrong, or all right, try a graded reward, --attention.reward log_prob."
     ),
 }
 
 
 class TrainingHealth(BaseCallback):
-    """Watches an agent's episodes and gradients.
+    """Measures an agent's episodes and gradients while it trains, and warns if it can't be learning.
 
-    Logged under `health/`, of the episodes that ended last:
+    Measures of the episodes that ended last, logged under `health/`:
 
-    | name | what |
+    | name | measure |
     |---|---|
-    | `gradient_norm_F_a`, `gradient_norm_V` | of the last update, if the policy is an `AttentionPolicy` |
-    | `spread_2` ... `spread_T` | deviation of where glimpse t looks in [-1, 1], mean over the axes |
+    | `gradient_norm_F_a`, `gradient_norm_V` | gradient norm of the last update, for an `AttentionPolicy` |
+    | `spread_2` ... `spread_T` | standard deviation of glimpse t's locations in [-1, 1], mean over the axes |
     | `clipped` | share of sampled actions with a coordinate outside of [-1, 1] |
-    | `saturated` | share of hidden units beyond 0.99 in size |
+    | `saturated` | share of hidden units with an absolute value above 0.99 |
     | `equal_rewards` | share of episodes with the most common reward: 1 is no signal |
-    | `bin_entropy` | entropy of the bins chosen, as a share of that of all bins alike: 0 is one bin |
+    | `bin_entropy` | entropy of the chosen bins, relative to the uniform distribution's; 0: one bin |
     | `at_centre` | share of chosen bins that are the centre |
-    | `different_bins` | second glimpses that differ, without exploring, as a share of the clips |
-    | `at_truth` | share that cover the thing, where it is known and seen |
+    | `different_bins` | different second glimpses without exploring, as a share of the clips |
+    | `at_truth` | share of chosen bins that cover the identifying thing, over clips in which it is visible |
 
-    F_o's and F_h's gradient norms are `SharedFeatureCallback`'s. Each warning is given once, when what it says has
-    been so for `patience` batches in a row, `same_for_all_clips` at three looks, `patience` batches apart.
+    `SharedFeatureCallback` logs the gradient norms of F_o and F_h. Each warning is given once, when its condition
+    has held for `patience` batches in a row; `same_for_all_clips`, in three checks that are `patience` batches
+    apart.
 
     Args:
-        patience: batches.
+        patience: number of batches before a warning.
 
     Attributes:
-        values: what was logged last, by name.
+        values: the measures logged last, by name.
         warned: the names of the warnings given, in `WARNINGS`.
 
     Raises:
@@ -86,14 +87,14 @@ class TrainingHealth(BaseCallback):
 
     @property
     def env(self) -> Attention3DVecEnv:
-        """The batched environment under whatever wrappers."""
+        """The batched environment inside all wrappers."""
         env = self.training_env.unwrapped
         if not isinstance(env, Attention3DVecEnv):
             raise TypeError(f"TrainingHealth needs an Attention3DVecEnv, got {type(env).__name__}")
         return env
 
     def _on_rollout_start(self) -> None:
-        """Read the gradients that the last update left, and now and then where the agent would look."""
+        """Log the gradients of the last update and, every `patience` batches, compare second glimpses."""
         self._batches += 1
         if self._batches % self.patience == 0:
             self._look_without_exploring()
@@ -105,11 +106,11 @@ class TrainingHealth(BaseCallback):
         self._log(gradient_norm_F_a=norm)
         value = (gradient_norm(part) for part in (policy.value_net, policy.mlp_extractor.value_net))
         self._log(gradient_norm_V=math.hypot(*value))
-        self._note("no_gradient", self._chooses and norm == 0)
+        self._count_bad("no_gradient", self._chooses and norm == 0)
 
     @property
     def _chooses(self) -> bool:
-        """Whether there is something to learn: with one glimpse or none nothing is chosen."""
+        """Whether the agent has something to learn: with one glimpse or none it chooses nothing."""
         return self.env.vector_env.glimpse.num_glimpses > 1 and getattr(self.model, "policy_weight", 1) != 0
 
     def _on_step(self) -> bool:
@@ -123,7 +124,7 @@ class TrainingHealth(BaseCallback):
         return True
 
     def _look_without_exploring(self) -> None:
-        """Compare the second glimpse that the agent would take in the clips that come next."""
+        """Compare the second glimpses that the agent would take, without exploring, in the next clips."""
         vector_env = self.env.vector_env
         episodes = vector_env.episodes
         if not self._chooses or episodes is None or self.model._last_obs is None:
@@ -135,14 +136,14 @@ class TrainingHealth(BaseCallback):
         bins = vector_env.process.bank.grid.chosen(torch.as_tensor(actions))
         different = len(torch.unique(bins))
         self._log(different_bins=(different - 1) / (num_clips - 1))
-        self._note("same_for_all_clips", different == 1, patience=LOOKS)
+        self._count_bad("same_for_all_clips", different == 1, patience=CHECKS_IN_A_ROW)
 
     def _look_at(self, episodes: Episodes, rewards: np.ndarray) -> None:
         process = self.env.vector_env.process
         _, counts = np.unique(np.round(rewards, 6), return_counts=True)
         equal = float(counts.max() / len(rewards))
         self._log(equal_rewards=equal)
-        self._note("equal_rewards", equal == 1 and len(rewards) > 1)
+        self._count_bad("equal_rewards", equal == 1 and len(rewards) > 1)
         if episodes.hidden.shape[1]:
             self._log(saturated=float((episodes.hidden.abs() > SATURATED).float().mean()))
         if self._clipped:
@@ -161,15 +162,15 @@ class TrainingHealth(BaseCallback):
         if hits is not None and (seen := hits[episodes.clip.cpu().numpy()]).any():
             found = np.take_along_axis(seen, chosen.cpu().numpy(), axis=1)
             self._log(at_truth=float(found[seen.any(axis=1)].mean()))
-        self._note("collapsed", entropy < COLLAPSED and len(torch.unique(episodes.clip)) > 1)
+        self._count_bad("collapsed", entropy < COLLAPSED and len(torch.unique(episodes.clip)) > 1)
 
     def _log(self, **values: float) -> None:
         for name, value in values.items():
             self.values[name] = value
             self.logger.record(f"health/{name}", value)
 
-    def _note(self, name: str, is_bad: object, patience: int | None = None) -> None:
-        """Count how long something has been wrong, and warn once."""
+    def _count_bad(self, name: str, is_bad: object, patience: int | None = None) -> None:
+        """Count the batches (or checks) in a row with a bad condition; warn once, at `patience` of them."""
         self._bad[name] = self._bad[name] + 1 if is_bad else 0
         patience = patience or self.patience
         if self._bad[name] == patience and name not in self.warned:

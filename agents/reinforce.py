@@ -21,42 +21,43 @@ Baseline = Literal["value", "clip"]
 
 
 class REINFORCE(OnPolicyAlgorithm):
-    """Monte Carlo policy gradient on whole episodes, each step one gradient step.
+    """Monte Carlo policy gradient on whole episodes, one gradient step for each rollout.
 
     The gradient is equation 13's, summed over an episode's steps and averaged over episodes: that of
     stable-baselines3's A2C with gamma = gae_lambda = 1, times the episode's length.
 
-    If the environment's glimpse network asks for gradients (in joint training), the hidden states are computed
+    If the environment's glimpse network requires gradients (in joint training), the hidden states are computed
     again from the bins in the buffer, so that the policy gradient reaches F_a, F_h and F_o through all steps
-    and stops at the bins' features. This class steps F_a and V alone; whoever trains the glimpse network steps
-    it. On a frozen glimpse network, or without `gradient_to_glimpse`, the hidden states of the observations are
-    used as they are.
+    and stops at the bins' features. This class updates F_a and V alone; `SharedFeatureCallback` updates the
+    glimpse network. If the glimpse network is frozen, or `gradient_to_glimpse` is False, the hidden states of the
+    observations are used as they are.
 
-    An action that no glimpse used is never scored: with T of 0 or 1 only V learns.
+    Actions without effect get no gradient: with T of 0 or 1 only V learns.
 
     Args:
         policy: `AttentionPolicy`.
         env: an A3D environment, single or batched.
-        learning_rate: of F_a and V.
+        learning_rate: learning rate of F_a and V.
         n_steps: steps per environment and rollout, a multiple of the episode's length; by default one episode.
-        normalize_advantage: divide the advantages of a rollout by their deviation, after centring them; a single
-            one, which has none, stays as it is.
-        vf_coef: weight of the value network's own squared error.
-        max_grad_norm: clip the gradient of F_a and V to this norm; None for no clipping.
-        policy_weight: weight of equation 13. With 0 there is no RL objective (Table VII): F_a stays as it was
-            made, its samples are what is looked at, and F_h and F_o learn from the supervised losses alone.
-        baseline: what an episode's return is compared with: `value`, V's estimate (the paper's), or `clip`, the
-            mean return of the rollout's other episodes on the same clip (`agents.advantages.leave_one_out`). An
-            episode that is alone on its clip then teaches nothing. V is trained all the same.
-        gradient_to_glimpse: let the policy gradient reach F_h and F_o, too (the paper's). Without it they learn
-            from the supervised losses alone.
-        stats_window_size: episodes that the logged reward is the mean of. This and the ones below are as in
-            stable-baselines3; there is no `gamma`, `gae_lambda` and `ent_coef`, which equation 13 fixes.
-        tensorboard_log: a folder.
-        policy_kwargs: of the policy.
-        verbose: 1 prints the log.
-        seed: of weights and exploration.
-        device: of the policy.
+        normalize_advantage: whether to centre the advantages of a rollout and divide them by their standard
+            deviation; a single advantage stays as it is.
+        vf_coef: weight of the squared error of V.
+        max_grad_norm: norm to which the gradient of F_a and V is clipped; None for no clipping.
+        policy_weight: weight of equation 13. With 0 there is no RL objective (Table VII): F_a stays as
+            initialised, the agent looks where it samples, and F_h and F_o learn from the supervised losses alone.
+        baseline: baseline that is subtracted from an episode's return: `value`, V's estimate (the paper's), or
+            `clip`, the mean return of the rollout's other episodes on the same clip
+            (`agents.advantages.leave_one_out`), with which an episode that is alone on its clip has no gradient. V
+            is trained in either case.
+        gradient_to_glimpse: whether the policy gradient reaches F_h and F_o, too (as in the paper). Otherwise they
+            learn from the supervised losses alone.
+        stats_window_size: number of episodes over which the logged reward is averaged. This and the following
+            arguments are stable-baselines3's; its `gamma`, `gae_lambda` and `ent_coef` are fixed by equation 13.
+        tensorboard_log: folder of the TensorBoard log.
+        policy_kwargs: settings of the policy.
+        verbose: verbosity; 1 prints the log.
+        seed: seed of initial weights and exploration.
+        device: device of the policy.
 
     Raises:
         ValueError: the environment has no fixed number of decisions, `n_steps` cuts an episode, or unknown
@@ -113,12 +114,12 @@ class REINFORCE(OnPolicyAlgorithm):
             raise ValueError(f"unknown baseline {baseline!r}; known: {', '.join(get_args(Baseline))}")
         self.baseline = baseline
         self.gradient_to_glimpse = gradient_to_glimpse
-        self._clips: list[list[int]] = []  # of the rollout's episodes, step by step
+        self._clips: list[list[int]] = []  # clips of the rollout's episodes, step by step
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        if self.env is not None:  # None: loaded without one, with the n_steps of before
+        if self.env is not None:  # None: loaded without an environment, with the n_steps of the file
             self.n_steps = self.n_steps or self.episode_length
             self._check_whole_episodes()
         super()._setup_model()
@@ -127,7 +128,7 @@ class REINFORCE(OnPolicyAlgorithm):
         """Train on another environment; see stable-baselines3's `BaseAlgorithm.set_env`.
 
         Raises:
-            ValueError: its episodes do not fit into `n_steps`.
+            ValueError: `n_steps` is not a multiple of the length of its episodes.
         """
         super().set_env(env, force_reset)
         self._check_whole_episodes()
@@ -141,10 +142,10 @@ class REINFORCE(OnPolicyAlgorithm):
 
     @property
     def episode_length(self) -> int:
-        """The steps of every episode: T - 1, but at least 1.
+        """The number of steps of every episode: T - 1, but at least 1.
 
         Raises:
-            ValueError: the environment does not say.
+            ValueError: the environment has no fixed number of decisions.
         """
         if self.env is None or not self.env.has_attr("num_decisions"):
             raise ValueError("REINFORCE needs an environment with a fixed number of decisions: an A3D one")
@@ -221,9 +222,10 @@ class REINFORCE(OnPolicyAlgorithm):
         return self.policy_weight != 0 and self._glimpse.num_glimpses > 1
 
     def _advantages(self) -> Tensor:
-        """Return how much more than the baseline each step led to, float32 (episodes, length)."""
+        """Return the advantage of each step: its return less the baseline, float32 (episodes, length)."""
         if self.baseline == "clip" and self._scores_actions:
-            # From the rewards and in float64: what is equal stays equal, for the deviation below.
+            # From the rewards, in float64, so that equal returns have exactly equal advantages, and so deviation
+            # 0.
             rewards = self._by_episode(self.rollout_buffer.rewards).double()
             returns = rewards.flip(1).cumsum(1).flip(1)
             clip = self._by_episode(np.array(self._clips))[:, 0]
@@ -235,7 +237,7 @@ class REINFORCE(OnPolicyAlgorithm):
         return advantages
 
     def _hidden_states(self) -> Tensor:
-        """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient if it is asked for."""
+        """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient in joint training."""
         assert self.env is not None
         glimpse, observations = self._glimpse, self.rollout_buffer.observations
         is_learning = any(parameter.requires_grad for parameter in glimpse.parameters())

@@ -5,21 +5,22 @@ from typing import Literal
 
 Schedule = Literal["step", "cosine"]
 
-# What the warm-up begins with.
+# Share of the learning rate with which the warm-up begins.
 FIRST_SHARE = 0.01
 
 
 def learning_rate_factor(
     batch: int, *, num_batches: int, schedule: Schedule, halve_every: int | None, warmup: int
 ) -> float:
-    """Return what the initial learning rate is multiplied by for a batch.
+    """Return the factor of the initial learning rate for a batch.
 
     Args:
-        batch: its number, from 0.
-        num_batches: of the whole training.
-        schedule: `step` halves it after every `halve_every` batches; `cosine` goes to 0 along half a cosine.
-        halve_every: for `step`; None: never.
-        warmup: batches in which it rises linearly, from a hundredth.
+        batch: number of the batch, from 0.
+        num_batches: number of batches in the whole training.
+        schedule: `step` halves the rate after every `halve_every` batches; `cosine` lowers it to 0 along half a
+            cosine.
+        halve_every: number of batches between halvings by `step`; None: never.
+        warmup: number of first batches in which the rate rises linearly from a hundredth.
 
     Returns:
         A number in [0, 1].

@@ -1,4 +1,4 @@
-"""An algorithm's settings, by the keywords of its constructor: which there are, and their values as plain text."""
+"""An algorithm's settings: the keywords of its constructor, and their values as plain data (for YAML and JSON)."""
 
 import inspect
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from agents.stand_alone import StandAlone
 
-# What whoever makes an agent gives, or a subclass says of itself.
+# Keywords that are no settings: `agents.make` gives them, or subclasses fix them.
 GIVEN = (
     "self", "policy", "env", "seed", "device", "support_multi_env", "supported_action_spaces", "_init_setup_model",
 )  # fmt: skip
-# Functions of how much of the training is left, 1 at its beginning.
+# Settings that become functions of the remaining share of the training, which is 1 at the beginning.
 SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
 
-Setting = bool | int | float | str | None | list[Any] | dict[str, Any]  # as YAML and JSON have it
+Setting = bool | int | float | str | None | list[Any] | dict[str, Any]  # the types of YAML and JSON
 
 
 def known_settings(build: object) -> dict[str, inspect.Parameter]:
-    """Return the keywords that an algorithm's class takes, those that it hands on to its parents included.
+    """Return the keywords that an algorithm's class takes, with those that it passes on to its parents.
 
     Args:
-        build: the class; an object, which is made already, takes none.
+        build: the class; an object, which is already made, takes none.
     """
     makers = [vars(base).get("__init__") for base in build.__mro__] if isinstance(build, type) else []
     found: dict[str, inspect.Parameter] = {}
@@ -41,15 +41,15 @@ def known_settings(build: object) -> dict[str, inspect.Parameter]:
 
 
 def read_settings(agent: str, build: object, values: Mapping[str, Setting]) -> dict[str, Any]:
-    """Return settings as the constructor takes them, of plain values.
+    """Convert plain values to the types that the constructor takes.
 
-    Lists become tuples where the constructor wants those; a number as `action_noise` is the standard deviation of
+    Lists become tuples if the constructor takes tuples; a number for `action_noise` is the standard deviation of
     Gaussian noise on each of a location's coordinates.
 
     Args:
-        agent: its name, for the error.
-        build: as in `known_settings`.
-        values: by keyword, as YAML and JSON have them.
+        agent: the agent's name, for the error.
+        build: the algorithm's class, or an object.
+        values: plain values by keyword, of the types of YAML and JSON.
 
     Raises:
         ValueError: a keyword that the algorithm does not have, or a value of another type.
@@ -66,7 +66,7 @@ def _as_wanted(agent: str, parameter: inspect.Parameter, value: Setting) -> Any:
         raise _other_type(agent, parameter, value)
     if parameter.name == "action_noise" and isinstance(value, int | float):
         return NormalActionNoise(np.zeros(3), np.full(3, value))
-    if wanted is parameter.empty or isinstance(wanted, str):  # an algorithm of the user's own that does not say
+    if wanted is parameter.empty or isinstance(wanted, str):  # a user's own algorithm without annotations
         return value
     for candidate in (value, tuple(value) if isinstance(value, list) else value):
         if is_instance(candidate, wanted):
@@ -75,7 +75,7 @@ def _as_wanted(agent: str, parameter: inspect.Parameter, value: Setting) -> Any:
 
 
 def _takes_bool(wanted: Any) -> bool:
-    """Tell whether an annotation, or one of those it is made of, is of yes or no: True is an int to Python."""
+    """Tell whether an annotation allows a bool, which has to be asked because a bool is also an int."""
     if wanted in (bool, Any, object, inspect.Parameter.empty) or isinstance(wanted, str | bool):
         return True
     return any(_takes_bool(one) for one in get_args(wanted))
@@ -87,7 +87,7 @@ def _other_type(agent: str, parameter: inspect.Parameter, value: Setting) -> Val
 
 
 def settings_used(agent: object) -> dict[str, Setting]:
-    """Return what an agent was really made with, by keyword; schedules by their value at the beginning."""
+    """Return the settings that an agent was made with, by keyword; of schedules the initial value."""
     if isinstance(agent, StandAlone):
         return {name: plain(value) for name, value in agent.settings.items()}
     return {
@@ -98,7 +98,7 @@ def settings_used(agent: object) -> dict[str, Setting]:
 
 
 def plain(value: Any, *, is_schedule: bool = False) -> Setting:
-    """Return a setting for JSON: numbers and texts as they are, classes by name, the rest by its own text."""
+    """Return a setting as plain data for JSON: numbers and texts as they are, classes by name, others by `str`."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_schedule and callable(value):

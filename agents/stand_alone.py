@@ -1,4 +1,4 @@
-"""Algorithms that are none of stable-baselines3's: whatever has `learn` and `predict`."""
+"""Stand-alone algorithms: classes with `learn` and `predict` that do not inherit from stable-baselines3's."""
 
 import inspect
 from contextlib import suppress
@@ -17,37 +17,37 @@ Self = TypeVar("Self", bound="StandAlone")
 
 
 class _Stopped(BaseException):
-    """Ends the algorithm's own loop; no Exception, which that may catch."""
+    """Ends the algorithm's own loop; not an Exception, since the algorithm might catch those."""
 
 
 def stands_alone(found: object) -> bool:
-    """Tell whether something is such an algorithm, or its class."""
+    """Tell whether an object is a stand-alone algorithm, or the class of one."""
     return all(callable(getattr(found, name, None)) for name in ("learn", "predict"))
 
 
 class NoPolicy(BasePolicy):
-    """In the place of a policy: the algorithm decides by itself."""
+    """Placeholder for the policy of an algorithm that has none."""
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         raise NotImplementedError("this algorithm decides by its own predict")
 
 
 class StandAlone(BaseAlgorithm):
-    """An algorithm with `learn` and `predict` of its own, as the commands use one of stable-baselines3's.
+    """Adapter of a stand-alone algorithm to the interface of stable-baselines3's, which the commands use.
 
-    `predict(observation, deterministic=...)` takes a batch of observations by name, and returns actions and
-    anything; `learn(total_timesteps)` plays on the environment that it was given, a stable-baselines3 VecEnv.
-    Where the algorithm has `get_parameters` and `set_parameters`, it can be saved.
+    `predict(observation, deterministic=...)` takes a dictionary of batched observations and returns a tuple that
+    begins with the actions; `learn(total_timesteps)` plays in the environment that the algorithm was given, a
+    stable-baselines3 VecEnv. An algorithm with `get_parameters` and `set_parameters` can be saved.
 
     Args:
         env: an A3D environment, batched.
-        algorithm: the algorithm's class, called with the environment, the settings and, where it takes one, a
-            `seed`; or an object with a `set_env`.
-        seed: of the environment and of all global generators.
-        settings: of the class.
+        algorithm: the algorithm's class, which is called with the environment, the settings and, if it takes one,
+            a `seed`; or an object with a method `set_env`.
+        seed: seed of the environment and of all global random generators.
+        settings: keyword arguments of the class.
 
     Raises:
-        ValueError: an object that can't be given the environment.
+        ValueError: the algorithm is an object without `set_env`.
     """
 
     def __init__(self, env: VecEnv, algorithm: Any, /, seed: int | None = None, **settings: Any):
@@ -87,12 +87,12 @@ class StandAlone(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Let the algorithm learn for that many environment steps; callbacks are told of each, and may stop it."""
+        """Let the algorithm learn for that many environment steps; callbacks see each, and may stop it."""
         total, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
-        self.env.seed(self.seed)  # what comes first, the algorithm itself asks for
+        self.env.seed(self.seed)  # the algorithm itself calls reset
         callback.on_training_start(locals(), globals())
         self._watched.callback = callback
         try:
@@ -115,7 +115,7 @@ class StandAlone(BaseAlgorithm):
         return np.asarray(actions), None
 
     def get_parameters(self) -> dict[str, Any]:
-        """Return what the algorithm learned, where it says and can be given it again; else nothing."""
+        """Return the algorithm's parameters; empty if it has no methods to get and set them."""
         return self.algorithm.get_parameters() if self._can_be_loaded else {}
 
     @property
@@ -123,10 +123,10 @@ class StandAlone(BaseAlgorithm):
         return all(hasattr(self.algorithm, name) for name in ("get_parameters", "set_parameters"))
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
-        """Give the algorithm what `get_parameters` returned.
+        """Set the parameters that `get_parameters` returned.
 
         Raises:
-            ValueError: it has nothing to be given.
+            ValueError: the algorithm has no methods to get and set parameters.
         """
         if not self._can_be_loaded:
             raise ValueError(
@@ -136,7 +136,7 @@ class StandAlone(BaseAlgorithm):
 
 
 class Watched(VecEnvWrapper):
-    """The environment of an algorithm that knows no callbacks: they are told here of each step."""
+    """Wrapper that calls callbacks at each step, for an algorithm that does not."""
 
     def __init__(self, venv: VecEnv, agent: StandAlone):
         super().__init__(venv)
@@ -157,7 +157,7 @@ class Watched(VecEnvWrapper):
         """Take one glimpse in every episode.
 
         Raises:
-            _Stopped: a callback wants no more.
+            _Stopped: a callback stops the training.
         """
         result = self.venv.step_wait()
         if self.callback is not None:

@@ -1,6 +1,7 @@
-"""What a stable-baselines3 agent needs besides its parameters to go on training, without pickled objects.
+"""The training state of a stable-baselines3 agent: all that it needs, besides parameters, to continue training.
 
-`BaseAlgorithm.save` pickles all this; here it is tensors and numbers, which `torch.load(weights_only=True)` reads.
+`BaseAlgorithm.save` pickles objects; here they are tensors and numbers, which `torch.load(weights_only=True)`
+reads.
 """
 
 import operator
@@ -13,12 +14,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-# The last two are DQN's: when its target network is due, and how often it explores.
+# The last two are DQN's: _n_calls says when the target network is due, exploration_rate how often to explore.
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate")
 
 
 def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
-    """Return counters, variables outside of networks (SAC's entropy coefficient), random state and replay."""
+    """Return counters, variables outside of networks (SAC's entropy coefficient), random state, replay buffer."""
     return {
         "counters": {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)},
         "variables": {name: variable.detach() for name, variable in _variables(agent).items()},
@@ -29,9 +30,9 @@ def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
 
 
 def load_training_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Put back what `training_state` returned; the parameters are `set_parameters`'s."""
+    """Restore the state that `training_state` returned; `set_parameters` restores the parameters."""
     for name in COUNTERS:
-        if name in state["counters"]:  # a file's other names would be methods of the agent
+        if name in state["counters"]:  # other names in a file could be methods of the agent
             setattr(agent, name, state["counters"][name])
     for name, variable in _variables(agent).items():
         variable.data.copy_(state["variables"][name])

@@ -116,7 +116,7 @@ def test_rewards_that_are_all_the_same_are_said(caplog, monkeypatch):
     monkeypatch.setattr(AttentionProcess, "judge", always_wrong(AttentionProcess.judge))
     _, health = watched("reinforce", num_batches=5, patience=3)
     assert "equal_rewards" in health.warned
-    assert caplog.text.count("have earned the same for 3 batches") == 1
+    assert caplog.text.count("have had the same reward for 3 batches") == 1
 
 
 def always_wrong(judge):
@@ -133,10 +133,10 @@ def test_patience_begins_anew_when_it_gets_better():
     _, health = watched("reinforce", num_batches=1)
     health.patience = 3
     for is_bad in (True, True, False, True, True):
-        health._note("collapsed", is_bad)
+        health._count_bad("collapsed", is_bad)
     assert not health.warned
-    health._note("collapsed", True)
-    health._note("collapsed", True)
+    health._count_bad("collapsed", True)
+    health._count_bad("collapsed", True)
     assert health.warned == ["collapsed"]
 
 
