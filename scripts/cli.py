@@ -56,8 +56,8 @@ commands:
 `a3d COMMAND --help` shows a command's options and examples.
 
 A checkpoint that names an agent, a backbone, a reward, a locator or a data set of somebody's own, MODULE:NAME,
-runs that code only where you name it, too: `a3d --trust MODULE:NAME COMMAND ...`, or by a flag of the command, such
-as --agent.
+runs that code only where you name it, too: `a3d --trust MODULE:NAME COMMAND ...`, or by a flag of the command,
+such as --agent.
 """
 
 # The flags that take code of the user's own, MODULE:NAME, and those that take data, which can be a data set of the
