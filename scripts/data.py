@@ -34,10 +34,9 @@ class Cut:
     Long tracks become several tracklets with a gap between, in turns as camera 1 and camera 2, so
     that one camera serves as two views in time.
 
-    For example, and then again with shorter tracklets:
+    A video: `a3d data cut --video street.avi --tracks gt.txt --out street`
 
-    `a3d data cut --video street.avi --tracks gt.txt --out street`
-
+    Again, with shorter tracklets:
     `a3d data cut --video street.avi --tracks gt.txt --out street --chunk-frames 16 --overwrite`
 
     A MOT sequence: `a3d data cut --video MOT17-02 --tracks MOT17-02/gt/gt.txt --classes 1 --out street`
@@ -99,7 +98,7 @@ class Check:
 
     Prints what is wrong, file by file, and ends with the exit status 1 if anything is.
 
-    `a3d data check --data mars:/data/MARS`
+    All frames: `a3d data check --data mars:/data/MARS`
 
     A twentieth of the frames, for a first look: `a3d data check --data ilids:/data/iLIDS-VID --sample 0.05`
     """
@@ -136,7 +135,7 @@ class Cache:
     What is there already is kept, so that an interrupted run goes on. Training finds it under the same folder, for
     the same frame size and flow method.
 
-    `a3d data cache --data mars:/data/MARS --workers 8`
+    By eight workers: `a3d data cache --data mars:/data/MARS --workers 8`
 
     After a disk has failed: `a3d data cache --data mars:/data/MARS --verify`
 

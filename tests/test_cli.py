@@ -3,10 +3,13 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
 
+from agents.runs.arguments import read_flags
+from agents.runs.config import TrainConfig
 from scripts.cli import COMMANDS, main
 
 
@@ -77,7 +80,7 @@ def test_a_device_that_is_not_there_is_an_error_in_a_line(capsys):
 
 def test_the_version_is_that_of_the_package_if_it_is_installed(capsys, monkeypatch):
     assert main(["--version"]) == 0
-    assert re.fullmatch(r"a3d \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert re.fullmatch(r"a3d \d+\.\d+\.\d+\n", capsys.readouterr().out, re.MULTILINE)
 
     def is_not_there(name):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -135,3 +138,35 @@ def test_every_command_that_reads_frames_can_skip_bad_ones(command, tmp_path, mo
         "cache": Path("kept"),
         "device": "cpu",
     }
+
+
+@dataclass
+class Inner:
+    kept: bool = False
+    """Keep it
+    (and say so)."""
+
+
+@dataclass
+class Outer(Inner):
+    """What there is."""
+
+    number: int = 1
+    """A number,
+    1 or 2."""
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_help_texts_have_no_line_breaks_of_the_source(capsys):
+    with pytest.raises(SystemExit):
+        read_flags(Outer, ["--help"], "try", "Try it\n(once), or\n`--number 2`.\n\nAn example:\n`a3d try`")
+    printed = capsys.readouterr().out
+    assert "Try it (once), or `--number 2`.\n\nAn example:\n`a3d try`" in printed
+    assert "A number, 1 or 2. (default: 1)" in printed
+    assert printed.count("Keep it (and say so).") == 2
+
+
+def test_the_settings_that_people_use_come_first():
+    names = [setting.name for setting in fields(TrainConfig) if setting.name != "agent_settings"]
+    first = {"preset", "recipe", "data", "agent", "out", "resume", "steps", "seed", "evaluate_every", "device"}
+    assert {*names[:10]} == first

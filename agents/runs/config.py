@@ -98,14 +98,18 @@ class TrainConfig:
     --agents.ppo.learning-rate 3e-4, or in a file: --agents FILE.yaml (name -> keyword -> value)."""
     agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
-    seed: int = 0
-    """Seed of weights, batches and exploration."""
-    steps: int = 600
-    """Batches to train on."""
     out: Path | None = None
     """The run's folder; by default runs/<preset>, with a number if that is taken."""
     resume: bool = False
     """Go on from the checkpoint in the run's folder, with the settings saved there."""
+    steps: int = 600
+    """Batches to train on."""
+    seed: int = 0
+    """Seed of weights, batches and exploration."""
+    evaluate_every: int = 0
+    """Batches between two scorings of the test people, which go to scores.jsonl, curves.png and TensorBoard; 0:
+    only before and after the training. The checkpoint of the highest mAP is kept as best.pt; since the test people
+    chose it, its scores on them flatter."""
     device: Device = "auto"
     cache: CacheFolder = None
     decode_anew: bool = False
@@ -114,10 +118,6 @@ class TrainConfig:
     on_bad_frame: BadFrame = "error"
     checkpoint_every: int = 100
     """Batches between two checkpoints."""
-    evaluate_every: int = 0
-    """Batches between two scorings of the test people, which go to scores.jsonl, curves.png and TensorBoard; 0:
-    only before and after the training. The checkpoint of the highest mAP is kept as best.pt; since the test people
-    chose it, its scores on them flatter."""
     log_every: int = 10
     """Batches that a point of the learning curves averages."""
     data_options: DataConfig = field(default_factory=DataConfig)
