@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +10,27 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from backbone.data.tracklet import JUNK
+
+
+class Search(NamedTuple):
+    """Queries, and the gallery that is searched for them: one descriptor, person and camera a tracklet.
+
+    Attributes:
+        query: float (Q, D), on a device that has float64.
+        gallery: float (G, D); moved to the query's device.
+        query_people: int (Q,).
+        gallery_people: int (G,).
+        query_cameras: int (Q,).
+        gallery_cameras: int (G,).
+    """
+
+    query: Tensor | np.ndarray
+    gallery: Tensor | np.ndarray
+    query_people: np.ndarray
+    gallery_people: np.ndarray
+    query_cameras: np.ndarray
+    gallery_cameras: np.ndarray
+
 
 Compared = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 """A chunk of queries: index of its first query, and distances, matches and misses of the chunk (`compared`)."""
@@ -79,12 +101,7 @@ def get_scoring(name: str) -> Scoring:
 
 
 def evaluate_retrieval(
-    query: Tensor | np.ndarray,
-    gallery: Tensor | np.ndarray,
-    query_people: ArrayLike,
-    gallery_people: ArrayLike,
-    query_cameras: ArrayLike,
-    gallery_cameras: ArrayLike,
+    search: Search,
     *,
     ranks: Sequence[int] = (1, 5, 10, 20),
     chunk_size: int = 256,
@@ -98,12 +115,7 @@ def evaluate_retrieval(
     that collapsed to one point score near zero. Queries without a match are left out and counted.
 
     Args:
-        query: float (Q, D), one descriptor for each tracklet, on a device that has float64.
-        gallery: float (G, D); moved to the query's device.
-        query_people: int (Q,), one id for each tracklet.
-        gallery_people: int (G,).
-        query_cameras: int (Q,).
-        gallery_cameras: int (G,).
+        search: queries and gallery.
         ranks: the ranks of the CMC, each 1 or more.
         chunk_size: the number of queries whose distances to the gallery are in memory at a time.
         average_precision: `standard`, the mean over matches of the precision at the match, or
@@ -119,8 +131,7 @@ def evaluate_retrieval(
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
-    ids = (query_people, gallery_people, query_cameras, gallery_cameras)
-    chunks = compared(query, gallery, *ids, chunk_size=chunk_size, rerank=rerank)
+    chunks = compared(search, chunk_size=chunk_size, rerank=rerank)
     return score_ranking(chunks, ranks=ranks, average_precision=average_precision)
 
 
@@ -167,17 +178,7 @@ def score_ranking(
     )
 
 
-def compared(
-    query: Tensor | np.ndarray,
-    gallery: Tensor | np.ndarray,
-    query_people: ArrayLike,
-    gallery_people: ArrayLike,
-    query_cameras: ArrayLike,
-    gallery_cameras: ArrayLike,
-    *,
-    chunk_size: int = 256,
-    rerank: bool = False,
-) -> Iterator[Compared]:
+def compared(search: Search, *, chunk_size: int = 256, rerank: bool = False) -> Iterator[Compared]:
     """Compare queries with a gallery, a chunk at a time; arguments and errors are those of `evaluate_retrieval`.
 
     Yields:
@@ -185,17 +186,17 @@ def compared(
         mask of matches, the same person by another camera, and a mask of misses, another person, bool
         (num_queries, G). The G columns hold no junk; a column that is neither match nor miss does not count.
     """
-    query = _descriptors("query", query)
-    gallery = _descriptors("gallery", gallery).to(query.device)
+    query = _descriptors("query", search.query)
+    gallery = _descriptors("gallery", search.gallery).to(query.device)
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(
             "query and gallery must have the same number of columns, "
             f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
         )
-    people = _ids("query_people", query_people, len(query))
-    cameras = _ids("query_cameras", query_cameras, len(query))
-    other_people = _ids("gallery_people", gallery_people, len(gallery))
-    other_cameras = _ids("gallery_cameras", gallery_cameras, len(gallery))
+    people = _ids("query_people", search.query_people, len(query))
+    cameras = _ids("query_cameras", search.query_cameras, len(query))
+    other_people = _ids("gallery_people", search.gallery_people, len(gallery))
+    other_cameras = _ids("gallery_cameras", search.gallery_cameras, len(gallery))
 
     keep = np.flatnonzero(other_people != JUNK)
     gallery = gallery[torch.from_numpy(keep).to(gallery.device)]

@@ -3,11 +3,10 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from backbone.metrics import compared
+from backbone.metrics import Search, compared
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Verification:
         return (threshold.false_accept_rate + 1 - threshold.true_accept_rate) / 2
 
 
-def verify(*arguments: Any, chunk_size: int = 256) -> Verification:
+def verify(search: Search, *, chunk_size: int = 256) -> Verification:
     """Compare queries with gallery tracklets, all pairs that count; arguments as for `evaluate_retrieval`.
 
     Raises:
@@ -85,7 +84,7 @@ def verify(*arguments: Any, chunk_size: int = 256) -> Verification:
     """
     same: list[np.ndarray] = []
     different: list[np.ndarray] = []
-    for _, squared, match, miss in compared(*arguments, chunk_size=chunk_size):
+    for _, squared, match, miss in compared(search, chunk_size=chunk_size):
         same.append(squared[match])
         different.append(squared[miss])
     parts: Sequence[np.ndarray] = [np.concatenate(part) for part in (same, different)]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from backbone.metrics import evaluate_retrieval
+from backbone.metrics import Search, evaluate_retrieval
 
 # Of equally good ones the first is taken, the strongest, which relies least on data of few people.
 SHRINKAGES = (0.7, 0.4, 0.2, 0.1, 0.05, 0.02, 0.005)
@@ -156,7 +156,7 @@ def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[flo
         spread, ids = spread_within(others, person[~held_out]), (person[asked].numpy(), camera[asked].numpy())
         for shrinkage in SHRINKAGES:
             vectors = functional.normalize(spread.whiten(own - others.mean(0), shrinkage), dim=1).float()
-            scores = evaluate_retrieval(vectors, vectors, ids[0], ids[0], ids[1], ids[1])
+            scores = evaluate_retrieval(Search(vectors, vectors, ids[0], ids[0], ids[1], ids[1]))
             found[shrinkage].append(float(np.mean(scores.average_precisions)))
     for shrinkage, values in found.items():
         if values:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from backbone.build import BackboneConfig
 from backbone.descriptor import Comparison, DescriptorConfig, as_linear
-from backbone.metrics import evaluate_retrieval
+from backbone.metrics import Search, evaluate_retrieval
 from backbone.representation import Representation
 from backbone.whitening import fit_whitening, part_scales, spread_within
 
@@ -55,9 +55,9 @@ def test_the_learned_metric_finds_people_whom_the_raw_distance_does_not():
     clips, person, camera = people(40, 4, 10)
     fitted = fit_whitening(clips[:80], person[:80], camera[:80], [10])
     others, ids, cameras = clips[80:], person[80:].numpy(), camera[80:].numpy()
-    raw = evaluate_retrieval(others, others, ids, ids, cameras, cameras)
+    raw = evaluate_retrieval(Search(others, others, ids, ids, cameras, cameras))
     learned = functional.normalize((others - fitted.mean) @ fitted.projection, dim=1)
-    found = evaluate_retrieval(learned, learned, ids, ids, cameras, cameras)
+    found = evaluate_retrieval(Search(learned, learned, ids, ids, cameras, cameras))
     assert found.mean_average_precision > raw.mean_average_precision + 20
     assert "shrinkage" in fitted.report
 

@@ -13,7 +13,7 @@ from agents.runs.model import load_model, load_run
 from agents.runs.scoring import ScoringConfig, score_model
 from backbone.data.clips import consecutive_clips
 from backbone.embeddings import load_embeddings
-from backbone.metrics import evaluate_retrieval
+from backbone.metrics import Search, evaluate_retrieval
 from scripts.cli import main
 
 
@@ -29,9 +29,10 @@ def test_descriptors_score_as_the_evaluation_does(run, tmp_path):
         assert main(["embed", "--checkpoint", str(run), "--part", part, "--out", str(path)]) == 0
         parts[part] = load_embeddings(path)
     query, gallery = parts["query"], parts["gallery"]
-    scores = evaluate_retrieval(
+    search = Search(
         query.descriptors, gallery.descriptors, query.person, gallery.person, query.camera, gallery.camera
     )
+    scores = evaluate_retrieval(search)
     loaded = load_run(run)
     wanted, _ = score_model(loaded, loaded.data, ScoringConfig())
     for name, value in scores.as_dict().items():

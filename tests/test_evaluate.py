@@ -28,7 +28,7 @@ from backbone.data.clips import consecutive_clips
 from backbone.data.loader import LoadConfig, TestBatches
 from backbone.data.sets.synthetic import SyntheticConfig
 from backbone.descriptor import DescriptorConfig
-from backbone.metrics import evaluate_retrieval
+from backbone.metrics import Search, evaluate_retrieval
 from backbone.representation import Representation
 from scripts.cli import main
 
@@ -67,12 +67,12 @@ def test_scores_equal_a_slow_evaluation_tracklet_by_tracklet(parts):
             if bank.hits[0].any():
                 hits += [bank.hits[0, number] for number in episodes.bins[0, 1:].tolist()]
         descriptors[id(tracklet)] = torch.stack(clips).mean(0)
-    expected = evaluate_retrieval(
+    search = Search(
         *(torch.stack([descriptors[id(t)] for t in part]) for part in (data.query, data.gallery)),
         *([t.person for t in part] for part in (data.query, data.gallery)),
         *([t.camera for t in part] for part in (data.query, data.gallery)),
-    ).as_dict()
-    for name, value in expected.items():
+    )
+    for name, value in evaluate_retrieval(search).as_dict().items():
         assert scores["centre"][name] == pytest.approx(value)
     assert scores["centre"]["hit_rate"] == pytest.approx(100 * np.mean(hits))
 

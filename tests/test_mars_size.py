@@ -10,7 +10,7 @@ from scripts.benchmark.scoring_cost import MARS_SIZE, ScoringCost, Size, draw_ca
 @pytest.mark.parametrize("seed", range(3))
 def test_the_plain_way_scores_the_same(seed):
     case = draw_case(Size(150, 900, 16), seed)
-    scores = evaluate_retrieval(*case)
+    scores = evaluate_retrieval(case)
     assert score_plainly(case) == pytest.approx((scores.cmc[1], scores.mean_average_precision), abs=1e-6)
     assert 5 < scores.cmc[1] < 95
     assert scores.num_queries_without_match > 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbone.metrics import AVERAGE_PRECISION, RetrievalScores, evaluate_retrieval
+from backbone.metrics import AVERAGE_PRECISION, RetrievalScores, Search, evaluate_retrieval
 
 
 def retrieval_loop(query, gallery, query_people, gallery_people, query_cameras, gallery_cameras, official):
@@ -57,23 +57,21 @@ def random_case(seed: int, num_queries: int = 40, num_gallery: int = 150):
 def test_agrees_with_the_loop(seed: int, average_precision: str) -> None:
     case = random_case(seed)
     expected, num_queries = retrieval_loop(*case, official=average_precision == "official")
-    scores = evaluate_retrieval(*case, average_precision=average_precision)
+    scores = evaluate_retrieval(Search(*case), average_precision=average_precision)
     assert [*scores.as_dict().values()] == pytest.approx(expected)
     assert (scores.num_queries, scores.num_queries_without_match) == (num_queries, 40 - num_queries)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 40, 1000])
 def test_chunk_size_changes_nothing(chunk_size: int) -> None:
-    case = random_case(0)
-    assert evaluate_retrieval(*case, chunk_size=chunk_size) == evaluate_retrieval(*case)
+    search = Search(*random_case(0))
+    assert evaluate_retrieval(search, chunk_size=chunk_size) == evaluate_retrieval(search)
 
 
 def test_tensors_equal_arrays() -> None:
-    query, gallery, *ids = random_case(0)
-    from_tensors = evaluate_retrieval(
-        torch.from_numpy(query), torch.from_numpy(gallery), *map(torch.from_numpy, ids)
-    )
-    assert from_tensors == evaluate_retrieval(query, gallery, *ids)
+    case = random_case(0)
+    from_tensors = evaluate_retrieval(Search(*map(torch.from_numpy, case)))
+    assert from_tensors == evaluate_retrieval(Search(*case))
 
 
 def test_by_hand() -> None:
@@ -81,8 +79,8 @@ def test_by_hand() -> None:
     # same camera (dropped), miss, junk (dropped), match, miss, match: the matches rank 2 and 4.
     gallery = np.arange(6, dtype=np.float32)[:, None]
     people, cameras = [7, 3, -1, 7, 0, 7], [1, 1, 2, 2, 2, 3]
-    arguments = (np.zeros((1, 1), np.float32), gallery, [7], people, [1], cameras)
-    assert evaluate_retrieval(*arguments, ranks=(1, 2)) == RetrievalScores(
+    search = Search(np.zeros((1, 1), np.float32), gallery, [7], people, [1], cameras)
+    assert evaluate_retrieval(search, ranks=(1, 2)) == RetrievalScores(
         cmc={1: 0.0, 2: 100.0},
         mean_average_precision=100 * (1 / 2 + 2 / 4) / 2,
         mean_inverse_penalty=100 * 2 / 4,
@@ -91,13 +89,13 @@ def test_by_hand() -> None:
     )
     # The same behind a query without a match: what each query scored says which one it was.
     descriptors, ids = np.zeros((2, 1), np.float32), ([5, 7], people, [1, 1], cameras)
-    each = evaluate_retrieval(descriptors, gallery, *ids)
+    each = evaluate_retrieval(Search(descriptors, gallery, *ids))
     assert (each.queries.tolist(), each.first_ranks.tolist(), each.average_precisions.tolist()) == (
         [1],
         [2],
         [0.5],
     )
-    official = evaluate_retrieval(*arguments, average_precision="official")
+    official = evaluate_retrieval(search, average_precision="official")
     assert official.mean_average_precision == pytest.approx(100 * ((1 / 2 + 0) / 2 + (2 / 4 + 1 / 3) / 2) / 2)
     assert official.as_dict().keys() == {"R1", "R5", "R10", "R20", "mAP", "mINP"}
 
@@ -106,15 +104,8 @@ def test_by_hand() -> None:
 def test_perfect_descriptors_score_100(average_precision: str) -> None:
     people = np.repeat(np.arange(50), 2)
     descriptors = np.eye(50, dtype=np.float32)[people]
-    scores = evaluate_retrieval(
-        descriptors,
-        descriptors,
-        people,
-        people,
-        np.ones(100, int),
-        np.full(100, 2),
-        average_precision=average_precision,
-    )
+    search = Search(descriptors, descriptors, people, people, np.ones(100, int), np.full(100, 2))
+    scores = evaluate_retrieval(search, average_precision=average_precision)
     assert set(scores.as_dict().values()) == {100.0}
 
 
@@ -127,22 +118,22 @@ def test_collapsed_descriptors_score_near_zero(num_gallery: int, num_numbers: in
     descriptors = np.tile(descriptor, (num_gallery, 1))
     query = np.random.default_rng(1).normal(size=(num_gallery, num_numbers)).astype(np.float32)
     for queries in (descriptors, query):
-        scores = evaluate_retrieval(
-            queries, descriptors, people, people, np.ones(num_gallery, int), np.full(num_gallery, 2)
-        )
+        cameras = np.ones(num_gallery, int), np.full(num_gallery, 2)
+        scores = evaluate_retrieval(Search(queries, descriptors, people, people, *cameras))
         assert scores.cmc == {1: 0, 5: 0, 10: 0, 20: 0}
         assert scores.mean_average_precision == pytest.approx(100 / num_gallery)
 
 
 def test_far_from_the_origin() -> None:
     query, gallery, *ids = random_case(0)
-    assert evaluate_retrieval(query + 4096, gallery + 4096, *ids) == evaluate_retrieval(query, gallery, *ids)
+    far = Search(query + 4096, gallery + 4096, *ids)
+    assert evaluate_retrieval(far) == evaluate_retrieval(Search(query, gallery, *ids))
 
 
 def test_arguments_stay_as_they_are() -> None:
     case = random_case(0)
     copies = [array.copy() for array in case]
-    evaluate_retrieval(*case)
+    evaluate_retrieval(Search(*case))
     for array, copy in zip(case, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
 
@@ -155,7 +146,7 @@ def test_length_mismatch_names_the_argument(index: int) -> None:
     case = list(random_case(0))
     case[index] = case[index][:-1]
     with pytest.raises(ValueError, match=NAMES[index].split("_")[0]):
-        evaluate_retrieval(*case)
+        evaluate_retrieval(Search(*case))
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -164,7 +155,7 @@ def test_descriptors_must_be_finite(index: int, bad: float) -> None:
     case = list(random_case(0))
     case[index][3, 2] = bad
     with pytest.raises(ValueError, match=f"{NAMES[index]} must be finite, got NaN or infinity in 1 of"):
-        evaluate_retrieval(*case)
+        evaluate_retrieval(Search(*case))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +173,7 @@ def test_descriptors_must_be_finite(index: int, bad: float) -> None:
     ],
 )
 def test_errors(replaced: dict, message: str) -> None:
-    arguments = dict(zip(NAMES, random_case(0), strict=True)) | replaced
+    options = {name: value for name, value in replaced.items() if name not in NAMES}
+    parts = {name: value for name, value in replaced.items() if name in NAMES}
     with pytest.raises(ValueError, match=message):
-        evaluate_retrieval(**arguments)
+        evaluate_retrieval(Search(*random_case(0))._replace(**parts), **options)

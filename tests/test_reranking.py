@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbone.metrics import evaluate_retrieval
+from backbone.metrics import Search, evaluate_retrieval
 from backbone.reranking import reranked_distances
 
 
@@ -59,8 +59,8 @@ def test_neighbours_in_common_help_retrieval():
     rows = np.arange(len(people)) % 8 == 0
     parts = (features[rows], features[~rows], people[rows], people[~rows])
     cameras = (np.zeros(rows.sum(), int), np.ones((~rows).sum(), int))
-    plain = evaluate_retrieval(*parts, *cameras)
-    reranked = evaluate_retrieval(*parts, *cameras, rerank=True)
+    search = Search(*parts, *cameras)
+    plain, reranked = evaluate_retrieval(search), evaluate_retrieval(search, rerank=True)
     assert reranked.mean_average_precision > plain.mean_average_precision + 1
     assert reranked.num_queries == plain.num_queries
 
@@ -74,7 +74,7 @@ def test_junk_has_no_say():
 
     def score(gallery, others):
         cameras = (np.zeros(rows.sum(), int), np.ones(len(others), int))
-        return evaluate_retrieval(features[rows], gallery, people[rows], others, *cameras, rerank=True)
+        return evaluate_retrieval(Search(features[rows], gallery, people[rows], others, *cameras), rerank=True)
 
     assert score(junk, names) == score(gallery, others)
 
@@ -94,6 +94,6 @@ def test_settings_out_of_range_are_errors(setting):
 def test_where_all_are_in_one_place_nothing_is_found():
     descriptors, people = np.ones((6, 3), np.float32), np.arange(6)
     scores = evaluate_retrieval(
-        descriptors, descriptors, people, people, np.zeros(6, int), np.ones(6, int), rerank=True
+        Search(descriptors, descriptors, people, people, np.zeros(6, int), np.ones(6, int)), rerank=True
     )
     assert scores.cmc[1] == 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from backbone.metrics import compared
+from backbone.metrics import Search, compared
 from backbone.verification import Verification, verify
 
 # Same person: 1, 2, 3, 6. Different people: 2.5, 4, 5, 7, 8, 9, 10, 11, 12, 13.
@@ -49,10 +49,11 @@ def test_two_gaussians_have_their_closed_form():
 def test_pairs_are_those_that_retrieval_counts():
     query, gallery = np.zeros((1, 2), np.float32), np.array([[1, 0], [0, 2], [3, 4], [0, 6]], dtype=np.float32)
     # the same camera's and junk do not count
-    found = verify(query, gallery, [7], [7, 7, 5, -1], [0], [0, 1, 1, 1])
+    search = Search(query, gallery, [7], [7, 7, 5, -1], [0], [0, 1, 1, 1])
+    found = verify(search)
     np.testing.assert_allclose(found.same, [2])
     np.testing.assert_allclose(found.different, [5])
-    ((_, squared, match, miss),) = compared(query, gallery, [7], [7, 7, 5, -1], [0], [0, 1, 1, 1])
+    ((_, squared, match, miss),) = compared(search)
     assert squared.tolist() == [[1, 4, 25]]
     assert match.tolist() == [[False, True, False]]
     assert miss.tolist() == [[False, False, True]]
@@ -62,4 +63,4 @@ def test_what_cannot_be_said_is_an_error():
     with pytest.raises(ValueError, match="0 or more and below 1, got 1"):
         BY_HAND.at_false_accept_rate(1)
     with pytest.raises(ValueError, match="1 pairs of one person and 0 of two"):
-        verify(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32), [7], [7], [0], [1])
+        verify(Search(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32), [7], [7], [0], [1]))

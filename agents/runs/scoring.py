@@ -16,7 +16,7 @@ from agents.runs.table import Column, Table
 from backbone.data import ReidData
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.descriptor import Compared
-from backbone.metrics import RetrievalScores, evaluate_retrieval, get_scoring
+from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
 from backbone.progress import say
 from backbone.verification import verify
 
@@ -150,21 +150,19 @@ def retrieve(
     Raises:
         ValueError: as `evaluate_retrieval`, or unknown scoring.
     """
-    parts = search_parts(data, descriptors, of_gallery, scoring)
-    return evaluate_retrieval(*parts, average_precision=get_scoring(scoring).average_precision, rerank=rerank)
+    search = search_of(data, descriptors, of_gallery, scoring)
+    return evaluate_retrieval(search, average_precision=get_scoring(scoring).average_precision, rerank=rerank)
 
 
-def search_parts(
-    data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tensor | None, scoring: str
-) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return what `evaluate_retrieval` and `verify` take: descriptors, people, cameras, each twice."""
+def search_of(data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tensor | None, scoring: str) -> Search:
+    """Return the queries and the gallery that a scoring searches; arguments as in `retrieve`."""
     parts = (data.query, searched_gallery(data, scoring))
     position = {id(tracklet): row for row, tracklet in enumerate(searched_tracklets(data))}
     query, gallery = ([position[id(tracklet)] for tracklet in part] for part in parts)
     people, other_people = (np.array([tracklet.person for tracklet in part]) for part in parts)
     cameras, other_cameras = (np.array([tracklet.camera for tracklet in part]) for part in parts)
     others = descriptors if of_gallery is None else of_gallery
-    return descriptors[query], others[gallery], people, other_people, cameras, other_cameras
+    return Search(descriptors[query], others[gallery], people, other_people, cameras, other_cameras)
 
 
 def verification_scores(
@@ -177,7 +175,7 @@ def verification_scores(
         which to say yes, `FAR=f_reached`, the percentage of pairs of two people that this accepts, at most f, and
         `FAR=f_TAR`, that of pairs of one person.
     """
-    verification = verify(*search_parts(data, descriptors, None, scoring))
+    verification = verify(search_of(data, descriptors, None, scoring))
     scores: Scores = {
         "EER": 100 * verification.equal_error_rate,
         "EER_distance": verification.equal_error.distance,

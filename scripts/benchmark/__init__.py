@@ -190,7 +190,7 @@ def ranking_query_by_query_or_chunked(seconds: float, device: torch.device) -> C
     timed = _compare(
         f"{RANKED} ranked: a query at a time, {num_timed} timed, x {RANKED_SHARE} / in chunks",
         lambda: score_plainly(share),
-        lambda: evaluate_retrieval(*case),
+        lambda: evaluate_retrieval(case),
         seconds,
         torch.device("cpu"),
     )

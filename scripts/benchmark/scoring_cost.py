@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.runs.children import end_with_parent, run_module
-from backbone.metrics import RetrievalScores, compared, evaluate_retrieval, score_ranking
+from backbone.metrics import RetrievalScores, Search, compared, evaluate_retrieval, score_ranking
 from backbone.progress import show
 
 Work = Literal["scoring", "ranking", "re-ranking"]
@@ -47,18 +47,7 @@ MARS_SIZE = Size(1980, 11_310, 3072)
 """All queries and the gallery without junk; [f_g, h_1..h_4] of ResNet50."""
 
 
-class SearchCase(NamedTuple):
-    """What `evaluate_retrieval` takes: descriptors float32, people and cameras int64, of queries and gallery."""
-
-    query: Tensor
-    gallery: Tensor
-    query_people: np.ndarray
-    gallery_people: np.ndarray
-    query_cameras: np.ndarray
-    gallery_cameras: np.ndarray
-
-
-def draw_case(size: Size, seed: int = 0) -> SearchCase:
+def draw_case(size: Size, seed: int = 0) -> Search:
     """Return random descriptors around their people's centres, and in the gallery distractors, person 0."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     num_known = int(KNOWN_SHARE * size.num_gallery)
@@ -77,10 +66,10 @@ def draw_case(size: Size, seed: int = 0) -> SearchCase:
             part += centres[torch.from_numpy(of[start : start + FILLED])]
         return descriptors
 
-    return SearchCase(describe(people), describe(other_people), people, other_people, cameras, other_cameras)
+    return Search(describe(people), describe(other_people), people, other_people, cameras, other_cameras)
 
 
-def score_plainly(case: SearchCase) -> tuple[float, float]:
+def score_plainly(case: Search) -> tuple[float, float]:
     """Score a query at a time by sorting the whole gallery, the precision at every rank by a loop in Python.
 
     That is how the best-known code for re-identification does it where it isn't compiled.
@@ -88,7 +77,7 @@ def score_plainly(case: SearchCase) -> tuple[float, float]:
     Returns:
         R1 and mAP in percent.
     """
-    query, gallery = case.query.double(), case.gallery.double()
+    query, gallery = (torch.as_tensor(one).double() for one in (case.query, case.gallery))
     # of each query to all others, less its own square, which changes no order
     distances = torch.addmm((gallery * gallery).sum(1), query, gallery.T, alpha=-2).numpy()
     found_first, precisions = [], []
@@ -155,11 +144,11 @@ def _score_here(work: Work, size: Size) -> ScoringCost:
     return ScoringCost(done[work].format(size), seconds, cpu_seconds, _peak_bytes() - before)
 
 
-def _prepare(work: Work, case: SearchCase) -> Callable[[], RetrievalScores]:
+def _prepare(work: Work, case: Search) -> Callable[[], RetrievalScores]:
     if work == "ranking":
-        chunks = list(compared(*case))
+        chunks = list(compared(case))
         return lambda: score_ranking(chunks)
-    return lambda: evaluate_retrieval(*case, rerank=work == "re-ranking")
+    return lambda: evaluate_retrieval(case, rerank=work == "re-ranking")
 
 
 def _peak_bytes() -> int:
