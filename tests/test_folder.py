@@ -1,12 +1,18 @@
 """A folder of one's own: natural order, numbers for names, every stray file named; people divided."""
 
+import itertools
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from backbone.data.sets.folder import frames_in, read_folder, split_people
+from backbone.data import DataConfig, load_data
+from backbone.data.check import check_data
+from backbone.data.division import split_people
+from backbone.data.sets.folder import frames_in, read_divided_folder, read_folder
+from backbone.data.source import read_source
 from backbone.data.tracklet import FrameFiles, Tracklet, read_image
 
 
@@ -88,6 +94,113 @@ def test_frames_that_cannot_be_read_are_named_when_they_are(root):
         read_image(paths["f2.png"])
     with pytest.raises(ValueError, match=r"cannot read the frame .*p2/camA/1/f3\.png"):
         read_image(paths["f3.png"])
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Path:
+    root = tmp_path / "mine"
+    for name in ("train/p2/camA/1", "train/p2/camB/1", "train/p1/camB/1", "query/p10/camA/1", "gallery/p9/camB/1"):
+        write_image(root, f"{name}/0.png")
+    write_image(root, "gallery/p10/camB/7/0.png")
+    return root
+
+
+def numbered(tracklets: list[Tracklet]) -> list[tuple[str, int, int]]:
+    return [(one.source, one.person, one.camera) for one in tracklets]
+
+
+def test_a_division_of_the_folders_own_is_taken(divided):
+    data = load_data(f"folder:{divided}", DataConfig(), Path("unused"))
+    assert numbered(data.train) == [
+        ("mine/train/p1/camB/1", 1, 2),
+        ("mine/train/p2/camA/1", 2, 1),
+        ("mine/train/p2/camB/1", 2, 2),
+    ]
+    assert numbered(data.query) == [("mine/query/p10/camA/1", 4, 1)]
+    assert numbered(data.gallery) == [("mine/gallery/p9/camB/1", 3, 2), ("mine/gallery/p10/camB/7", 4, 2)]
+    assert (data.query[0].person_name, data.query[0].name) == ("p10", "query/p10/camA/1")
+    counts = {
+        part: len(read_source(f"folder:{divided}", part, DataConfig(), Path("unused")))
+        for part in ("query", "gallery", "test", "train", "all")
+    }
+    assert counts == {"query": 1, "gallery": 2, "test": 3, "train": 3, "all": 6}
+
+
+def test_a_division_without_train_is_for_tests(divided):
+    shutil.rmtree(divided / "train")
+    assert load_data(f"folder:{divided}", DataConfig(), Path("unused")).train == []
+
+
+def test_what_is_wrong_with_a_division_is_named(divided):
+    write_image(divided, "query/p2/camA/1/0.png")
+    with pytest.raises(
+        ValueError, match=r"people of the train part .* are in its query or gallery, too: p2 \(1 in all\)"
+    ):
+        read_divided_folder(divided)
+    write_image(divided, "p3/camA/1/0.png")
+    with pytest.raises(ValueError, match="division of its own, query and gallery, and p3 beside them"):
+        read_divided_folder(divided)
+
+
+TABLE = """person,path,part,camera,note
+p2,train/p2/camA/1,train,A,x
+p2,train/p2/camB/1,train,B,
+p10,query/p10/camA/1,query,A,
+p10,query/p10/camA/1,gallery,A,
+p10,gallery/p10/camB/7,gallery,B,
+"""
+
+
+def write_table(divided: Path, text: str) -> str:
+    (divided / "list.csv").write_text(text, encoding="utf-8-sig")
+    return f"csv:{divided}/list.csv"
+
+
+def test_a_table_is_read(divided):
+    data = load_data(write_table(divided, TABLE), DataConfig(), Path("unused"))
+    assert numbered(data.train) == [("list/train/p2/camA/1", 1, 1), ("list/train/p2/camB/1", 1, 2)]
+    assert numbered(data.query) == [("list/query/p10/camA/1", 2, 1)]
+    assert data.gallery[0] is data.query[0]
+    assert [one.person_name for one in data.gallery] == ["p10", "p10"]
+    assert data.gallery[1].frames.paths == (divided / "gallery/p10/camB/7/0.png",)
+    report = check_data(f"csv:{divided}/list.csv")
+    assert (report.files, report.problems) == (4, [])
+
+
+def test_a_table_without_parts_is_divided_by_people(tmp_path):
+    lines = ["path,person,camera"]
+    for person, camera in itertools.product("abcd", "12"):
+        write_image(tmp_path, f"{person}{camera}/0.png")
+        lines.append(f"{person}{camera},{person},{camera}")
+    spec = write_table(tmp_path, "\n".join(lines))
+    data = load_data(f"{spec}@test_fraction=0.5", DataConfig(), Path("unused"))
+    assert (len(data.train), len(data.query), len(data.gallery)) == (4, 4, 4)
+    assert len(read_source(spec, "query", DataConfig(), Path("unused"))) == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("camera,note", "cam,note", "line 1: no column camera in 'person,? path, part, cam, note'"),
+        ("p2,train/p2/camB/1,train,B", "p2,train/p2/camB/1,train,", "line 3: there is no camera"),
+        ("p2/camB/1,train", "p2/camB/1,test", "line 3: the part is train, query, gallery or empty, got 'test'"),
+        ("p2/camB/1,train", "p2/camB/1,", "line 3: all lines have a part, or none has; line 2 differs"),
+        ("train/p2/camB/1", "nowhere", "line 3: cannot read the folder .*nowhere"),
+        (
+            "train/p2/camB/1",
+            "train/p2/camA/1",
+            "line 3: train/p2/camA/1 has another person or camera than in line 2",
+        ),
+        (",gallery,A", ",query,A", "line 5: query/p10/camA/1 was in line 4 already"),
+        (TABLE[TABLE.index("p2") :], "", "lists no tracklet"),
+        (",query,", ",gallery,", "already"),
+        ("camera,note\np2,", "camera,note\np10,", "people of the train part of csv:.* too: p10 "),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named_by_line(divided, old, new, message):
+    spec = write_table(divided, TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        load_data(spec, DataConfig(), Path("unused"))
 
 
 def tracklets_of(two_cameras: int, one_camera: int) -> list[Tracklet]:

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from backbone.data.data_set import DataConfig, ReidData
+from backbone.data.division import everybody
 from backbone.data.registry import DATASETS as DATASETS
 from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, UNKNOWN, Tracklet
 
+TestPart = Literal["test", "all"]
 
-def load_data(spec: str, config: DataConfig, cache: Path) -> ReidData:
+
+def load_data(spec: str, config: DataConfig, cache: Path, part: TestPart = "test") -> ReidData:
     """Read the data set that `NAME[:DIRECTORY][@OPTION=VALUE,...]` names.
 
     Args:
@@ -17,12 +21,18 @@ def load_data(spec: str, config: DataConfig, cache: Path) -> ReidData:
             `config`.
         config: its settings.
         cache: where drawn data is kept.
+        part: who is searched for: the test half, or all, whoever is trained on (`division.everybody`).
 
     Raises:
         ValueError: unknown name or option, or data that is missing or damaged (the message says what and where).
     """
     parsed = parse_spec(spec)
-    data = parsed.data_set.load(parsed.directory, parsed.options(config), cache)
+    options = parsed.options(config)
+    if part == "all" and (found := parsed.data_set.everybody(parsed.directory)) is not None:
+        data = everybody(ReidData(str(parsed), [], [], found))
+    else:
+        data = parsed.data_set.load(parsed.directory, options, cache)
+        data = everybody(data) if part == "all" else data
     named = {id(one): _named(one, parsed.name) for one in [*data.train, *data.query, *data.gallery]}
     train, query, gallery = ([named[id(one)] for one in part] for part in (data.train, data.query, data.gallery))
     return replace(data, train=train, query=query, gallery=gallery)

@@ -74,12 +74,12 @@ def check_data(
     """
     parsed = parse_spec(spec)
     root, data_set = parsed.directory, parsed.data_set
-    if root is None or not root.is_dir():
+    if root is None or not root.exists():
         raise ValueError(f"there is no folder to check: write NAME:DIRECTORY, got {spec}")
     if not 0 < sample <= 1 or workers < 1:
         raise ValueError(f"sample must be above 0 and at most 1 and workers 1 or more, got {sample} and {workers}")
     counts, problems, wanted = _structure(spec, data_set.num_splits or 1)
-    files, unreadable = _images(root, set(data_set.frame_folders))
+    files, unreadable = _images(root, set(data_set.frame_folders)) if root.is_dir() else (sorted(wanted), [])
     problems += unreadable
     if not files:
         problems.append(

@@ -71,6 +71,8 @@ class DataSet:
         needs_directory: whether a directory has to be named.
         is_drawn: whether its people are drawn by a seed, others for another seed.
         options: the settings in `DataConfig` or `SyntheticConfig` that change it.
+        undivided: returns all tracklets of a directory without a division into train, query and gallery, and None
+            of one with it; None where there always is a division.
         num_splits: how many divisions of the people its authors published; None: none.
         frame_folders: where in the directory its frames lie; empty: anywhere.
         frame_name: what its frames' files are called, the groups `folder` and `above` being the name of the folder
@@ -83,9 +85,14 @@ class DataSet:
     needs_directory: bool = True
     is_drawn: bool = False
     options: tuple[str, ...] = ()
+    undivided: Callable[[Path], list[Tracklet] | None] | None = None
     num_splits: int | None = None
     frame_folders: tuple[str, ...] = ()
     frame_name: re.Pattern[str] | None = None
+
+    def everybody(self, directory: Path | None) -> list[Tracklet] | None:
+        """Return all tracklets, if there is a directory and it comes without a division; else None."""
+        return self.undivided(directory) if self.undivided and directory else None
 
     def load(self, directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
         """Read the data set.

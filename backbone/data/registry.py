@@ -8,9 +8,10 @@ from backbone.data.sets.ilids import ILIDS
 from backbone.data.sets.mars import MARS
 from backbone.data.sets.prid import PRID
 from backbone.data.sets.synthetic import SYNTHETIC
+from backbone.data.sets.table import TABLE
 from backbone.own import is_own, load_own
 
-DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, PRID, ILIDS, MARS)}
+DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, TABLE, PRID, ILIDS, MARS)}
 # Of a data set of the user's own nobody says which it goes by.
 OWN_OPTIONS = tuple(one.name for one in fields(DataConfig) if one.name != "synthetic")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from backbone.data import DataConfig, load_data
-from backbone.data.sets.folder import frames_in, read_folder
+from backbone.data import DATASETS, DataConfig, load_data
+from backbone.data.sets.folder import frames_in
 from backbone.data.spec import VIDEO, DataSpec, parse_spec
 from backbone.data.tracklet import UNKNOWN, FrameFiles, Tracklet
 from backbone.data.tracks import TrackFormat, name_of_video, read_tracks
@@ -16,8 +16,8 @@ from backbone.progress import Progress
 Part = Literal["test", "query", "gallery", "train", "all"]
 
 FORMS = (
-    "NAME:DIRECTORY of a data set, folder:DIRECTORY (<person>/<camera>/<tracklet>/<frame>), a folder of frames "
-    "(one tracklet) or of such folders, or video:VIDEO,TRACKS (a video file or a folder of its frames; MOT format)"
+    f"NAME:DIRECTORY of a data set ({', '.join(DATASETS)}), or module:function of your own; a folder of frames "
+    "(one tracklet) or of such folders; or video:VIDEO,TRACKS (a video file or a folder of its frames; MOT format)"
 )
 # Longer than any track: a track stays whole where no frame of it is missing.
 WHOLE = 2**31
@@ -36,8 +36,8 @@ def read_source(
 
     Args:
         spec: one of `FORMS`.
-        part: of a data set: its queries, its gallery, both (test), its training half, or all; of folders and
-            videos all tracklets are taken, those of people trained on, too.
+        part: of a data set: its queries, its gallery, both (test), its training half, or all; of videos, and of
+            folders and tables without a division, all tracklets are taken, those of people trained on, too.
         config: settings of the data set, or of the video.
         cache: where drawn data is kept.
         progress: told of a video's frames.
@@ -52,9 +52,9 @@ def read_source(
     config = named.options(config)
     if named.name == VIDEO:
         return _of_video(named, config.bridge_gaps, progress, say)
-    if named.name == "folder" and named.directory is not None:
-        return read_folder(named.directory)
     if named.is_data_set:
+        if (tracklets := named.data_set.everybody(named.directory)) is not None:
+            return tracklets
         return _of_data_set(spec, part, config, cache)
     if not (folder := Path(str(named)).expanduser()).is_dir():
         raise ValueError(f"there are no tracklets at {spec!r}; possible are {FORMS}")

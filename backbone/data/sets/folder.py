@@ -1,16 +1,15 @@
-"""Tracklets from a folder of your own, and the division of its people into train and test."""
+"""Tracklets from a folder of your own, with or without a division into train, query and gallery."""
 
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from backbone.data.data_set import DataConfig, DataSet, ReidData
+from backbone.data.division import PARTS, as_divided, divide
 from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.data.tracks import CUT_REPORT, name_of_video
@@ -37,26 +36,54 @@ def read_folder(root: Path) -> list[Tracklet]:
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"there is no folder at {root}; the layout is {LAYOUT}")
+    return [tracklet for _, tracklet in _tracklets(root, {"": root})]
+
+
+def is_divided(root: Path) -> bool:
+    """Tell whether a folder comes with a division: its people are in `query/`, `gallery/` and `train/`."""
+    return (root / "query").is_dir() and (root / "gallery").is_dir()
+
+
+def read_divided_folder(root: Path) -> ReidData:
+    """Read a folder with a division of its own, `read_folder`'s layout in each of `train/`, `query/`, `gallery/`.
+
+    People and cameras are numbered over all three; `train/` may be missing.
+
+    Raises:
+        ValueError: as `read_folder`, or there are other folders beside the three, or people are in both halves.
+    """
+    folders = {folder.name: folder for folder in _folders(root, "the folders train, query and gallery")}
+    if others := sorted(folders.keys() - set(PARTS)):
+        raise ValueError(
+            f"{root} has a division of its own, query and gallery, and {others[0]} beside them: only train, query "
+            f"and gallery may be there, each with {LAYOUT.replace('root', 'part')}. Move or rename it."
+        )
+    return as_divided(
+        f"folder:{root}", _tracklets(root, {part: folders[part] for part in PARTS if part in folders})
+    )
+
+
+def _tracklets(root: Path, parts: dict[str, Path]) -> list[tuple[str, Tracklet]]:
+    """Return the tracklets in the folders of some parts, with the parts' names."""
     found = [
-        (person.name, camera.name, tracklet)
-        for person in _folders(root, "person folders")
+        (part, person.name, camera.name, tracklet)
+        for part, folder in parts.items()
+        for person in _folders(folder, "person folders")
         for camera in _folders(person, "camera folders")
         for tracklet in _folders(camera, "tracklet folders")
     ]
-    people = _numbers(person for person, _, _ in found)
-    cameras = _numbers(camera for _, camera, _ in found)
+    people = numbers(person for _, person, _, _ in found)
+    cameras = numbers(camera for _, _, camera, _ in found)
     root_name, video = root.resolve().name, _video_of_cut(root)
-    return [
-        Tracklet(
-            people[person],
-            cameras[camera],
-            FrameFiles(frames_in(tracklet)),
-            f"{root_name}/{person}/{camera}/{tracklet.name}",
-            name=f"{person}/{camera}/{tracklet.name}",
-            person_name=f"{video} {int(person)}" if video and person.isdecimal() else person,
-        )
-        for person, camera, tracklet in found
-    ]
+    tracklets = []
+    for part, person, camera, tracklet in found:
+        name = tracklet.relative_to(root).as_posix()
+        label = f"{video} {int(person)}" if video and person.isdecimal() else person
+        frames = FrameFiles(frames_in(tracklet))
+        source = f"{root_name}/{name}"
+        one = Tracklet(people[person], cameras[camera], frames, source, name=name, person_name=label)
+        tracklets.append((part, one))
+    return tracklets
 
 
 def _video_of_cut(root: Path) -> str:
@@ -71,67 +98,24 @@ def _video_of_cut(root: Path) -> str:
         return ""
 
 
-def split_people(
-    tracklets: Sequence[Tracklet], *, test_fraction: float, seed: int
-) -> tuple[list[Tracklet], list[Tracklet]]:
-    """Divide tracklets into train and test by person: no person is on both sides.
-
-    A query is a person seen again by another camera, so people with two or more cameras are divided
-    first. People with one camera are divided after them: they can be trained on, and in the test
-    half they are distractors in the gallery. The division depends on the people and the seed, not
-    on the order of the tracklets, which is kept.
-
-    Args:
-        tracklets: the tracklets of all people.
-        test_fraction: share of people in the test half, between 0 and 1; it is rounded to whole
-            people, and bent where it would leave fewer than 2 people on a side.
-        seed: of numpy's `default_rng`.
-
-    Returns:
-        The train tracklets and the test tracklets.
-
-    Raises:
-        ValueError: `test_fraction` is not between 0 and 1, or there are too few people.
-    """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1, both excluded")
-    cameras_of: dict[int, set[int]] = {}
-    for tracklet in tracklets:
-        cameras_of.setdefault(tracklet.person, set()).add(tracklet.camera)
-    several = sorted(person for person, cameras in cameras_of.items() if len(cameras) > 1)
-    single = sorted(person for person, cameras in cameras_of.items() if len(cameras) == 1)
-    if len(several) < 2 or len(cameras_of) < 4:
-        raise ValueError(
-            f"{len(several)} of {len(cameras_of)} people are seen by two cameras or more. The test half "
-            "needs at least 2 of these (a query must be found again by another camera, among other people), "
-            "and the train half at least 2 people more, of any kind. Add people, or name a second view "
-            "of them as a second camera."
-        )
-    rng = np.random.default_rng(seed)
-    most = min(len(several), len(cameras_of) - 2)
-    num_several = min(max(int(test_fraction * len(several) + 0.5), 2), most)
-    most = len(cameras_of) - 2 - num_several
-    num_single = min(int(test_fraction * len(single) + 0.5), most)
-    test = {*rng.permutation(several)[:num_several].tolist(), *rng.permutation(single)[:num_single].tolist()}
-    return (
-        [tracklet for tracklet in tracklets if tracklet.person not in test],
-        [tracklet for tracklet in tracklets if tracklet.person in test],
-    )
+def _undivided(root: Path) -> list[Tracklet] | None:
+    return None if is_divided(root) else read_folder(root)
 
 
 def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
     assert directory is not None
-    train, test = split_people(read_folder(directory), test_fraction=config.test_fraction, seed=config.split_seed)
-    # The first tracklet of each person in each camera asks, if another camera has an answer.
-    cameras: dict[int, set[int]] = {}
-    for tracklet in test:
-        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
-    first = {(tracklet.person, tracklet.camera): tracklet for tracklet in reversed(test)}
-    query = [tracklet for (person, _), tracklet in sorted(first.items()) if len(cameras[person]) > 1]
-    return ReidData(f"folder:{directory}", train, query, test)
+    if (tracklets := _undivided(directory)) is None:
+        return read_divided_folder(directory)
+    return divide(f"folder:{directory}", tracklets, config)
 
 
-FOLDER = DataSet("folder", _read, example="folder:<directory>", options=("test_fraction", "split_seed"))
+FOLDER = DataSet(
+    "folder",
+    _read,
+    example="folder:<directory>",
+    options=("test_fraction", "split_seed"),
+    undivided=_undivided,
+)
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -140,7 +124,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def _numbers(names: Iterable[str]) -> dict[str, int]:
+def numbers(names: Iterable[str]) -> dict[str, int]:
     """Number the names from 1 in their natural order."""
     return {name: number for number, name in enumerate(sorted(set(names), key=_natural), start=1)}
 
