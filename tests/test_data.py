@@ -1,5 +1,6 @@
 """Data sets by name: who is trained on, who asks, and who is searched."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,10 +9,11 @@ import pytest
 
 from backbone import own
 from backbone.data import DATASETS, DataConfig, ReidData, load_data
+from backbone.data.division import everybody
 from backbone.data.sets.synthetic import SyntheticConfig
 from backbone.data.source import read_source
 from backbone.data.spec import check_trusted_data, parse_spec, trust_data
-from backbone.data.tracklet import FrameFiles, Tracklet
+from backbone.data.tracklet import JUNK, FrameFiles, Tracklet
 
 CONFIG = DataConfig(
     synthetic=SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=2, height=32, width=16)
@@ -78,6 +80,30 @@ def test_share_of_people_kept_for_the_test(folder, tmp_path):
     data = load_data(f"folder:{folder}", DataConfig(test_fraction=0.7), tmp_path)
     assert len({one.person for one in data.gallery}) == 4
     assert len(data.train_people) == 2
+
+
+def test_everybody_of_a_folder_without_dividing_its_people(folder, tmp_path):
+    for person in (3, 4, 5):
+        shutil.rmtree(folder / f"p{person}")
+    with pytest.raises(ValueError, match="people are seen by two cameras or more"):
+        load_data(f"folder:{folder}", DataConfig(), tmp_path)
+    data = load_data(f"folder:{folder}", DataConfig(), tmp_path, part="all")
+    assert (len(data.train), len(data.query), len(data.gallery)) == (0, 6, 12)
+    assert names(data.query)[:3] == ["people/p0/a/1", "people/p0/b/1", "people/p1/a/1"]
+
+
+def test_everybody_of_other_data(tmp_path):
+    data = load_data("synthetic", CONFIG, tmp_path, part="all")
+    assert data.train == []
+    assert {one.person for one in data.gallery} == {one.person for one in data.query} == {0, 1, 2, 3, 4}
+    assert len(data.query) == 10
+
+
+def test_junk_and_distractors_do_not_ask():
+    tracklets = [Tracklet(person, camera, None, "") for person in (JUNK, 0, 7) for camera in (1, 2)]
+    data = everybody(ReidData("some", [], tracklets[:1], tracklets, frozenset({0})))
+    assert data.query == tracklets[4:]
+    assert data.gallery == tracklets
 
 
 def test_home_is_expanded(folder, tmp_path, monkeypatch):

@@ -241,6 +241,10 @@ def test_people_who_were_trained_on_are_counted_however_their_folder_is_named(tm
     assert "were trained on" not in capsys.readouterr().err
     run = load_run(tmp_path / "run")
     trained = {one.source.split("/")[1] for one in run.data.train}
+    assert main([*evaluate, "--part", "all"]) == 0
+    printed = capsys.readouterr()
+    assert "4 of the 8 people searched for" in printed.err
+    assert "16 queries, gallery 16 tracklets of 8 people" in printed.out
     for spelling in (root, tmp_path / "run" / ".." / root.name):
         assert main([*evaluate, "--data", f"folder:{spelling}@split_seed=2"]) == 0
         others = load_data(f"folder:{root}", DataConfig(split_seed=2), tmp_path)

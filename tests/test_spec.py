@@ -15,6 +15,15 @@ def test_an_at_sign_in_a_name_is_no_option(text):
     assert parse_data(text, DataConfig()) == (text, DataConfig())
 
 
+def test_an_at_sign_in_the_name_of_what_is_there_is_no_option(tmp_path):
+    text = f"folder:{tmp_path}/people@split_seed=1"
+    assert parse_data(text, DataConfig())[1].split_seed == 1
+    (tmp_path / "people@split_seed=1").mkdir()
+    assert parse_data(text, DataConfig()) == (text, DataConfig())
+    spec, options = parse_data(f"{text}@split_seed=2", DataConfig())
+    assert (spec, options.split_seed) == (text, 2)
+
+
 def test_options_follow_the_last_at_sign():
     name, options = parse_data("folder:a@b@split_seed=3,test_fraction=0.9,", DataConfig())
     assert (name, options.split_seed, options.test_fraction) == ("folder:a@b", 3, 0.9)

@@ -8,7 +8,7 @@ from pathlib import Path
 from agents.runs.build import TrainedModel, build_model, for_its_weights
 from agents.runs.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
 from agents.runs.config import TrainConfig
-from backbone.data import ReidData, load_data
+from backbone.data import ReidData, TestPart, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.spec import check_trusted_data, parse_data
 from backbone.data.tracklet import place_of
@@ -77,6 +77,7 @@ def load_run(
     checkpoint: Path,
     *,
     data: str | None = None,
+    part: TestPart = "test",
     device: str = "auto",
     cache: Path | None = None,
     on_bad_frame: OnBadFrame | None = None,
@@ -86,6 +87,7 @@ def load_run(
     Args:
         checkpoint: a run's folder, or its checkpoint.pt.
         data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`backbone.data.spec`); by default what the run was trained on.
+        part: who is searched for: the test half, or all, those of the training, too (`backbone.data.load_data`).
         device: cpu, cuda, ...; auto takes a GPU if there is one.
         cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
         on_bad_frame: what to do with an image that can't be read; by default as in training.
@@ -100,8 +102,8 @@ def load_run(
     options = model.config.data_options
     spec, options = (trained_on, options) if data is None else parse_data(data, options)
     config = dataclasses.replace(model.config, data=spec, data_options=options)
-    tracklets = load_data(config.data, config.data_options, model.cache.folder)
-    is_asked_for = (spec, options) == (trained_on, model.config.data_options)
+    tracklets = load_data(config.data, config.data_options, model.cache.folder, part)
+    is_asked_for = part == "test" and (spec, options) == (trained_on, model.config.data_options)
     is_same = is_asked_for if model.training_data == "" else model.training_data == fingerprint(tracklets.train)
     if is_asked_for and not is_same:
         raise ValueError(

@@ -8,6 +8,7 @@ import tyro
 
 from agents.runs.config import BAD_FRAME, CacheFolder, Device
 from agents.runs.model import Run, TrainedModel, load_model, load_run
+from backbone.data import TestPart
 from backbone.data.bad_frames import OnBadFrame
 
 Value = TypeVar("Value")
@@ -36,9 +37,9 @@ class RuntimeOptions:
         """Return a run's networks, as `agents.runs.model.load_model`."""
         return load_model(checkpoint, **vars(self))
 
-    def load_run(self, checkpoint: Path, data: str | None) -> Run:
+    def load_run(self, checkpoint: Path, data: str | None, part: TestPart = "test") -> Run:
         """Return a run's networks and the data to use them on, as `agents.runs.model.load_run`."""
-        return load_run(checkpoint, data=data, **vars(self))
+        return load_run(checkpoint, data=data, part=part, **vars(self))
 
 
 # Beside a command's own flags: --device, not --runtime.device.

@@ -116,17 +116,26 @@ class DataSpec:
 
 
 def parse_spec(text: str) -> DataSpec:
-    """Take apart NAME[:DIRECTORY][@OPTION=VALUE,...]; an @ that no option follows belongs to the directory."""
+    """Take apart NAME[:DIRECTORY][@OPTION=VALUE,...].
+
+    An @ belongs to the directory's name if no option follows, or if there is a directory (or file) of that name.
+    """
     spec, separator, end = text.rpartition("@")
-    assignments = [part for part in end.split(",") if part]
-    if not (separator and assignments and all(re.match(r"\w+=", part) for part in assignments)):
-        spec, assignments = text, []
-    name, _, place = spec.partition(":")
+    assignments = tuple(part for part in end.split(",") if part)
+    name, place = _name_and_place(text)
+    is_name = not (separator and assignments and all(re.match(r"\w+=", part) for part in assignments))
+    if is_name or os.path.exists(os.path.expanduser(place or name)):
+        return DataSpec(name, place)
+    return DataSpec(*_name_and_place(spec), assignments)
+
+
+def _name_and_place(text: str) -> tuple[str, str]:
+    name, _, place = text.partition(":")
     if name not in (*DATASETS, VIDEO):
         function, _, rest = place.partition(":")
         if is_own(own := f"{name}:{function}"):
-            name, place = own, rest
-    return DataSpec(name, place, tuple(assignments))
+            return own, rest
+    return name, place
 
 
 def parse_data(text: str, options: DataConfig, seed: int = 0) -> tuple[str, DataConfig]:

@@ -11,6 +11,8 @@ The distance to say "the same person" at:
 
 On other data: `a3d evaluate --checkpoint runs/benchmark --data folder:my_tracklets --json scores.json`
 
+On everybody in a folder, not only its test half: add `--part all`
+
 On all ten splits, each trained on first (the same command goes on where it was stopped):
 `a3d evaluate --splits all --train prid:/data/prid --preset prid --out runs/prid`
 
@@ -27,6 +29,7 @@ from agents.runs.arguments import read_flags
 from agents.runs.jobs import Failure, JobsConfig
 from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import Scores, ScoringConfig, score_model, table
+from backbone.data import TestPart
 from backbone.files import check_writable, replacing
 from backbone.progress import say, show
 from scripts.evaluate.splits import evaluate_splits, splits_table
@@ -38,6 +41,10 @@ class EvaluateConfig(ScoringConfig, JobsConfig):
 
     checkpoint: Checkpoint[Path | None] = None
     data: Data = None
+    part: TestPart = "test"
+    """People to search for: test, those of the test half; or all: of a folder everybody in it, of other data the
+    training half, too. The scores of people who were trained on are not those on strangers; a line says how many
+    they are."""
     splits: str = ""
     """Instead of a checkpoint: train on these splits of the data, and score each: all, or some, as in 0,3,7. Of
     prid and ilids they are the ten published ones; of other data people are drawn or divided anew. Further flags
@@ -63,6 +70,8 @@ class EvaluateConfig(ScoringConfig, JobsConfig):
             raise ValueError("--splits needs a folder for its runs: --out")
         if self.splits and self.data is not None:
             raise ValueError("with --splits the data are --train and, where they are others, --test; not --data")
+        if self.splits and self.part != "test":
+            raise ValueError("--part all goes with --checkpoint: splits are scored on their test halves")
         only_splits = ("train", "test", "out")
         if not self.splits and (given := [name for name in only_splits if getattr(self, name) is not None]):
             raise ValueError(f"--{given[0]} goes with --splits; other data for a checkpoint is --data")
@@ -88,7 +97,7 @@ def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
     assert arguments.checkpoint is not None
-    run = arguments.runtime.load_run(arguments.checkpoint, arguments.data)
+    run = arguments.runtime.load_run(arguments.checkpoint, arguments.data, arguments.part)
     return score_model(run, run.data, arguments)
 
 
