@@ -19,10 +19,13 @@ A MOT sequence, whose tracks miss a frame now and then:
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from agents.runs.describe import embed
 from agents.runs.options import Checkpoint, Runtime, RuntimeOptions
-from backbone.data.source import Part
+from backbone.data.source import FORMS, Part
 from backbone.embeddings import ENDINGS, save_embeddings
 from backbone.files import check_writable
 from backbone.progress import show
@@ -35,12 +38,10 @@ class EmbedConfig:
     checkpoint: Checkpoint[Path]
     out: Path
     """The file to write; its ending says which kind: .npz or .safetensors."""
-    data: str | None = None
-    """NAME:DIRECTORY of a data set (mars, prid, ilids, synthetic), folder:DIRECTORY, a folder of frames (one
-    tracklet) or of such folders, or video:VIDEO,TRACKS (the video may be a folder of its frames);
-    by default the data of the training."""
+    data: Annotated[str | None, tyro.conf.arg(help=f"Tracklets: {FORMS}; by default the training's.")] = None
     part: Part = "test"
-    """Of a data set: its queries, its gallery, both (test), its training half, or all."""
+    """Part of a data set: its queries, its gallery, both (test), its training half, or all. Of a folder or table
+    without a division of its own, and of a video, everybody is described, those of the training, too."""
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:

@@ -114,7 +114,7 @@ def test_home_is_expanded(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("mars2", "unknown data 'mars2'; known: synthetic, folder"),
+        ("mars2", "unknown data 'mars2'; known: synthetic, folder:<directory>, csv:<file>"),
         ("", "unknown data ''"),
         (
             "no_such_module:read",

@@ -138,7 +138,7 @@ def test_mistakes_are_explained(tmp_path):
     (tmp_path / "text" / "a.txt").touch()
     (tmp_path / "tree" / "0001" / "cam1").mkdir(parents=True)
     for spec, words in {
-        "nowhere": "no tracklets at 'nowhere'; possible are NAME:DIRECTORY",
+        "nowhere": "no tracklets at 'nowhere'; possible are a data set",
         "marz:/data": "no tracklets at 'marz:/data'; possible are",
         "mars": "where is it",
         "video:a.avi": "write video:VIDEO,TRACKS",

@@ -19,6 +19,7 @@ from backbone.build import BackboneConfig
 from backbone.data import DataConfig
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.loader import LoadConfig
+from backbone.data.registry import EXAMPLES
 from backbone.data.sets import synthetic_settings as synthetic
 from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.spec import parse_data, parse_spec
@@ -31,7 +32,8 @@ MOST_EPISODES = 65_536  # of a batch
 DataName = Annotated[
     str,
     tyro.conf.arg(
-        help="NAME[:DIRECTORY], as in synthetic, folder:my_tracklets, prid:<dir>, ilids:<dir> or mars:<dir>."
+        help=f"Name of the data: {EXAMPLES}, or module:function[:DIRECTORY] of your own. Settings of the data can "
+        "follow an @, as in folder:my_tracklets@test_fraction=0.3."
     ),
 ]
 Device = Annotated[str, tyro.conf.arg(help="cpu, cuda, ...; auto takes a GPU if there is one.")]

@@ -12,6 +12,7 @@ from backbone.data.sets.table import TABLE
 from backbone.own import is_own, load_own
 
 DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, TABLE, PRID, ILIDS, MARS)}
+EXAMPLES = ", ".join(one.example for one in DATASETS.values())
 # Of a data set of the user's own nobody says which it goes by.
 OWN_OPTIONS = tuple(one.name for one in fields(DataConfig) if one.name != "synthetic")
 
@@ -28,7 +29,7 @@ def get_data_set(name: str) -> DataSet:
     """
     if name in DATASETS:
         return DATASETS[name]
-    known = f"known: {', '.join(DATASETS)} (write NAME or NAME:DIRECTORY), or module:function of your own"
+    known = f"known: {EXAMPLES}, or module:function[:DIRECTORY] of your own"
     if not is_own(name):
         raise ValueError(f"unknown data {name!r}; {known}")
     try:

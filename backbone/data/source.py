@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from backbone.data import DATASETS, DataConfig, load_data
+from backbone.data import DataConfig, load_data
+from backbone.data.registry import EXAMPLES
 from backbone.data.sets.folder import frames_in
 from backbone.data.spec import VIDEO, DataSpec, parse_spec
 from backbone.data.tracklet import UNKNOWN, FrameFiles, Tracklet
@@ -16,8 +17,8 @@ from backbone.progress import Progress
 Part = Literal["test", "query", "gallery", "train", "all"]
 
 FORMS = (
-    f"NAME:DIRECTORY of a data set ({', '.join(DATASETS)}), or module:function of your own; a folder of frames "
-    "(one tracklet) or of such folders; or video:VIDEO,TRACKS (a video file or a folder of its frames; MOT format)"
+    f"a data set ({EXAMPLES}, or module:function[:DIRECTORY] of your own), a folder of frames (one tracklet) or "
+    "of such folders, or video:VIDEO,TRACKS (a video file or a folder of its frames; MOT format)"
 )
 # Longer than any track: a track stays whole where no frame of it is missing.
 WHOLE = 2**31
