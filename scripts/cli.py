@@ -56,7 +56,7 @@ commands:
 `a3d COMMAND --help` shows a command's options and examples.
 
 A checkpoint that names an agent, a backbone, a reward, a locator or a data set of somebody's own, MODULE:NAME,
-runs that code only where you name it, too: `a3d --trust MODULE:NAME COMMAND ...`, or by a flag of the command,
+runs that code only where you name it, too: `a3d --trust MODULE:NAME,... COMMAND ...`, or by a flag of the command,
 such as --agent.
 """
 
@@ -64,6 +64,7 @@ such as --agent.
 # user's own, MODULE:FUNCTION.
 OWN = (
     "--agent", "--agents", "--backbone.name", "--attention.reward", "--reward", "--policy.locator", "--locator",
+    "--callbacks",
 )  # fmt: skip
 DATA_FLAGS = ("--data", "--train", "--test", "--test-data", "--test_data", "--query", "--gallery")
 
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     trusted = []
     while arguments[:1] == ["--trust"] and len(arguments) > 1:
-        trusted.append(arguments[1])
+        trusted += arguments[1].split(",")
         arguments = arguments[2:]
     usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (what, _) in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):

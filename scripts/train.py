@@ -93,6 +93,7 @@ def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:
         return "before the first checkpoint: there is nothing to go on from"
     own = [name for _, name in own_code(dataclasses.asdict(config))]
     own += [data.name] if (data := parse_spec(config.data)).is_own else []
-    trust = "".join(f"--trust {name} " for name in own)
-    cache = "" if config.cache is None else f" --cache {shlex.quote(str(config.cache))}"
-    return f"to go on from the last checkpoint: a3d {trust}train --resume --out {shlex.quote(str(folder))}{cache}"
+    command = "".join(["a3d ", *(f"--trust {name} " for name in own), "train --resume"])
+    flags = {"--out": folder, "--cache": config.cache, "--callbacks": config.callbacks or None}
+    command += "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags.items() if value is not None)
+    return f"to go on from the last checkpoint: {command}"

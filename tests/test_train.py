@@ -355,6 +355,31 @@ def test_own_callbacks_join_the_training(tmp_path):
     assert counter.n_calls == 2 * 3  # two batches of three decisions
 
 
+class Demanding(BaseCallback):
+    def __init__(self, folder):
+        super().__init__()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("Demanding", r"'Demanding' names no callback of your own: write module:name, as in mine:Name"),
+        (f"{__name__}:Demanding", r"without arguments: missing a required argument: 'folder'"),
+        (
+            f"{__name__}:Path",
+            r"has to be a class .* makes a stable_baselines3\S+BaseCallback, and made an object of",
+        ),
+    ],
+)
+def test_what_is_no_callback_is_named_before_any_data_is_read(names, message, tmp_path):
+    config = dataclasses.replace(get_preset("tiny"), data="folder:nowhere", callbacks=names)
+    with pytest.raises(ValueError, match=message):
+        train_by_config(config, tmp_path / "run")
+
+
 def test_a_finished_run_says_so(finished_run, tmp_path, capsys):
     shutil.copytree(finished_run, tmp_path / "run")
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0

@@ -104,6 +104,15 @@ def test_a_checkpoint_chooses_no_other_code(strange, kind, changes):
     assert not (strange / "ran").exists()
 
 
+def test_callbacks_that_a_checkpoint_names_are_not_run(strange):
+    state = torch.load(strange / "checkpoint.pt", weights_only=True)
+    config = config_to_json(dataclasses.replace(get_preset("tiny"), callbacks="evil_agent:Agent"))
+    torch.save({**state, "config": config}, strange / "checkpoint.pt")
+    state = read_checkpoint(strange)
+    assert (state["config"].callbacks, state["callbacks"]) == ("", "evil_agent:Agent")
+    assert not (strange / "ran").exists()
+
+
 def test_a_policy_and_an_episode_choose_no_reward(strange, played):
     config = json.dumps({"bank": "b", "out": "o", "reward": "evil_agent:Agent"})
     torch.save({"config": config, "parameters": {}}, strange / POLICY)
@@ -131,6 +140,7 @@ def test_naming_code_on_the_command_line_is_trusting_it():
     assert named_code(["train", "--agent"]) == []
     flags = ["--backbone.name=mine:Net", "--attention.reward", "mine:pay", "--policy.locator", "mine:Where"]
     assert named_code(["train", *flags]) == ["mine:Net", "mine:pay", "mine:Where"]
+    assert named_code(["train", "--callbacks", "mine:One,my.other:Two"]) == ["mine:One", "my.other:Two"]
     assert named_code(["compare", "--reward", "mine:pay", "--locator=mine:Where"]) == ["mine:pay", "mine:Where"]
 
 

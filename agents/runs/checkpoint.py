@@ -118,7 +118,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file, or that of a run's folder, without running any code that it may hold.
 
     Returns:
-        What `save_checkpoint` wrote; `config` is a `TrainConfig` again.
+        What `save_checkpoint` wrote; `config` is a `TrainConfig` again, but without its callbacks, which are in
+        `callbacks`.
 
     Raises:
         ValueError: there is none, it is damaged, of another version, or holds NaN; the message names the file.
@@ -149,7 +150,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     check_own_code(dataclasses.asdict(config), path)
     if broken:
         raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
-    return {**state, "config": config}
+    # run by nothing but a training, to which the user names them anew
+    return {**state, "config": dataclasses.replace(config, callbacks=""), "callbacks": config.callbacks}
 
 
 def weights_at_test(state: dict[str, Any]) -> dict[str, Tensor]:

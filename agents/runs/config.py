@@ -122,6 +122,9 @@ class TrainConfig:
     """Batches between two checkpoints."""
     log_every: int = 10
     """Batches that a point of the learning curves averages."""
+    callbacks: str = ""
+    """Callbacks of your own, module:name with commas: kinds of stable-baselines3's BaseCallback, made without
+    arguments (docs/your_own.md). To be given again with --resume: code that a checkpoint names is not run."""
     data_options: DataConfig = field(default_factory=DataConfig)
     load: LoadConfig = field(default_factory=LoadConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backbone.own import check_trusted, is_own, trust
+from stable_baselines3.common.callbacks import BaseCallback
+
+from backbone.own import check_trusted, is_own, make_own, trust
 from backbone.weights import TIMM
 
 # The settings that can name such code, in whatever group they are: an agent's own can name a locator, too.
@@ -33,3 +35,13 @@ def trust_own_code(settings: Mapping[str, Any]) -> None:
     """Let files name the code that these settings name: they came from the command line."""
     for _, name in own_code(settings):
         trust(name)
+
+
+def own_callbacks(names: str) -> list[BaseCallback]:
+    """Return the user's own callbacks, named as module:name with commas, in that order.
+
+    Raises:
+        ValueError: no such name, or no callback that is made without arguments.
+    """
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    return [make_own(name, "callback", BaseCallback) for name in asked]  # type: ignore[type-abstract]

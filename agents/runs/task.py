@@ -35,7 +35,7 @@ TASK, RESULT, POINTS = "task.json", "result.json", "points"
 # What is not part of a run's outcome; load.workers, too.
 FREE = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
-    "log_every", "evaluate_every",
+    "log_every", "evaluate_every", "callbacks",
 )  # fmt: skip
 
 Numbers = dict[str, float | int | None]

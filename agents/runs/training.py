@@ -19,6 +19,7 @@ from agents.runs.checkpoint import CHECKPOINT, Notes, restore, save_checkpoint
 from agents.runs.config import TrainConfig, config_to_json
 from agents.runs.evaluations import BEST, EvaluationCallback
 from agents.runs.logs import CheckpointCallback, ProgressCallback
+from agents.runs.own import own_callbacks
 from agents.runs.parts import build_training
 from agents.runs.pictures import bins_picture, draw_bins, draw_curves
 from agents.runs.scoring import Scores
@@ -42,7 +43,7 @@ def train(
         config: all settings.
         folder: where everything goes.
         state: of a checkpoint to go on from.
-        callbacks: your own, which come after the ones of the training.
+        callbacks: your own, which come after the ones of the training and those that the configuration names.
 
     Returns:
         What metrics.json holds.
@@ -51,6 +52,7 @@ def train(
         ValueError: settings or data that can't be trained with, or the training has diverged.
     """
     started = time.monotonic() - (state["seconds"] if state else 0)
+    callbacks = [*own_callbacks(config.callbacks), *callbacks]
     parts = build_training(config, state)
     model, shared, agent = parts.model, parts.shared, parts.model.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
