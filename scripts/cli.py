@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     trusted = []
     while arguments[:1] == ["--trust"] and len(arguments) > 1:
-        trusted += arguments[1].split(",")
+        trusted.append(arguments[1])
         arguments = arguments[2:]
     usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (what, _) in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -23,6 +23,7 @@ from agents.runs.build import make_agent
 from agents.runs.checkpoint import read_checkpoint
 from agents.runs.config import config_to_json, get_preset
 from agents.runs.model import load_model
+from agents.runs.own import check_own_code
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.state import load_training_state
 from backbone import own
@@ -102,6 +103,17 @@ def test_a_checkpoint_chooses_no_other_code(strange, kind, changes):
     agents.trust("evil_agent:Agent")
     assert read_checkpoint(strange)["config"]
     assert not (strange / "ran").exists()
+
+
+def test_one_is_told_of_all_that_is_to_be_trusted_at_once(monkeypatch):
+    monkeypatch.setattr(own, "_TRUSTED", set())
+    settings = {"agent": "mine:Agent", "backbone": {"name": "mine:Net"}, "attention": {"reward": "rank"}}
+    with pytest.raises(
+        ValueError, match=r"run names code that .*, mine:Agent,mine:Net: .* --trust mine:Agent,mine:Net "
+    ):
+        check_own_code(settings, "run")
+    own.trust("mine:Agent,mine:Net")
+    check_own_code(settings, "run")
 
 
 def test_callbacks_that_a_checkpoint_names_are_not_run(strange):

@@ -5,7 +5,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from backbone.own import check_trusted, is_own, make_own, trust
+from backbone.own import check_trusted, is_own, is_trusted, make_own, trust
 from backbone.weights import TIMM
 
 # The settings that can name such code, in whatever group they are: an agent's own can name a locator, too.
@@ -17,8 +17,10 @@ def own_code(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from own_code(value)
-        elif key in KINDS and isinstance(value, str) and is_own(value) and not value.startswith(TIMM):
-            yield KINDS[key], value
+        elif key in KINDS and isinstance(value, str) and is_own(value):
+            is_timms = key == "name" and value.startswith(TIMM)
+            if not is_timms:
+                yield KINDS[key], value
 
 
 def check_own_code(settings: Mapping[str, Any], source: object) -> None:
@@ -27,8 +29,9 @@ def check_own_code(settings: Mapping[str, Any], source: object) -> None:
     Raises:
         ValueError: `backbone.own.trust` was not told of a name.
     """
-    for kind, name in own_code(settings):
-        check_trusted(name, source, kind)
+    kinds = {name: kind for kind, name in own_code(settings) if not is_trusted(name)}
+    if kinds:
+        check_trusted(",".join(kinds), source, "code" if len(kinds) > 1 else next(iter(kinds.values())))
 
 
 def trust_own_code(settings: Mapping[str, Any]) -> None:
