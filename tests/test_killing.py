@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # optimizers import it, which takes seconds: once here, and not in each fork
 from tqdm import tqdm
 
 from a3d_env.bank_file import save_bank

@@ -213,9 +213,17 @@ def test_one_person_with_most_clips_can_not_be_swapped(folder):
     assert summarise(measured.values, measured.person)[OTHER_CLIP]["reward"] is None
 
 
-def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys):
+def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other"
     assert main(["train", "--preset", "tiny", "--steps", "1", "--seed", "1", "--out", str(other)]) == 0
+    measured = {}  # once each, as it takes seconds
+
+    def measure_once(run, **settings):
+        if run.config.seed not in measured:
+            measured[run.config.seed] = measure(run, **settings)
+        return measured[run.config.seed]
+
+    monkeypatch.setattr("scripts.probe.measure", measure_once)
     command = ["probe", "--max-clips", "1", "--checkpoint"]
     rows = {}
     for name, checkpoints in (("one", [folder]), ("two", [other]), ("both", [folder, other])):
