@@ -1,4 +1,4 @@
-"""Single episodes: recorded, looked into, and played on otherwise.
+"""Single episodes: recorded, inspected, and replayed with other glimpses.
 
 ```python
 episode = record_episode(env, agent)

@@ -1,4 +1,4 @@
-"""What an agent thinks when it decides: its policy, and what it expects, for any algorithm of the registry."""
+"""An agent's decision at one glimpse, with its policy and expected value, for any algorithm of the registry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,16 +26,17 @@ from agents.rollout import Agent, Choosing, agent_choice
 
 @dataclass(frozen=True)
 class Decision:
-    """One choice of where to look next. Locations are time, height, width in [-1, 1]; NaN is what is not known.
+    """One choice of the next bin. Locations are time, height, width in [-1, 1]; unknown numbers are NaN.
 
     Attributes:
-        action: the location that was chosen, before it is clipped, float32 (3,).
-        mean: what the agent does without exploring, float32 (3,): a Gaussian's mean, a mixture's heaviest part.
-        deviation: of the Gaussian around it, float32 (3,).
-        share: the weight of that Gaussian: 1, or less where it is a part of a mixture.
-        log_prob: of the action: a density where actions are locations, a probability where they are bins.
-        value: what the agent expects to earn from here: V(h_t), or Q of what it would do.
-        probability: how likely the policy's next look is to be at each bin, exact, float32 (num_bins,).
+        action: the chosen location, before it is clipped, float32 (3,).
+        mean: the agent's action without exploring, float32 (3,): a Gaussian's mean, or the mean of the mixture's
+            component with the largest weight.
+        deviation: standard deviation of the Gaussian around `mean`, float32 (3,).
+        share: weight of that Gaussian: 1, or less if it is a component of a mixture.
+        log_prob: logarithm of the action's density if actions are locations, of its probability if they are bins.
+        value: the return that the agent expects: V(h_t), or Q of its action without exploring.
+        probability: exact probability by the policy that the next glimpse is at each bin, float32 (num_bins,).
     """
 
     action: Tensor
@@ -48,7 +49,7 @@ class Decision:
 
     @classmethod
     def unknown(cls, action: Tensor, num_bins: int) -> "Decision":
-        """Return a choice of which nothing but the location is known."""
+        """Return a choice with a known location and nothing else known."""
         nothing = torch.full((3,), torch.nan)
         return cls(action, nothing, nothing, torch.nan, torch.nan, torch.nan, torch.full((num_bins,), torch.nan))
 
@@ -57,14 +58,14 @@ class Decision:
 def decide(
     agent: Agent, process: AttentionProcess, episodes: Episodes, action: Tensor | None, *, deterministic: bool
 ) -> Decision:
-    """Let an agent choose where one episode looks next, and say what it thought.
+    """Let an agent choose the next bin of one episode, and return the choice with its policy and expected value.
 
     Args:
-        agent: who decides, at test (`agents.rollout.at_test`).
+        agent: the agent, prepared for test (`agents.rollout.at_test`).
         process: the decision process.
-        episodes: one episode under way.
-        action: the location that is taken, float (3,), whatever the agent says; None for the agent's own.
-        deterministic: take its mean rather than a sample.
+        episodes: one unfinished episode.
+        action: a location that replaces the agent's choice, float (3,); None for the agent's own choice.
+        deterministic: whether to take the policy's mean rather than a sample.
     """
     grid = process.bank.grid
     distribution = _distribution(agent, process, episodes)
@@ -90,7 +91,7 @@ def decide(
 
 @torch.no_grad()
 def state_values(agent: Agent, process: AttentionProcess, episodes: Episodes) -> Tensor:
-    """Return what the agent expects of N episodes under way, float32 (N,): V, or Q of what it would do; or NaN."""
+    """Return the expected returns of N unfinished episodes, float32 (N,): V, Q of the agent's action, or NaN."""
     if isinstance(policy := getattr(agent, "policy", None), ActorCriticPolicy):
         return policy.predict_values(_observe(agent, process, episodes)).squeeze(1).cpu()
     if (value_of := _action_values(agent, process, episodes)) is None:
@@ -100,10 +101,10 @@ def state_values(agent: Agent, process: AttentionProcess, episodes: Episodes) ->
 
 @torch.no_grad()
 def bin_values(agent: Agent, process: AttentionProcess, episodes: Episodes) -> Tensor:
-    """Return what the agent expects if one episode's next look is at each bin, float32 (num_bins,).
+    """Return the return that the agent expects if one episode's next glimpse is at each bin, float32 (num_bins,).
 
-    That is Q(h_t, bin), or V(h_{t+1}) after that look; NaN for an agent that expects nothing, and for V where
-    that look is the last, after which V is never asked.
+    This is Q(h_t, bin), or V(h_{t+1}) after that glimpse; NaN for an agent that has neither, and for V if that
+    glimpse is the last, since V is not trained on finished episodes.
     """
     num_bins = process.bank.grid.num_bins
     bins = torch.arange(num_bins, device=episodes.clip.device)
@@ -132,7 +133,7 @@ def _action_values(
         observation = _observe(agent, process, episodes)
         net = agent.quantile_net if isinstance(agent, QRDQN) else agent.q_net
         values = net(observation)
-        values = values.mean(dim=1) if isinstance(agent, QRDQN) else values  # of the quantiles
+        values = values.mean(dim=1) if isinstance(agent, QRDQN) else values  # mean of the quantiles
         return lambda bins: values.gather(1, bins.to(values.device)[:, None]).squeeze(1).cpu()
     if isinstance(agent, SAC | TD3 | TQC):
         observation = _observe(agent, process, episodes)
@@ -140,7 +141,7 @@ def _action_values(
         def value_of(actions: Tensor) -> Tensor:
             values = agent.critic(observation, actions.to(agent.device))
             if isinstance(agent, TQC):
-                return values.mean(dim=(1, 2)).cpu()  # of the critics' quantiles
+                return values.mean(dim=(1, 2)).cpu()  # mean of the critics' quantiles
             return torch.cat(values, dim=1).amin(dim=1).cpu()
 
         return value_of
@@ -148,7 +149,7 @@ def _action_values(
 
 
 def _distribution(agent: Agent, process: AttentionProcess, episodes: Episodes) -> Distribution | None:
-    """Return the policy's distribution of the next action; None where there is none, or it is not known."""
+    """Return the policy's distribution of the next action; None if it has none, or it is not known."""
     if isinstance(policy := getattr(agent, "policy", None), ActorCriticPolicy):
         return policy.get_distribution(_observe(agent, process, episodes))
     if isinstance(agent, SAC | TQC):
@@ -159,7 +160,7 @@ def _distribution(agent: Agent, process: AttentionProcess, episodes: Episodes) -
 
 @dataclass(frozen=True)
 class Spread:
-    """How a policy spreads its choice; see `Decision`."""
+    """The dispersion of a policy's next action; attributes as those of `Decision`."""
 
     deviation: Tensor
     share: float
@@ -167,23 +168,23 @@ class Spread:
 
     @classmethod
     def unknown(cls, num_bins: int) -> "Spread":
-        """Return that of a policy that says nothing."""
+        """Return the dispersion of a policy whose distribution is not known: NaN."""
         return cls(torch.full((3,), torch.nan), torch.nan, torch.full((num_bins,), torch.nan))
 
 
 def _spread(distribution: Distribution, process: AttentionProcess) -> Spread:
-    """Return the policy's spread for one episode."""
+    """Return the dispersion of a policy's distribution for one episode."""
     grid, unknown = process.bank.grid, Spread.unknown(process.bank.grid.num_bins)
     if isinstance(distribution, GaussianMixture):
         weights = distribution.log_weights.exp()
         parts = bin_probabilities(distribution.locations, distribution.variance, grid)
         deviation = torch.full((3,), distribution.variance).sqrt()
         return Spread(deviation, float(weights.max()), (weights @ parts)[0])
-    if isinstance(distribution, DiagGaussianDistribution):  # and SAC's, its tanh
+    if isinstance(distribution, DiagGaussianDistribution):  # SAC's, its tanh, is a subclass
         normal = distribution.distribution
         squashed = type(distribution) is not DiagGaussianDistribution
         probability = bin_probabilities(normal.mean, normal.stddev.square(), grid, squashed=squashed)[0]
-        if squashed:  # no Gaussian of locations
+        if squashed:  # the tanh of a Gaussian is not a Gaussian
             return replace(unknown, probability=probability)
         return Spread(normal.stddev[0], 1.0, probability)
     if isinstance(distribution, CategoricalDistribution):
@@ -197,7 +198,7 @@ def _spread(distribution: Distribution, process: AttentionProcess) -> Spread:
 def _without_exploring(
     agent: Agent, distribution: Distribution | None, process: AttentionProcess, episodes: Episodes
 ) -> Tensor:
-    """Return where the agent looks without exploring, (3,), not clipped."""
+    """Return the location that the agent looks at without exploring, (3,), not clipped."""
     if distribution is not None:
         return _location(distribution.get_actions(deterministic=True), process)
     return _location(agent_choice(agent, process)(episodes), process)
@@ -212,7 +213,7 @@ def _sample(
 ) -> Tensor:
     """Return a location that the exploring agent draws, (3,), before it is clipped.
 
-    DQN's and TD3's kind have no distribution: what they add in training to explore is no part of the agent.
+    DQN, TD3 and their variants have no distribution: the noise that they add in training is no part of the agent.
     """
     if isinstance(agent, Choosing | DQN | QRDQN | TD3):
         return mean
@@ -223,14 +224,14 @@ def _sample(
 
 
 def _location(action: Tensor, process: AttentionProcess) -> Tensor:
-    """Return where one action (1, ...) looks, float32 (3,), not clipped."""
+    """Return the location of one action (1, ...), float32 (3,), not clipped."""
     if action.is_floating_point():
         return action[0].float()
     return process.locations[process.bank.grid.chosen(action.to(process.locations.device))[0]]
 
 
 def _native(agent: Agent, location: Tensor, process: AttentionProcess) -> Tensor:
-    """Return a location (3,) as an action of the agent's own kind, (1, ...)."""
+    """Return a location (3,) as an action in the agent's action mode, (1, ...)."""
     grid = process.bank.grid
     if _chooses_bins(agent):
         return grid.nearest(location[None])

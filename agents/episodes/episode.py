@@ -1,4 +1,4 @@
-"""Episode: one recorded episode, with all that is needed to look into it and to play it on otherwise."""
+"""Episode: one recorded episode, with all that is needed to inspect it and to replay it with other glimpses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # both draw, and take a second to import
 
     from agents.episodes.gallery import Gallery
 
-# Who says who it is, where nothing else is said.
+# Name of the judge of an episode's identity, by default.
 F_C = "F_c"
 
 Corner = tuple[int, int, int]  # of a bin, in cells: time, height, width
@@ -29,16 +29,16 @@ Corner = tuple[int, int, int]  # of a bin, in cells: time, height, width
 
 @dataclass(frozen=True)
 class RewardMap:
-    """What each bin would lead to at one glimpse, exactly: nothing is sampled.
+    """The exact results of an episode for every bin that one of its glimpses could have been at.
 
     The rest of the episode follows the agent without exploring. Arrays are float32 (positions along time, height,
-    width), so that `probability[3, 5, 1]` is of the bin whose corner is the cell (3, 5, 1).
+    width), so that `probability[3, 5, 1]` is that of the bin whose corner is the cell (3, 5, 1).
 
     Attributes:
-        probability: of the true identity at the episode's end.
-        reward: the episode's.
-        value: what the agent expects: Q of that bin, or V after looking there; NaN where it expects nothing, or
-            the look is the last.
+        probability: probability of the true identity at the episode's end.
+        reward: the episode's reward.
+        value: the return that the agent expects: Q of the bin, or V after looking there; NaN if the agent has
+            neither, or has V and the glimpse is the last.
     """
 
     probability: np.ndarray
@@ -60,22 +60,23 @@ class Episode:
 
     Attributes:
         process: the decision process over a bank of this clip alone, with F_o, F_h and F_c as they were.
-        agent: who decides, as it is tested; None if the episode was loaded without one. It is not a copy: if it is
-            trained on, maps and changes that are computed later are the later agent's.
-        agent_name: for people.
-        identity_names: of F_c's outputs, for people.
-        bins: of glimpses 1 to T, int64 (T,).
+        agent: the agent, prepared for test; None if the episode was loaded without one. It is not a copy: if it is
+            trained further, reward maps and replays that are computed later follow the later agent.
+        agent_name: the agent's display name.
+        identity_names: display names of F_c's outputs.
+        bins: the bins of glimpses 1 to T, int64 (T,).
         hidden: h_1..h_T, float32 (T, 256).
-        decisions: on glimpses 2 to T.
-        beliefs: after each glimpse, how probable each identity would be if the agent stayed where it looks to the
-            end, float32 (T, num_identities). The last is what F_c says.
-        probabilities: of each identity at the end, float32 (num_identities,).
-        reward: what the end paid.
+        decisions: the agent's decisions on glimpses 2 to T.
+        beliefs: each identity's probability after each glimpse, if the episode stayed at that bin to its end,
+            float32 (T, num_identities). The last row has F_c's final probabilities.
+        probabilities: each identity's probability at the end, float32 (num_identities,).
+        reward: the reward at the end.
         is_sample: whether the agent explored.
-        judge: who says who it is; the agent's value is comparable with the reward only if that is F_c.
-        changes: glimpses that were set by hand, by number, as corners (time, height, width).
-        original: the episode without these changes.
-        stored_maps: the reward maps of an episode from a file.
+        judge: name of the classifier that predicts the identity, F_c or one in its place; the agent's value can be
+            compared with the reward only if it is F_c.
+        changes: the glimpses that were changed, by number, as corners (time, height, width).
+        original: the episode without these changes; None if there are none.
+        stored_maps: the reward maps of an episode that was read from a file.
     """
 
     process: AttentionProcess
@@ -95,7 +96,7 @@ class Episode:
     stored_maps: tuple[RewardMap, ...] | None = None
 
     def __repr__(self) -> str:
-        """Say whose episode it is, and how it ended."""
+        """Return the agent's name, the tracklet and the result."""
         end = "right" if self.is_right else "wrong"
         return f"<Episode of {self.agent_name} on {self.tracklet}: {end}, reward {self.reward:.3f}>"
 
@@ -106,22 +107,22 @@ class Episode:
 
     @property
     def tracklet(self) -> str:
-        """The clip's source, for people."""
+        """The display name of the clip's tracklet."""
         return self.process.bank.tracklet[0]
 
     @property
     def true_identity(self) -> int:
-        """The true identity's number among F_c's outputs."""
+        """The true identity's index among F_c's outputs."""
         return int(self.process.bank.identity)
 
     @property
     def identity(self) -> int:
-        """The identity that F_c names."""
+        """The most probable identity, as its index among F_c's outputs."""
         return int(self.probabilities.argmax())
 
     @property
     def is_right(self) -> bool:
-        """Whether that is the true one."""
+        """Whether the most probable identity is the true one."""
         return self.identity == self.true_identity
 
     @property
@@ -131,19 +132,19 @@ class Episode:
 
     @property
     def hits(self) -> list[bool] | None:
-        """Whether each bin covers the identifying thing; None where the truth is unknown."""
+        """Whether each glimpse's bin covers the identifying thing; None if it is not known."""
         hits = self.process.bank.hits
         return None if hits is None else hits[0, self.bins.numpy()].tolist()
 
     @property
     def advantages(self) -> list[float]:
-        """How much more each decision led to than the agent expected: reward - V(h_t); NaN where not known."""
+        """The advantage of each decision: reward - V(h_t); NaN if V is not known."""
         comparable = self.judge == F_C
         return [self.reward - decision.value if comparable else float("nan") for decision in self.decisions]
 
     @property
     def hidden_changes(self) -> list[float]:
-        """How far each glimpse moved the hidden state: |h_t - h_{t-1}|, with h_0 = 0."""
+        """The change of the hidden state by each glimpse: |h_t - h_{t-1}|, with h_0 = 0."""
         before = torch.cat([torch.zeros(1, self.hidden.shape[1]), self.hidden])[:-1]
         return (self.hidden - before).norm(dim=1).tolist()
 
@@ -154,7 +155,7 @@ class Episode:
 
     @property
     def has_maps(self) -> bool:
-        """Whether there are reward maps: something is decided, by an agent that is there and draws nothing."""
+        """Whether there are reward maps: there are decisions, by an agent that is known and not random."""
         known = self.stored_maps is not None or (self.agent is not None and not draws(self.agent))
         return bool(self.decisions) and known
 
@@ -163,9 +164,9 @@ class Episode:
         return _corner(self.process.bank.grid.corners[self.bins[number - 1]])
 
     def reward_map(self, number: int) -> RewardMap:
-        """Return what each bin would have led to at that glimpse, 2 to T.
+        """Return the results that each bin would have led to at a glimpse, 2 to T.
 
-        For a control that draws where it looks, each bin's is of one draw, not exact.
+        For a control that looks at random, a bin's result is that of one random episode, not exact.
 
         Raises:
             ValueError: the agent does not decide on that glimpse, or the episode was loaded without its agent.
@@ -189,19 +190,21 @@ class Episode:
         return tuple(self._map(agent, self._before(number)) for number in range(2, self.num_glimpses + 1))
 
     def replay(self, changes: Mapping[int, Sequence[int]] | None = None) -> "Episode":
-        """Play the episode again, some glimpses elsewhere.
+        """Play the episode again with some glimpses at other bins.
 
-        Glimpses before the first change are as recorded; those after it that are not changed themselves are the
-        agent's, without exploring. Without a change everything is as recorded, to the last bit.
+        Glimpses before the first change are as recorded; glimpses after it that are not changed are chosen by the
+        agent, without exploring. Without changes everything is as recorded, bit for bit.
 
         Args:
-            changes: the corner (time, height, width) of the bin to look at, in cells, by glimpse, 2 to T.
+            changes: corners (time, height, width) of the bins to look at, in cells, by the glimpse's number, 2 to
+                T.
 
         Returns:
-            The new episode. If anything was changed, this one is its `original`, or this one's own is.
+            The new episode. If it has changes, its `original` is this episode, or this episode's own `original`.
 
         Raises:
-            ValueError: no such glimpse or bin, or the rest needs the agent, and the episode was loaded without.
+            ValueError: a glimpse or bin that does not exist, or the agent is needed, and the episode was loaded
+                without.
         """
         if not changes:
             return self._play({}, self.decisions, self.changes, self.original)
@@ -217,7 +220,7 @@ class Episode:
             bins[number] = grid.index(corner)
         first = min(bins)
         if len(bins) < self.num_glimpses + 1 - first:
-            self._need_agent("what comes after a changed glimpse")
+            self._need_agent("an episode after a changed glimpse")
         kept = {number: corner for number, corner in (self.changes or {}).items() if number < first}
         made = {number: _corner(grid.corners[index]) for number, index in bins.items()}
         forced = {number: grid.locations[index] for number, index in bins.items()}
@@ -252,28 +255,28 @@ class Episode:
         return draw_episode(self)
 
     def to_html(self, path: Path | str, gallery: "Gallery | None" = None) -> Path:
-        """Write one page that needs nothing beside it (`agents.episodes.page`).
+        """Write a self-contained HTML page (`agents.episodes.page`).
 
         Args:
-            path: where to; the folder is made if need be.
-            gallery: what the clip is searched in, for ranked lists.
+            path: path of the page; its folder is made if it does not exist.
+            gallery: the gallery in which the clip is searched, for ranked lists.
         """
         from agents.episodes.page import write_page
 
         return write_page(Path(path), self, gallery)
 
     def save(self, path: Path | str) -> Path:
-        """Write the episode to a .npz file (`agents.episodes.file`); the agent is not in it."""
+        """Write the episode, without its agent, to a .npz file (`agents.episodes.file`)."""
         from agents.episodes.file import save_episode
 
         return save_episode(Path(path), self)
 
     @staticmethod
     def load(path: Path | str, agent: Agent | None = None) -> "Episode":
-        """Read an episode. What it would do elsewhere needs its agent.
+        """Read an episode from a file; computing replays needs its agent.
 
         Raises:
-            ValueError: the file is missing, damaged, or something else.
+            ValueError: the file is missing, damaged, or not an episode.
         """
         from agents.episodes.file import load_episode
 
@@ -285,7 +288,7 @@ class Episode:
         return self.agent
 
     def _before(self, number: int) -> Episodes:
-        """Return the episode before it looks for the `number`-th time."""
+        """Return the state of the episode before its `number`-th glimpse."""
         bins, hidden = self.bins[None, : number - 1], self.hidden[None, : number - 1]
         device = self.process.bank.device
         return Episodes(torch.zeros(1, dtype=torch.long, device=device), bins.to(device), hidden.to(device))
@@ -311,14 +314,14 @@ def play(
     """Play an episode.
 
     Args:
-        process: over one clip.
-        agent: who decides.
-        recorded: the first decisions, as they were.
-        forced: the locations of glimpses, by number, that the agent is not asked for.
-        deterministic: whether it decides without exploring.
-        of_episode: attributes of the episode.
+        process: the process over a bank of one clip.
+        agent: the agent.
+        recorded: decisions on the first glimpses, which are taken as they are.
+        forced: locations of glimpses, by number, that replace the agent's choice.
+        deterministic: whether the agent decides without exploring.
+        of_episode: other attributes of the episode.
     """
-    agent = None if agent is None else at_test(agent)  # a control's draws begin anew
+    agent = None if agent is None else at_test(agent)  # a control's random numbers begin anew
     now = process.start(torch.zeros(1, dtype=torch.long, device=process.bank.device))
     states, decisions = [now], list(recorded)
     for number in range(2, process.glimpse.num_glimpses + 1):
@@ -334,7 +337,7 @@ def play(
         return finish(process, episodes, process.current_bin)
 
     beliefs = [process.verdict(stay(state)).logits.softmax(1)[0].cpu() for state in states]
-    ended = stay(now)  # with T of 0 or 1 a step is missing, which changes nothing
+    ended = stay(now)  # with T of 0 or 1 the only step is still to be taken
     return Episode(
         process=process,
         agent=agent,

@@ -42,20 +42,20 @@ def write_minari(folder: Path, episodes: Sequence[Episode], dataset_id: str = "a
 
     Each episode is played once more in that environment, so that observations, rewards and infos are the
     environment's own, and `dataset.recover_environment()` steps to the same rewards. Clip n of the environment is
-    the n-th episode's: `environment.reset(options={"clip": n})`.
+    that of the n-th episode: `environment.reset(options={"clip": n})`.
 
     Args:
-        folder: gets `bank` and the data set's own folder; to read it again, set MINARI_DATASETS_PATH to it, then
-            `minari.load_dataset(dataset_id)`.
-        episodes: of one run, all judged by F_c.
-        dataset_id: the data set's name, `[namespace/]name-v<version>`.
+        folder: folder in which `bank` and the data set's own folder are made; to read the data set, set the
+            variable MINARI_DATASETS_PATH to it, then call `minari.load_dataset(dataset_id)`.
+        episodes: episodes of one run, all judged by F_c.
+        dataset_id: name of the data set, `[namespace/]name-v<version>`.
 
     Returns:
         The `minari.MinariDataset`.
 
     Raises:
-        ValueError: Minari is not installed, there are no episodes, they are not of one run, or the folder has a
-            data set already.
+        ValueError: Minari is not installed, there are no episodes, the episodes are not of one run, or the folder
+            has a data set already.
     """
     try:
         import minari
@@ -82,7 +82,7 @@ def _write_dataset(
     for clip, episode in enumerate(episodes):
         observation, info = env.reset(options={"clip": clip})
         observations, infos, actions, rewards, ends = [observation], [_numbers(info)], [], [], []
-        # With T of 0 or 1 one step, whose action changes nothing, asks for the judgement.
+        # With T of 0 or 1 there is one step, whose action has no effect.
         steps = [decision.action.clamp(-1, 1).numpy() for decision in episode.decisions]
         for action in steps or [np.zeros(3, dtype=np.float32)]:
             observation, reward, terminated, _, info = env.step(action)
@@ -103,12 +103,12 @@ def _write_dataset(
                 infos=_stacked(infos),
             )
         )
-    # Minari asks where its data sets are by this variable alone.
+    # Minari finds its data sets by this variable alone.
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(folder.resolve())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it has no author and no code's address, and says so
+            warnings.simplefilter("ignore", UserWarning)  # of missing author and code address
             return minari.create_dataset_from_buffers(
                 dataset_id,
                 buffers,
@@ -125,7 +125,7 @@ def _write_dataset(
 
 
 def write_rerun(path: Path, episodes: Sequence[Episode]) -> None:
-    """Write episodes as a rerun recording (.rrd): frames, bins and truth by frame, beliefs by glimpse.
+    """Write episodes as a rerun recording (.rrd): frames, bins and identifying thing by frame, beliefs by glimpse.
 
     Raises:
         ValueError: rerun is not installed, or an episode's bank holds no frames.
@@ -177,10 +177,10 @@ def _covers(frames: np.ndarray, frame: int) -> bool:
 
 
 def _joined(episodes: Sequence[Episode]) -> FeatureBank:
-    """Return one bank of all clips.
+    """Return one bank of all episodes' clips.
 
     Raises:
-        ValueError: they are not of one run.
+        ValueError: the episodes are not of one run.
     """
     for episode in episodes:
         if episode.judge != F_C:
@@ -210,7 +210,7 @@ def _joined(episodes: Sequence[Episode]) -> FeatureBank:
 
 
 def _numbers(info: dict[str, Any]) -> dict[str, Any]:
-    """Return the infos that are numbers, the same at each step: what only the end has is -1 or 0 before."""
+    """Return the infos that are numbers, with equal keys at each step: values of the end are -1 or 0 before it."""
     kept = {name: np.asarray(info[name]) for name in ("bin", "frames", "box", "clip")}
     if "hit" in info:
         kept["hit"] = np.asarray(info["hit"])

@@ -15,7 +15,7 @@ LABELS = ("frame", "x (pixels)", "y (pixels)")
 
 
 class EpisodeFigure(matplotlib.figure.Figure):
-    """A figure that notebooks show, whatever the backend."""
+    """A figure that notebooks show with any matplotlib backend."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -27,7 +27,7 @@ def draw_episode(episode: Episode) -> EpisodeFigure:
     """Draw the frames with the bins, the bins in the clip's volume (Figure 8 a), and the exact reward maps.
 
     Args:
-        episode: the episode; without frames, decisions or maps their pictures are left out.
+        episode: the episode; pictures of frames, decisions or maps that it lacks are left out.
     """
     times = episode.process.bank.grid.positions[0]
     figure = EpisodeFigure(figsize=(12, 7.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""Episodes as .npz files: arrays and one JSON text, no pickled objects."""
+"""Files of episodes, .npz: arrays and one JSON text, without pickled objects."""
 
 import json
 import zipfile
@@ -25,12 +25,12 @@ from backbone.tensor_file import check_archive
 
 VERSION = 1
 META = "meta"
-# The original of an episode that was changed has its arrays under this.
+# Prefix of the arrays of a changed episode's original.
 ORIGINAL = "original/"
 
 Arrays = dict[str, np.ndarray]
 
-# What NumPy, zipfile and torch raise for files that are not as they were written.
+# Errors that NumPy, zipfile and torch raise for damaged files.
 DAMAGED = (
     OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, RuntimeError,
     NotImplementedError, zipfile.BadZipFile, zlib.error,
@@ -38,11 +38,11 @@ DAMAGED = (
 
 
 def save_episode(path: Path, episode: Episode) -> Path:
-    """Write an episode, all or nothing: what was recorded, its clip's table, F_o, F_h, F_c and the reward maps.
+    """Write an episode, atomically: its record, its clip's bank, F_o, F_h, F_c and the reward maps.
 
     Args:
-        path: ends in .npz; its folder is made if need be.
-        episode: its maps are computed, unless it was loaded without them and has no agent.
+        path: path that ends in .npz; its folder is made if it does not exist.
+        episode: the episode, whose reward maps are computed if they can be.
 
     Returns:
         The path.
@@ -58,15 +58,15 @@ def save_episode(path: Path, episode: Episode) -> Path:
 
 
 def load_episode(path: Path, agent: Agent | None = None) -> Episode:
-    """Read what `save_episode` wrote.
+    """Read an episode that `save_episode` wrote.
 
     Args:
         path: the file.
-        agent: whose episode it is, if it is to be played on. For the controls that go by other clips, which are
-            not here, the bins that they chose take their place.
+        agent: the episode's agent, if replays will be computed. For a control that needs other clips, which the
+            file does not have, an agent that repeats its recorded bins is used.
 
     Raises:
-        ValueError: the file is missing, damaged, or something else, or names a reward of somebody's own that
+        ValueError: the file is missing, damaged, or not an episode, or names a reward of somebody's own that
             `backbone.own.trust` was not told of.
     """
     try:
@@ -172,7 +172,7 @@ def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
 
 
 def _check(arrays: Arrays, meta: dict[str, Any], grid: BinGrid) -> None:
-    """Check that the episode's own parts fit each other; the bank and the network check theirs."""
+    """Check that the episode's arrays fit each other; the bank and the network check their own."""
     glimpses, people = meta["num_glimpses"], len(meta["identity_names"])
     expected = {
         "bins": (glimpses,),
@@ -195,7 +195,7 @@ def _check(arrays: Arrays, meta: dict[str, Any], grid: BinGrid) -> None:
 
 
 def _player(arrays: Arrays, agent: Agent | None) -> Agent | None:
-    """Return who plays the episode on."""
+    """Return the agent that plays replays of the episode."""
     tested = None if agent is None else at_test(agent)
     if isinstance(tested, ControlAgent) and tested.name in OTHER_CLIPS_CONTROLS:
         recorded = arrays.get(f"{ORIGINAL}bins", arrays["bins"])

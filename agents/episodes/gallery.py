@@ -1,4 +1,4 @@
-"""The retrieval side of an episode: where its clip's person ranks in a gallery."""
+"""The retrieval of an episode's person in a gallery."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ class Candidate:
     """One tracklet of a ranked gallery.
 
     Attributes:
-        row: its place in the gallery.
-        rank: from 1, among those that count; None for junk and the query's own person and camera.
-        kind: the query's person by another camera, somebody else, or one that does not count.
-        distance: Euclidean, to the query.
+        row: index of the tracklet in the gallery.
+        rank: rank among the tracklets that count, from 1; None for junk and for the query's person by the same
+            camera.
+        kind: `true`, the query's person by another camera; `wrong`, another person; or `junk` and `same camera`,
+            which do not count.
+        distance: Euclidean distance to the query.
     """
 
     row: int
@@ -35,7 +37,7 @@ class Ranking:
     """A gallery in the order of its distance to one query, the nearest first.
 
     Attributes:
-        candidates: all of the gallery.
+        candidates: all tracklets of the gallery.
     """
 
     candidates: tuple[Candidate, ...]
@@ -47,11 +49,11 @@ class Ranking:
 
     @property
     def nearest_wrong(self) -> Candidate | None:
-        """The nearest tracklet of somebody else."""
+        """The nearest tracklet of another person."""
         return next((one for one in self.candidates if one.kind == "wrong"), None)
 
     def first(self, count: int) -> list[Candidate]:
-        """Return the first that many, and the true match if it comes later."""
+        """Return the first `count` candidates, and the true match if it comes later."""
         shown = list(self.candidates[:count])
         match = self.true_match
         return shown if match is None or match in shown else [*shown, match]
@@ -59,17 +61,18 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Tracklets to be searched, and for whom.
+    """The tracklets of a gallery, and the person and camera of the query that is searched in it.
 
     Attributes:
-        descriptors: of the gallery's tracklets, float32 (G, K).
-        people: their person ids, int64 (G,); -1 is junk.
-        cameras: their camera ids, int64 (G,).
-        names: of the tracklets, for people.
-        person: the query's.
-        camera: the query's.
-        picture: draws a tracklet, by its row: uint8 (height, width, 3), RGB; None for no pictures.
-        compare: from an episode's descriptor [f_g, h_1..h_T], (D,), to what is compared, (K,); None: it is that.
+        descriptors: descriptors of the gallery's tracklets, float32 (G, K).
+        people: person ids of the tracklets, int64 (G,); -1 is junk.
+        cameras: camera ids of the tracklets, int64 (G,).
+        names: display names of the tracklets.
+        person: person id of the query.
+        camera: camera id of the query.
+        picture: function that draws a tracklet, by its row: uint8 (height, width, 3), RGB; None for no pictures.
+        compare: function from an episode's descriptor [f_g, h_1..h_T], (D,), to the features that are compared,
+            (K,); None compares the descriptor itself.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -93,7 +96,7 @@ class Gallery:
             )
 
     def rank(self, descriptor: Tensor) -> Ranking:
-        """Order the gallery by its distance to an episode's descriptor, (D,); of equals the miss comes first.
+        """Order the gallery by distance to an episode's descriptor, (D,); at equal distances, wrong ones first.
 
         Raises:
             ValueError: the descriptor has another length.

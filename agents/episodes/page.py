@@ -1,4 +1,4 @@
-"""One self-contained HTML page of an episode: `page.html` with the episode's numbers and pictures in it."""
+"""The self-contained HTML page of an episode: `page.html` filled with the episode's numbers and pictures."""
 
 import base64
 import json
@@ -18,20 +18,20 @@ from agents.episodes.gallery import Gallery, Ranking
 from agents.episodes.story import tell, tell_change
 from backbone.files import replacing
 
-TOP = 5  # identities shown
-RANKED = 10  # tracklets shown of a gallery
-SLOT = "/*EPISODE*/null"  # where the template takes the data
-SMALL_FRAME = 2**15  # pixels: below it PNG, without loss, above it JPEG
+TOP = 5  # number of identities shown
+RANKED = 10  # number of gallery tracklets shown
+SLOT = "/*EPISODE*/null"  # the text in the template that is replaced by the data
+SMALL_FRAME = 2**15  # pixels: smaller frames are PNG, without loss, larger ones JPEG
 JPEG_QUALITY = 90
 
 
 def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> Path:
-    """Write the page, all or nothing.
+    """Write the page, atomically.
 
     Args:
-        path: where to; the folder is made if need be.
-        episode: of a counterfactual the original is shown beside it.
-        gallery: what the clip is searched in.
+        path: path of the page; its folder is made if it does not exist.
+        episode: the episode; if it has changes, its original is shown beside it.
+        gallery: the gallery in which the clip is searched.
 
     Returns:
         The path.
@@ -40,7 +40,7 @@ def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> 
         ValueError: the episode's bank holds no frames to show.
     """
     template = files("agents.episodes").joinpath("page.html").read_text(encoding="utf-8")
-    # "<" would let a name end the script that the data is in.
+    # A "<" in a name could end the script element that holds the data.
     data = json.dumps(page_data(episode, gallery), allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as partial:
         partial.write_text(template.replace(SLOT, data), encoding="utf-8")
@@ -48,10 +48,10 @@ def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> 
 
 
 def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any]:
-    """Return what the page shows, as JSON has it: None is what is not known.
+    """Return the content of the page as data for JSON; unknown values are None.
 
-    `clip`, `grid` and `colours` say how to draw; `episodes` has the episode, and its original before it if it is a
-    counterfactual, each with its `glimpses`; `story` has the sentences on top.
+    `clip`, `grid` and `colours` are for drawing; `episodes` has the episode, after its original if it has changes,
+    each with its `glimpses`; `story` has the sentences at the top of the page.
 
     Raises:
         ValueError: the episode's bank holds no frames to show.
@@ -135,7 +135,7 @@ def _glimpse(episode: Episode, number: int) -> dict[str, Any]:
 
 
 def _top(episode: Episode, probabilities: Tensor) -> list[dict[str, Any]]:
-    """Return the most probable identities, and the true one if it is none of them."""
+    """Return the most probable identities, and the true one if it is not among them."""
     order = probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
     if episode.true_identity not in order:
         order.append(episode.true_identity)
@@ -163,7 +163,7 @@ def _ranked(ranking: Ranking, gallery: Gallery) -> list[dict[str, Any]]:
 
 
 def _plain(value: float | np.ndarray | Tensor) -> Any:
-    """Return numbers as JSON has them: to 6 digits, None for NaN; None for an array of nothing else."""
+    """Return numbers for JSON, rounded to 6 digits; None for NaN, and for an array of NaN alone."""
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.6g}")
     array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
@@ -175,7 +175,7 @@ def _plain(value: float | np.ndarray | Tensor) -> Any:
 
 
 def _data_url(picture: np.ndarray) -> str:
-    """Return an RGB picture as a URL that holds it."""
+    """Return an RGB picture as a data URL."""
     small = picture.shape[0] * picture.shape[1] < SMALL_FRAME
     kind, options = ("png", []) if small else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     _, code = cv2.imencode(f".{kind}", picture[:, :, ::-1], options)

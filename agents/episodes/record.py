@@ -1,4 +1,4 @@
-"""Episodes, recorded."""
+"""Recording of episodes."""
 
 import copy
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ def record_episode(
     agent_name: str | None = None,
     identity_names: Sequence[str] | None = None,
 ) -> Episode:
-    """Play one episode, and record all that the agent thought. The environment's own episodes stay as they are.
+    """Play one episode, and record the agent's decisions. The environment's own episodes are not changed.
 
     Args:
         env: an A3D environment, single or batched, wrapped or not, whose clips and networks are taken.
         agent: any algorithm of the registry, or a control.
-        clip: the clip's number in the environment's bank; by default one that the seed draws.
-        deterministic: what the agent does without exploring, as at test time; else a sample. DQN's and TD3's kind
-            have no distribution to sample from, and do not explore here.
-        seed: of the clip and the sample.
-        agent_name: for people; by default the class's name.
-        identity_names: of F_c's outputs; by default their numbers.
+        clip: the clip's number in the environment's bank; by default a random one.
+        deterministic: whether the agent acts without exploring, as at test time. Otherwise it samples; DQN, TD3
+            and their variants have no distribution to sample from, and do not explore here.
+        seed: seed of the choice of the clip and of the samples.
+        agent_name: display name of the agent; by default the class's name.
+        identity_names: display names of F_c's outputs; by default their indices.
 
     Raises:
-        ValueError: it is no A3D environment, or there is no such clip.
+        ValueError: the environment is not an A3D environment, or it has no such clip.
     """
     process = process_of(env)
     count = len(process.bank)
@@ -68,11 +68,11 @@ def record_on(
 ) -> Episode:
     """Play one episode on a process over a bank of one clip; see `record_episode`.
 
-    Training that goes on does not change the episode's F_o, F_h and F_c: it has copies of its own.
+    The episode has copies of F_o, F_h and F_c, which later training does not change.
     """
     glimpse = copy.deepcopy(process.glimpse).requires_grad_(False)
     count = glimpse.num_identities
-    # What is drawn is the episode's own: training, on whatever device, goes on as if nothing had been.
+    # The global random generators are restored, so that recording an episode does not change a training.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return play(
@@ -89,7 +89,7 @@ def record_on(
 
 
 def _for_one_clip(agent: Agent, process: AttentionProcess, clip: int) -> Agent:
-    """Return the agent, or if it goes by other clips, one that looks where it looks in this one."""
+    """Return the agent, or, if it needs other clips, an agent that repeats the bins it looks at in this clip."""
     tested = at_test(agent)
     if isinstance(tested, ControlAgent) and tested.name in OTHER_CLIPS_CONTROLS:
         watched = follow(tested, process, torch.tensor([clip], device=process.bank.device))

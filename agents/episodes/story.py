@@ -1,15 +1,15 @@
-"""What happened in an episode, in plain sentences."""
+"""Descriptions of episodes in plain sentences."""
 
 from agents.episodes.episode import Episode
 from agents.episodes.gallery import Ranking
 
 
 def tell(episode: Episode, ranking: Ranking | None = None) -> list[str]:
-    """Say what happened: who was named, what was looked at, what would have been better, and who is nearest.
+    """Describe an episode: its predicted identity, its bins, the best change of a bin, and the nearest tracklets.
 
     Args:
         episode: the episode.
-        ranking: of the gallery, by its descriptor.
+        ranking: the gallery, ranked by the episode's descriptor.
     """
     lines = [_verdict(episode), *_sample(episode), *_looks(episode), *_beliefs(episode), *_better(episode)]
     if ranking is not None:
@@ -18,7 +18,7 @@ def tell(episode: Episode, ranking: Ranking | None = None) -> list[str]:
 
 
 def tell_change(episode: Episode, before: Ranking | None = None, after: Ranking | None = None) -> list[str]:
-    """Say what a changed glimpse led to, beside the episode's original; nothing where there is none."""
+    """Describe the effect of changed glimpses, compared with the episode's original; empty without an original."""
     original = episode.original
     if original is None or not episode.changes:
         return []
@@ -52,7 +52,7 @@ def tell_change(episode: Episode, before: Ranking | None = None, after: Ranking 
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage: to a digit below 10, whole above."""
+    """Return a share as a percentage: with one decimal below 10, without above."""
     return f"{100 * share:.1f}%" if share < 0.0995 else f"{100 * share:.0f}%"
 
 
@@ -102,7 +102,7 @@ def _better(episode: Episode) -> list[str]:
         return []
     gains = []
     for number, found in enumerate(episode.maps, 2):
-        # of a sample, too, what is compared goes on without exploring
+        # after the glimpse both follow the agent without exploring, in a sampled episode, too
         taken, best = float(found.probability[episode.corner(number)]), float(found.probability.max())
         gains.append((best - taken, number, found.best, taken, best))
     gain, number, corner, taken, best = max(gains)
