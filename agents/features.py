@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -15,6 +14,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from agents.joint_config import JointConfig
 from agents.joint_optimizer import JointOptimizer
 from agents.reinforce import gradient_norm
+from agents.rollout import hit_rate
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
 from backbone.losses import center_loss, identity_loss, triplet_loss
@@ -231,17 +231,15 @@ class SharedFeatureCallback(BaseCallback):
         verdict = Verdict(logits.detach(), identity, global_feature.detach(), hidden.detach(), self._glimpse)
         self.metrics = {}
         self._log(
-            **parts,
-            accuracy=(logits.argmax(1) == identity).float().mean(),
-            reward=self.env.vector_env.process.reward(verdict).mean(),
+            **{name: part.item() for name, part in parts.items()},
+            accuracy=(logits.argmax(1) == identity).float().mean().item(),
+            reward=self.env.vector_env.process.reward(verdict).mean().item(),
         )
-        if bank.hits is not None and visited.shape[1] > 1:  # the first bin is not chosen
-            seen = bank.hits[clip.cpu().numpy()].any(axis=1)
-            hits = bank.hits[clip.cpu().numpy()[:, None], visited[:, 1:].cpu().numpy()]
-            if np.any(seen):
-                self._log(hit_rate=np.mean(hits[seen]), chance_of_hits=np.mean(bank.hits[bank.hits.any(axis=1)]))
+        if (rate := hit_rate(bank, Episodes(clip, visited, hidden))) is not None:
+            assert bank.hits is not None
+            self._log(hit_rate=rate, chance_of_hits=float(bank.hits[bank.hits.any(axis=1)].mean()))
 
-    def _log(self, **values: Any) -> None:
+    def _log(self, **values: float) -> None:
         for name, value in values.items():
-            self.metrics[name] = number = value.item()
-            self.logger.record(f"train/{name}", number)
+            self.metrics[name] = value
+            self.logger.record(f"train/{name}", value)

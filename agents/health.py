@@ -12,6 +12,7 @@ from a3d_env.process import Episodes
 from a3d_env.sb3 import Attention3DVecEnv
 from agents.policy import AttentionPolicy
 from agents.reinforce import gradient_norm
+from agents.rollout import hit_rate
 
 LOG = logging.getLogger("a3d")
 
@@ -158,10 +159,8 @@ class TrainingHealth(BaseCallback):
         share = torch.bincount(chosen.flatten(), minlength=process.bank.grid.num_bins) / chosen.numel()
         entropy = float(torch.special.entr(share).sum()) / math.log(max(process.bank.grid.num_bins, 2))
         self._log(bin_entropy=entropy, at_centre=float((chosen == process.bank.grid.centre).float().mean()))
-        hits = process.bank.hits
-        if hits is not None and (seen := hits[episodes.clip.cpu().numpy()]).any():
-            found = np.take_along_axis(seen, chosen.cpu().numpy(), axis=1)
-            self._log(at_truth=float(found[seen.any(axis=1)].mean()))
+        if (rate := hit_rate(process.bank, episodes)) is not None:
+            self._log(at_truth=rate)
         self._count_bad("collapsed", entropy < COLLAPSED and len(torch.unique(episodes.clip)) > 1)
 
     def _log(self, **values: float) -> None:

@@ -52,19 +52,33 @@ def at_test(agent: Agent) -> Agent:
     return agent.at_test() if isinstance(agent, Drawing) else agent
 
 
+def chosen_hits(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
+    """Return which of each episode's chosen bins, glimpses 2 to T, cover the identifying thing.
+
+    Returns:
+        float64 (N, T - 1), 1 or 0; NaN where no bin covers it, or its place is unknown.
+    """
+    clip, chosen = episodes.clip.cpu().numpy(), episodes.bins[:, 1:].cpu().numpy()
+    if bank.hits is None:
+        return np.full(chosen.shape, np.nan)
+    hits = bank.hits[clip]
+    return np.where(hits.any(axis=1, keepdims=True), np.take_along_axis(hits, chosen, axis=1), np.nan)
+
+
 def hit_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
-    """Return the share of each episode's chosen bins, glimpses 2 to T, that cover the identifying thing.
+    """Return the share of each episode's chosen bins that cover the identifying thing (`chosen_hits`).
 
     Returns:
         float64 (N,), NaN where no bin covers it, its place is unknown, or nothing was chosen.
     """
-    clip, chosen = episodes.clip.cpu().numpy(), episodes.bins[:, 1:].cpu().numpy()
-    shares = np.full(len(clip), np.nan)
-    if bank.hits is not None and chosen.shape[1]:
-        hits = bank.hits[clip]
-        seen = hits.any(axis=1)
-        shares[seen] = np.take_along_axis(hits, chosen, axis=1)[seen].mean(axis=1)
-    return shares
+    hits = chosen_hits(bank, episodes)
+    return hits.mean(axis=1) if hits.shape[1] else np.full(len(hits), np.nan)
+
+
+def hit_rate(bank: FeatureBank, episodes: Episodes) -> float | None:
+    """Return the share of all chosen bins that cover the thing, where it is seen; None if it nowhere is."""
+    hits = chosen_hits(bank, episodes)
+    return None if np.isnan(hits).all() else float(np.nanmean(hits))
 
 
 def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool = True) -> Choice:

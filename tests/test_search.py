@@ -268,7 +268,7 @@ def test_mistakes_are_explained(run, gallery, tmp_path, capsys):
     assert "no file of descriptors at" in error_of("--query", "none.npz", "--gallery", str(gallery))
     assert "name the run that describes it (--checkpoint)" in error_of(*both[:2], "--gallery", "folder:x")
     nowhere = error_of(*both[2:], "--query", "nowhere", "--checkpoint", str(run))
-    assert "no tracklets at 'nowhere'; possible are NAME:DIRECTORY" in nowhere
+    assert "no tracklets at 'nowhere'; possible are a data set" in nowhere
     other = tmp_path / "other"
     assert main(["train", "--preset", "tiny", "--steps", "1", "--seed", "5", "--out", str(other)]) == 0
     capsys.readouterr()

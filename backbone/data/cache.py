@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +22,8 @@ LOG = logging.getLogger("a3d")
 
 Numbers = tuple[int, ...]
 """Of frames in a tracklet, from 0, ascending."""
+Arrays = tuple[np.ndarray, np.ndarray | None]
+"""Frames, uint8 (..., height, width, 3), RGB, and flow, float16 (..., height, width, 2), or None."""
 
 
 def default_cache() -> Path:
@@ -106,7 +108,13 @@ class FrameCache:
         write_array(self._path(key), flow)
         return flow
 
-    def clip(self, tracklet: Tracklet, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def arrays(self, tracklet: Tracklet) -> Arrays:
+        """Return `frames` and `flow` of a tracklet; flow is None without a method."""
+        return self.frames(tracklet), None if self.flow_method is None else self.flow(tracklet)
+
+    def clip(
+        self, tracklet: Tracklet, frame_indices: np.ndarray, arrays: Callable[[], Arrays] | None = None
+    ) -> Arrays:
         """Return a clip's frames, uint8 (L, height, width, 3), RGB, and flow, float16 (L, height, width, 2).
 
         They are cut from `frames` and `flow` (`backbone.flow.flow_indices`); decoding image files anew comes to
@@ -115,6 +123,8 @@ class FrameCache:
         Args:
             tracklet: whose.
             frame_indices: int64 (L,), ascending.
+            arrays: what returns the tracklet's frames and flow, if these are wanted, from a memory in front of the
+                cache; by default the cache's own `arrays`.
 
         Raises:
             ValueError: as `frames`.
@@ -124,8 +134,7 @@ class FrameCache:
             clip = decode_clip(paths, frame_indices, self.resized, method, self.on_bad_frame)
             self.note_replaced(tracklet.source, clip.replaced)
             return clip.frames, clip.flow
-        flow = None if self.flow_method is None else self.flow(tracklet)
-        return cut_clip(self.frames(tracklet), flow, frame_indices)
+        return cut_clip(*(self.arrays(tracklet) if arrays is None else arrays()), frame_indices)
 
     def note_replaced(self, source: str, paths: Sequence[Path]) -> None:
         """Keep in mind which files of a tracklet were replaced, each once."""

@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from backbone.data.cache import FrameCache
+from backbone.data.cache import Arrays, FrameCache
 from backbone.data.clips import FrameSampling, IdentitySampler, consecutive_clips
-from backbone.data.inputs import cut_clip
 from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
 
@@ -90,7 +90,7 @@ class _Batches(Dataset[ClipBatch], ABC):
     def __init__(self, tracklets: Sequence[Tracklet], cache: FrameCache):
         self.tracklets = tracklets
         self.cache = cache
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._kept: dict[int, Arrays] = {}
         self._room = KEPT_BYTES
 
     @abstractmethod
@@ -107,24 +107,18 @@ class _Batches(Dataset[ClipBatch], ABC):
         clips = self.clips(number)
         for index, frame_indices in clips:
             tracklet = self.tracklets[index]
-            clip, flow = self._clip(index, frame_indices)
+            clip, flow = self.cache.clip(tracklet, frame_indices, partial(self._arrays, index))
             boxes = None if tracklet.truth_boxes is None else tracklet.truth_boxes[frame_indices]
             if augmentation is not None:
                 clip, flow, boxes = augment(clip, flow, boxes, *augmentation)
             rows.append((index, clip, flow, boxes))
         return self._collate(rows, torch.tensor([len(np.unique(frames)) for _, frames in clips]))
 
-    def _clip(self, index: int, frame_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        if self.cache.decode_anew:
-            return self.cache.clip(self.tracklets[index], frame_indices)
-        return cut_clip(*self._arrays(index), frame_indices)
-
-    def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _arrays(self, index: int) -> Arrays:
         """Return a tracklet's frames and flow, from memory if there was room to keep them."""
         if index in self._kept:
             return self._kept[index]
-        frames = self.cache.frames(self.tracklets[index])
-        flow = None if self.cache.flow_method is None else self.cache.flow(self.tracklets[index])
+        frames, flow = self.cache.arrays(self.tracklets[index])
         size = frames.nbytes + (0 if flow is None else flow.nbytes)
         if size > min(SHORT_BYTES, self._room):
             return frames, flow  # memory-mapped
