@@ -132,12 +132,7 @@ def test_every_command_that_reads_frames_can_skip_bad_ones(command, tmp_path, mo
         monkeypatch.setattr(f"agents.runs.options.{name}", load)
     monkeypatch.chdir(tmp_path)
     assert main([*command.split(), "--on-bad-frame", "skip", "--cache", "kept", "--device", "cpu"]) == 2
-    assert {**loaded[0], "data": None} == {
-        "data": None,
-        "on_bad_frame": "skip",
-        "cache": Path("kept"),
-        "device": "cpu",
-    }
+    assert {"on_bad_frame": "skip", "cache": Path("kept"), "device": "cpu"}.items() <= loaded[0].items()
 
 
 @dataclass

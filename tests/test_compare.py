@@ -226,7 +226,7 @@ def test_nothing_finished_is_said():
 
 def test_a_local_ray_cluster_runs_it_too(bank, tmp_path):
     ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    config = CompareConfig(bank, "reinforce", seeds=1, steps=128, out=tmp_path, jobs=2, backend="ray")
+    config = CompareConfig(bank, "reinforce", seeds=1, steps=128, out=tmp_path, runs=JobsConfig(2, "ray"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ray's own
         ray.init(num_cpus=2, include_dashboard=False)
@@ -234,7 +234,7 @@ def test_a_local_ray_cluster_runs_it_too(bank, tmp_path):
             assert compare(config) == []
         finally:
             ray.shutdown()
-    here = make_tasks(replace(config, out=tmp_path / "here", backend="threading"))
+    here = make_tasks(replace(config, out=tmp_path / "here", runs=JobsConfig()))
     for task, own in zip(make_tasks(config), here, strict=True):
         assert run(own) == 0
         assert task.result()["clips"] == own.result()["clips"]

@@ -24,7 +24,7 @@ from backbone.progress import visible
 POLL_SECONDS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class JobsConfig:
     """How many runs there are at a time, and where."""
 
@@ -205,7 +205,7 @@ class Progress:
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=sum(job.num_steps - self._before[job.title] for job in jobs),
-            desc=f"{len(jobs)} runs",
+            desc=f"{len(jobs)} run{'s' * (len(jobs) > 1)}",
             unit=jobs[0].unit,
             file=sys.stderr,
             smoothing=0,

@@ -20,9 +20,9 @@ Any further flag is one of `a3d train`: --preset, --data, --steps, --seed (the f
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from agents.runs.arguments import read_arguments, read_flags
 from agents.runs.config import TrainConfig
@@ -39,7 +39,7 @@ from scripts.ablate.text import main_table
 
 
 @dataclass(frozen=True)
-class AblateConfig(JobsConfig):
+class AblateConfig:
     """What to run, and how often."""
 
     table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "ladder", "levers", "all"] = "7"
@@ -61,9 +61,10 @@ class AblateConfig(JobsConfig):
     """Keep all checkpoints; otherwise only those of the full method."""
     report_only: bool = False
     """Run nothing; report what is finished."""
+    runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = field(default_factory=JobsConfig)
+    """How many runs there are at a time, and where."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"seeds must be 1 or more, got {self.seeds}")
 
@@ -150,7 +151,7 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     failures: list[Failure] = []
     with nullcontext() if arguments.report_only else only_here(arguments.folder):
         if not arguments.report_only:
-            failures = run_jobs(merge_tasks(plans), arguments)
+            failures = run_jobs(merge_tasks(plans), arguments.runs)
         for plan in plans:
             report = make_report(plan)
             path = write_report(report, arguments.folder)

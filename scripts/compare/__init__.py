@@ -49,7 +49,7 @@ DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 
 @dataclass(frozen=True)
-class CompareConfig(JobsConfig):
+class CompareConfig:
     """Who is compared on what."""
 
     bank: Path
@@ -90,9 +90,10 @@ class CompareConfig(JobsConfig):
     """Settings of those policies. The learning rate is each algorithm's own, unless one is given here for all."""
     report_only: bool = False
     """Run nothing; report what is finished."""
+    runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobsConfig)
+    """How many runs there are at a time, and where."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("seeds", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -166,7 +167,7 @@ def compare(config: CompareConfig) -> list[Failure]:
     failed: list[Failure] = []
     with nullcontext() if config.report_only else only_here(config.out):
         if not config.report_only:
-            failed = run_jobs(tasks, config)
+            failed = run_jobs(tasks, config.runs)
         results = [result for task in tasks if (result := task.result()) is not None]
         if failed and not results:
             return failed

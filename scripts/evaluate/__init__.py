@@ -24,6 +24,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from agents.runs.arguments import read_flags
 from agents.runs.jobs import Failure, JobsConfig
@@ -36,7 +39,7 @@ from scripts.evaluate.splits import evaluate_splits, splits_table
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(ScoringConfig, JobsConfig):
+class EvaluateConfig(ScoringConfig):
     """What to score, and how."""
 
     checkpoint: Checkpoint[Path | None] = None
@@ -55,13 +58,14 @@ class EvaluateConfig(ScoringConfig, JobsConfig):
     """With --splits: other data to test on, as --data; split s adds s to a seed that is named."""
     out: Path | None = None
     """With --splits: where runs and scores go."""
+    runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = field(default_factory=JobsConfig)
+    """With --splits: how many runs there are at a time, and where."""
     json: Path | None = None
     """Write the scores to this file as JSON, too."""
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
-        ScoringConfig.__post_init__(self)
-        JobsConfig.__post_init__(self)
+        super().__post_init__()
         if self.checkpoint is None and not self.splits:
             raise ValueError("what is to be scored? Give --checkpoint, or --splits to train on first")
         if self.checkpoint is not None and self.splits:
@@ -122,7 +126,7 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
             flags,
             train=config.train,
             test=config.test,
-            jobs=config,
+            jobs=config.runs,
             **vars(config.runtime),
         )
         show(splits_table(report))
