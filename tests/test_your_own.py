@@ -1,16 +1,20 @@
 """The page on code of the user's own: its files, and what it says to run, and nothing else."""
 
 import importlib
+import itertools
 import re
 import shlex
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from agents.runs.arguments import read_arguments
 from agents.runs.build import build_grid, build_representation
 from backbone import own
+from backbone.data import DataConfig
 from scripts.cli import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your_own.md").read_text(encoding="utf-8")
@@ -55,6 +59,17 @@ def test_each_door_has_an_example(files):
 def test_what_python_runs_runs():
     for block in blocks("python"):
         exec(block, {"__name__": "page"})
+
+
+def test_the_data_set_is_read(tmp_path):
+    for person, camera, walk, frame in itertools.product(range(4), range(2), range(1), range(3)):
+        path = tmp_path / "street" / f"{person}-{camera}-{walk}" / f"{frame}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((8, 4, 3), 50 * person, np.uint8))
+    data = importlib.import_module("my_data").walks(tmp_path / "street", DataConfig(), tmp_path)
+    assert data.train_people == [1, 3]
+    assert [(one.person, one.camera) for one in [*data.query, *data.gallery]] == [(0, 0), (2, 0), (0, 1), (2, 1)]
+    assert [frame[0, 0, 0] for frame in data.gallery[1].frames.read()] == [100] * 3
 
 
 def test_the_commands_of_single_doors_build_what_they_name():
