@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import faiss
 import numpy as np
+
+if TYPE_CHECKING:  # it takes a while to import
+    import faiss
 
 IndexName = Literal["exact", "hnsw"]
 
@@ -87,7 +89,7 @@ def nearest(
     return Found(rows, distances)
 
 
-def build_index(gallery: np.ndarray, index: IndexName) -> faiss.Index:
+def build_index(gallery: np.ndarray, index: IndexName) -> "faiss.Index":
     """Return faiss's index of that name over the gallery, float32 (G, D).
 
     Raises:
@@ -95,6 +97,8 @@ def build_index(gallery: np.ndarray, index: IndexName) -> faiss.Index:
     """
     if index not in get_args(IndexName):
         raise ValueError(f"unknown index {index!r}; known: {', '.join(get_args(IndexName))}")
+    import faiss
+
     if index == "exact":
         built = faiss.IndexFlatL2(gallery.shape[1])
     else:
@@ -104,7 +108,9 @@ def build_index(gallery: np.ndarray, index: IndexName) -> faiss.Index:
     return built
 
 
-def _settings(index: IndexName, allowed: np.ndarray | None) -> faiss.SearchParameters:
+def _settings(index: IndexName, allowed: np.ndarray | None) -> "faiss.SearchParameters":
+    import faiss
+
     selector = {} if allowed is None else {"sel": faiss.IDSelectorBatch(allowed)}
     if index == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=TRIED_SEARCHING, **selector)

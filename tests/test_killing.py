@@ -49,6 +49,7 @@ def fork(work, at=None, after=None):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     status = 99
+    signal.alarm(600)  # one that waits for ever fails the test, and does not hang it
     try:
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
