@@ -97,7 +97,7 @@ class BankWriter:
             self._begin(rows)
         self._meta = meta if self._meta is None else _joined(self._meta, meta)
         if len(self._meta.tracklet) > self.num_clips:
-            raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got more")
+            raise ValueError(f"num_clips of {self.folder} is {self.num_clips}, and more clips were appended")
         with explaining_no_room(self.folder, self._needed):
             for name, array in rows.items():
                 self._files[name].write(np.ascontiguousarray(array).data)
@@ -126,7 +126,7 @@ class BankWriter:
     def _finish(self) -> None:
         count = len(self._meta.tracklet) if self._meta else 0
         if self._meta is None or count != self.num_clips:
-            raise ValueError(f"{self.folder} was announced with {self.num_clips} clips, got {count}")
+            raise ValueError(f"num_clips of {self.folder} is {self.num_clips}, and {count} clips were appended")
         sums = {name: checksum(self.partial / f"{name}.npy") for name in self._files}
         meta = dataclasses.replace(self._meta, checksums=sums)
         meta.checksums[META] = meta_checksum(meta)
@@ -195,8 +195,8 @@ def open_playable_bank(folder: Path | str) -> tuple[FeatureBank, GlimpseNetwork]
     meta = read_meta(Path(folder))
     if meta.new_people:
         raise ValueError(
-            f"{folder} shows people whom its F_c was not trained on, as a test half does: F_c can't name them, so "
-            "that no reward can be paid. Play on a bank of the training half (a3d bank --split train)"
+            f"{folder} shows people whom its F_c was not trained on, as a test half does: F_c can't identify "
+            "them, and so there is no reward. Use a bank of the training half (a3d bank --split train)"
         )
     return open_bank(folder)
 
@@ -245,7 +245,7 @@ def _joined(before: BankMeta, after: BankMeta) -> BankMeta:
         lists[name] = None if parts[0] is None else parts[0] + parts[1]
     joined = dataclasses.replace(after, **lists)
     if dataclasses.replace(before, **lists) != joined:
-        raise ValueError(f"a batch is unlike those before: {_short(after)}, before {_short(before)}")
+        raise ValueError(f"a batch is unlike those before: it has {_short(after)}, those {_short(before)}")
     return joined
 
 

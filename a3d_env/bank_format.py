@@ -91,7 +91,7 @@ def read_meta(folder: Path | str) -> BankMeta:
         # another version may have other fields
         meta = _meta_from(data) if version == VERSION else None
     except (ValueError, dacite.DaciteError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged, or no bank's: {error!r}") from error
+        raise ValueError(f"{path} is damaged, or not of a bank: {error!r}") from error
     if meta is None:
         raise ValueError(f"{path} is of version {version}, this program reads {VERSION}: make the bank again")
     if not meta.tracklet:
@@ -100,7 +100,7 @@ def read_meta(folder: Path | str) -> BankMeta:
         if (numbers := getattr(meta, name)) is not None and len(numbers) != len(meta.tracklet):
             raise ValueError(f"{path} is damaged: {len(numbers)} numbers of {name} for {len(meta.tracklet)} clips")
     if META in meta.checksums and meta.checksums[META] != meta_checksum(meta):
-        raise ValueError(f"{path} is damaged: its checksum is not that of what was written")
+        raise ValueError(f"{path} is damaged: its content does not have its checksum")
     return meta
 
 
@@ -150,7 +150,7 @@ def open_array(
     if size != found.offset + found.nbytes:
         raise ValueError(f"{path} has {size:,} bytes, expected {found.offset + found.nbytes:,}: it is damaged")
     if expected is not None and size <= MAX_CHECKED_BYTES and checksum(path) != expected:
-        raise ValueError(f"{path} is damaged: its checksum is not that of what was written")
+        raise ValueError(f"{path} is damaged: its content does not have its checksum")
     if sys.platform != "linux":
         return np.load(path, mmap_mode="c")
     # Linux reserves memory for a copy-on-write map, and so refuses one larger than all memory (as by NumPy's mode

@@ -97,7 +97,7 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
         raise ValueError(
             f"expected locations, floats {shape}, got whole numbers {array.shape}: give locations as floats. If "
             "these are the bins of an agent that chooses among bins, its environment is "
-            f"a3d_env.sb3.ActionModeWrapper(env, {mode!r}), as agents.make puts one around what it is given"
+            f"a3d_env.sb3.ActionModeWrapper(env, {mode!r}), which agents.make puts around its environment"
         )
     if array.shape != shape:
         raise ValueError(f"expected {count} actions of {space}, {shape}, got {array.shape}")

@@ -19,5 +19,5 @@ def check_packages() -> None:
         if places and home / name not in [Path(place).resolve() for place in places]:
             raise ImportError(
                 f"Python finds {places[0]} in the place of the package {name} of this library ({home}): "
-                "start it in another folder, or rename yours"
+                "start Python in another folder, or rename that one"
             )

@@ -47,7 +47,7 @@ class Attention3DVecEnv(VecEnv):
         clips = [options["clip"] for options in self._options if "clip" in options]
         if len(clips) not in (0, self.num_envs):
             raise ValueError(
-                f"options choose a clip for {len(clips)} of {self.num_envs} episodes: for all, or none"
+                f"options choose a clip for {len(clips)} of {self.num_envs} episodes: choose for all or for none"
             )
         chosen = {"clip": np.array(clips)} if clips else None
         observation, infos = self.vector_env.reset(seed=list(self._seeds), options=chosen)

@@ -115,7 +115,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
             raise ValueError(
                 f"the overview has {len(process.overview)} bins in the other bank's {bank.grid.positions} "
                 f"positions, before {len(self.process.overview)} in {self.process.bank.grid.positions}: "
-                "observations would be of other places"
+                "observations would be of other locations"
             )
         self.process = process
         self._clips = np.arange(len(bank))
@@ -142,7 +142,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
                 self._generators[i] = gymnasium.utils.seeding.np_random(own_seed)[0]
         options = options or {}
         if "reset_mask" in options and not np.all(options["reset_mask"]):
-            raise ValueError("all episodes take their glimpses together: a reset_mask can't leave some out")
+            raise ValueError("all episodes are reset together: reset_mask must be True for all")
         clips = options.get("clip")
         if clips is not None:
             clips = check_clips(np.broadcast_to(clips, self.num_envs), len(self.process.bank))

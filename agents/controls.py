@@ -126,7 +126,7 @@ _MEANS: "WeakKeyDictionary[AttentionProcess, Tensor]" = WeakKeyDictionary()  # (
 
 def _known(scene: Scene | None, name: str) -> Scene:
     if scene is None:
-        raise ValueError(f"{name} is not in an observation: give the process and its episodes to choose()")
+        raise ValueError(f"{name} is not in an observation: use choose(process, episodes)")
     return scene
 
 
@@ -236,7 +236,7 @@ class PlannedAgent:
         Raises:
             ValueError: always.
         """
-        raise ValueError("an observation does not tell which glimpse comes next: ask choose()")
+        raise ValueError("an observation does not tell which glimpse comes next: call choose(process, episodes)")
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
         """Return the bin that each episode looks at next, int64 (N,)."""

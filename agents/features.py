@@ -77,7 +77,7 @@ class SharedFeatureCallback(BaseCallback):
     ):
         super().__init__()
         if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
-            raise ValueError("glimpse_weight has no glimpse to weigh: with num_glimpses = 0 it has to be 0")
+            raise ValueError("there is no glimpse to weigh: with num_glimpses = 0, glimpse_weight has to be 0")
         self.representation = representation
         self.batches = batches
         self.labels = labels

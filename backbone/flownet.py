@@ -169,7 +169,7 @@ def weights_file() -> Path:
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ValueError(
-            f"more than one file in {_checkpoints()} is of FlowNetS ({names}): name one, $A3D_FLOWNETS"
+            f"more than one file in {_checkpoints()} is of FlowNetS ({names}): name one in $A3D_FLOWNETS"
         )
     return found[0]
 

@@ -61,8 +61,8 @@ def load_raft(name: str, device: torch.device) -> nn.Module:
         network.load_state_dict(state)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"the weights of {name} can't be had, or are damaged ({error}). On a machine with a network, download "
-            f"{raft_url(name)}, put the file at {raft_file(name)}, and run this again; or take another "
+            f"the weights of {name} can't be fetched, or are damaged ({error}). On a machine with a network, "
+            f"download {raft_url(name)}, put the file at {raft_file(name)}, and run this again; or take another "
             "flow method."
         ) from error
     return network.eval().requires_grad_(False).to(device)

@@ -56,8 +56,8 @@ def nearest(
     """
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1] or count < 1:
         raise ValueError(
-            f"queries (Q, D) are searched in a gallery (G, D) for 1 or more, got {query.shape}, {gallery.shape} "
-            f"and {count}"
+            f"a search needs queries (Q, D), a gallery (G, D) and a count of 1 or more, got {query.shape}, "
+            f"{gallery.shape} and {count}"
         )
     count = min(count, len(gallery))
     rows = np.full((len(query), count), -1, dtype=np.int64)

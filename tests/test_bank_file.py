@@ -135,9 +135,9 @@ def failing_writes(bank, glimpse):
     nan[2, 5] = torch.nan
     boxed = dataclasses.replace(bank, truth_boxes=np.zeros((4, 6, 4)))
     return {
-        "too few": ([bank], 5, "announced with 5 clips, got 4"),
-        "none": ([], 5, "announced with 5 clips, got 0"),
-        "too many": ([bank, bank], 5, "announced with 5 clips, got more"),
+        "too few": ([bank], 5, "is 5, and 4 clips were appended"),
+        "none": ([], 5, "is 5, and 0 clips were appended"),
+        "too many": ([bank, bank], 5, "is 5, and more clips were appended"),
         "nan": ([dataclasses.replace(bank, bins=nan)], 4, r"FeatureBank\.bins holds NaN or infinity, in clip 2"),
         "unlike": ([bank, boxed], 8, "a batch is unlike those before"),
         "unknown people": ([dataclasses.replace(bank, identity=bank.identity + 3)], 4, "from 3 to 6; .* run to 5"),

@@ -136,7 +136,7 @@ def test_weights_that_cannot_be_had_are_explained(monkeypatch, tmp_path) -> None
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     load_raft.cache_clear()
     with pytest.raises(
-        ValueError, match=r"weights of raft-large can't be had.*download http.*raft_large.*put the"
+        ValueError, match=r"weights of raft-large can't be fetched.*download http.*raft_large.*put the"
     ):
         optical_flow(moving_texture(2), "raft-large")
 

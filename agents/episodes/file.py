@@ -75,7 +75,7 @@ def load_episode(path: Path, agent: Agent | None = None) -> Episode:
             arrays = {name: file[name] for name in file.files}
         rewards = [json.loads(str(array))["reward_name"] for name, array in arrays.items() if name.endswith(META)]
     except FileNotFoundError as error:
-        raise ValueError(f"there is no episode {path}") from error
+        raise ValueError(f"there is no episode at {path}") from error
     except DAMAGED as error:
         raise ValueError(f"{path} is no episode that can be read: {error}") from error
     for name in filter(is_own, rewards):
@@ -129,7 +129,7 @@ def _arrays(episode: Episode, prefix: str = "") -> Arrays:
 def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
     meta: dict[str, Any] = json.loads(str(arrays[META]))
     if meta["version"] != VERSION:
-        raise ValueError(f"it is of version {meta['version']}, this is {VERSION}")
+        raise ValueError(f"it is of version {meta['version']}, this program reads {VERSION}: record it again")
     before = {name.removeprefix(ORIGINAL): value for name, value in arrays.items() if name.startswith(ORIGINAL)}
     sizes = {name: value and tuple(value) for name, value in meta["grid"].items()}
     bank = FeatureBank(
@@ -191,7 +191,7 @@ def _check(arrays: Arrays, meta: dict[str, Any], grid: BinGrid) -> None:
     if ((arrays["bins"] < 0) | (arrays["bins"] >= grid.num_bins)).any():
         raise ValueError(f"bins are numbered from 0 to {grid.num_bins - 1}, got {arrays['bins'].tolist()}")
     if not 0 <= int(arrays["identity"][0]) < people:
-        raise ValueError(f"the true identity is {arrays['identity'].tolist()} of {people}")
+        raise ValueError(f"the true identity is {arrays['identity'].tolist()}, F_c has outputs 0 to {people - 1}")
 
 
 def _player(arrays: Arrays, agent: Agent | None) -> Agent | None:
