@@ -1,9 +1,10 @@
-"""Statistics for comparing algorithms over a few runs each.
+"""Statistics for the comparison of algorithms by a few runs of each.
 
 After Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice" (NeurIPS 2021). The
-interquartile mean is less moved by one lucky or failed run than the mean, and less noisy than the median.
+interquartile mean depends less on a single lucky or failed run than the mean, and is less noisy than the median.
 Intervals come from a bootstrap over runs, within each task (stratified). The probability of improvement and the
-performance profile say what a mean does not. Scores are float (num_runs, num_tasks), of one task also (num_runs,).
+performance profile compare distributions of scores, not only means. Scores are float (num_runs, num_tasks), or
+(num_runs,) for one task.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 
 from agents.statistics import Interval, mean_interval
 
-# Takes scores (R, num_runs, num_tasks), R resamples of them at once; returns the statistic of each, (R, ...).
+# An aggregate takes R resamples of scores, (R, num_runs, num_tasks), and returns the statistic of each, (R, ...).
 Aggregate = Callable[[np.ndarray], np.ndarray]
 
 
@@ -27,7 +28,7 @@ def as_scores(scores: np.ndarray) -> np.ndarray:
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"scores are (num_runs, num_tasks) with 1 or more of each, got {np.shape(scores)}")
     if not np.isfinite(array).all():
-        raise ValueError("a score is NaN or infinite: leave out runs that failed, and say so")
+        raise ValueError("a score is NaN or infinite: leave out runs that failed, and report that they did")
     return array
 
 
@@ -39,7 +40,7 @@ def mean(scores: np.ndarray) -> np.ndarray:
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     """Return the mean of the middle half of all scores, (..., num_runs, num_tasks) -> (...).
 
-    Of n scores the n // 4 lowest and as many highest are left out: of 4 one each, of 3 none.
+    The n // 4 lowest and the n // 4 highest of n scores are left out: one each of 4, none of 3.
     """
     ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = ordered.shape[-1] // 4
@@ -56,11 +57,11 @@ def stratified_interval(
 ) -> Interval:
     """Return a statistic of scores with its percentile interval: runs are drawn with replacement, task by task.
 
-    With one run it has no width. With 3 to 5 runs it is too narrow, as a bootstrap knows only what it has seen: it
-    covers the truth in about 75 to 85% of cases instead of 95, for a mean.
+    The interval has no width with one run, and is too narrow with 3 to 5 runs, whose variation a bootstrap
+    underestimates: for a mean it then covers the true value in about 75 to 85% of cases instead of 95%.
 
     Raises:
-        ValueError: as `as_scores`, or a confidence that is not between 0 and 1.
+        ValueError: wrong shape, scores that are not finite, or a confidence that is not between 0 and 1.
     """
     values = as_scores(scores)
     drawn = aggregate(_resampled(values, resamples, np.random.default_rng(seed)))
@@ -75,19 +76,19 @@ def probability_of_improvement(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return how likely a run of the one beats a run of the other, averaged over tasks; a tie counts half.
+    """Return the probability that a run of one agent beats a run of another, over tasks; a tie counts half.
 
     This is Mann and Whitney's U, divided by the number of pairs. The interval draws runs of both, task by task.
 
     Args:
-        scores: (num_runs, num_tasks).
-        others: (num_other_runs, num_tasks).
-        confidence: between 0 and 1.
-        resamples: sets of runs drawn.
-        seed: of the draws.
+        scores: scores of the agent's runs, (num_runs, num_tasks).
+        others: scores of the other agent's runs, (num_other_runs, num_tasks).
+        confidence: level of the interval, between 0 and 1.
+        resamples: number of sets of runs drawn.
+        seed: seed of the random draws.
 
     Raises:
-        ValueError: as `as_scores`, or another number of tasks.
+        ValueError: wrong shape, scores that are not finite, or different numbers of tasks.
     """
     first, second = as_scores(scores), as_scores(others)
     if first.shape[1] != second.shape[1]:
@@ -108,14 +109,14 @@ def performance_profile(
     """Return the share of runs that score above each threshold, and its interval: value, low, high, (K,) each.
 
     Args:
-        scores: (num_runs, num_tasks).
-        thresholds: (K,).
-        confidence: between 0 and 1, at each threshold by itself.
-        resamples: sets of runs drawn.
-        seed: of the draws.
+        scores: scores of the runs, (num_runs, num_tasks).
+        thresholds: the thresholds, (K,).
+        confidence: level of the interval at each single threshold, between 0 and 1.
+        resamples: number of sets of runs drawn.
+        seed: seed of the random draws.
 
     Raises:
-        ValueError: as `as_scores`.
+        ValueError: wrong shape, or scores that are not finite.
     """
     values = as_scores(scores)
     drawn = _resampled(values, resamples, np.random.default_rng(seed))
@@ -125,19 +126,19 @@ def performance_profile(
 
 
 def paired_clip_interval(scores: np.ndarray, others: np.ndarray, person: np.ndarray, *, seed: int = 0) -> Interval:
-    """Return by how much one agent beats another on the same clips, with a bootstrap over the people in them.
+    """Return the mean difference of two agents' scores on the same clips, with a bootstrap over people.
 
-    A clip's score is its mean over an agent's runs: what is drawn anew are people, so that this says how sure the
-    difference of these runs is on other people, where `stratified_interval` says how sure it is for other runs.
+    A clip's score is its mean over an agent's runs, and people are drawn with replacement. So the interval is
+    about the same runs on other people, while that of `stratified_interval` is about other runs.
 
     Args:
-        scores: (num_runs, num_clips).
-        others: (num_other_runs, num_clips), on the same clips.
-        person: whose clip each is, (num_clips,).
-        seed: of the draws.
+        scores: scores of one agent's runs, (num_runs, num_clips).
+        others: scores of the other agent's runs on the same clips, (num_other_runs, num_clips).
+        person: the person of each clip, (num_clips,).
+        seed: seed of the random draws.
 
     Raises:
-        ValueError: other clips, scores that are not finite, or fewer than two people.
+        ValueError: different numbers of clips, scores that are not finite, or fewer than two people.
     """
     first, second = as_scores(scores), as_scores(others)
     if first.shape[1] != second.shape[1] or first.shape[1] != len(person):
@@ -155,13 +156,13 @@ def _resampled(values: np.ndarray, resamples: int, generator: np.random.Generato
 
 
 def _wins(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the share of pairs that the first wins, (R, n, tasks), (R, m, tasks) -> (R,)."""
+    """Return the share of pairs in which the first is higher, (R, n, tasks), (R, m, tasks) -> (R,)."""
     pairs = np.sign(first[:, :, None] - second[:, None, :])
     return (pairs.mean(axis=(1, 2, 3)) + 1) / 2
 
 
 def _percentiles(drawn: np.ndarray, confidence: float) -> np.ndarray:
-    """Return between what the middle of the resamples lies, (R, ...) -> (2, ...)."""
+    """Return the bounds of the middle share `confidence` of resamples, (R, ...) -> (2, ...)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     return np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)

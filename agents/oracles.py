@@ -23,24 +23,24 @@ CHUNK_ROWS = 8192
 def next_values(
     process: AttentionProcess, episodes: Episodes, follow: Choice | None = None, reward: str | None = None
 ) -> Tensor:
-    """Return what each episode would earn for every bin that could be chosen next.
+    """Return the reward of each episode for every bin that could be chosen next.
 
     Args:
         process: the decision process.
-        episodes: N episodes under way.
-        follow: where the rest of the episode looks; not needed for the last decision.
-        reward: a reward's name; by default the process's own.
+        episodes: N unfinished episodes.
+        follow: the choice of the bins after that; not needed for the last decision.
+        reward: name of the reward; by default the process's own.
 
     Returns:
         float32 (N, num_bins).
 
     Raises:
-        ValueError: the episodes are over, the rest of them is open and `follow` is not given, or unknown reward.
+        ValueError: the episodes are over, `follow` is needed and not given, or unknown reward.
     """
     if process.is_over(episodes):
         raise ValueError("the episodes are over: there is no next bin")
     if follow is None and episodes.num_glimpses + 1 < process.glimpse.num_glimpses:
-        raise ValueError("this is not the last decision: say how the episodes go on (follow)")
+        raise ValueError("this is not the last decision: give the choice of later bins (follow)")
     pay = process.reward if reward is None else get_reward(reward, process.glimpse.num_glimpses)
     num_bins = process.bank.grid.num_bins
     values = []
@@ -55,16 +55,16 @@ def next_values(
 
 
 def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid, *, squashed: bool = False) -> Tensor:
-    """Return how often a Gaussian action's nearest bin is each of the bins; differentiable.
+    """Return the probability that a Gaussian action's nearest bin is each of the bins; differentiable.
 
-    `BinGrid.nearest` rounds each coordinate to a position: between the midpoints of neighbouring positions lies a
-    share of the normal distribution, and beyond the first and last midpoint its tails.
+    `BinGrid.nearest` rounds each coordinate to a position, so that a position's probability is that of the
+    interval between the midpoints to its neighbours; the first and last position get the tails.
 
     Args:
         mean: float (N, 3), order time, height, width, in [-1, 1] coordinates.
-        variance: of each coordinate: a number, (3,) or (N, 3).
-        grid: the bins.
-        squashed: the action is tanh of the Gaussian, which has this mean and variance before it (SAC's).
+        variance: variance of each coordinate: a number, (3,) or (N, 3).
+        grid: the grid of bins.
+        squashed: whether the action is tanh of the Gaussian with this mean and variance (SAC's).
 
     Returns:
         (N, num_bins), of `mean`'s dtype; rows sum to 1.
@@ -80,7 +80,7 @@ def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid, *, 
     shares = []
     for axis, count in enumerate(grid.positions):
         corner = torch.arange(count - 1, dtype=torch.float64, device=mean.device)
-        midpoint = 2 * (corner + 0.5) / max(count - 1, 1) - 1  # none where there is one position
+        midpoint = 2 * (corner + 0.5) / max(count - 1, 1) - 1  # none if there is one position
         if squashed:
             midpoint = torch.atanh(midpoint)
         below = torch.special.ndtr((midpoint - mean[:, axis, None]) / spread[:, axis, None])
@@ -109,28 +109,28 @@ def best_bins(
 
 
 def truth_bins(process: AttentionProcess) -> Choice:
-    """Return a choice of the bin on the identifying thing: of those that hit it the most central.
+    """Return the choice of the bin on the identifying thing: of those that cover it the most central.
 
-    It is the one whose location is nearest to the mean location of all bins that hit, the same at each glimpse;
-    where the thing is out of sight in the whole clip it is the centre.
+    This is the bin whose location is nearest to the mean location of all bins that hit the thing, the same at each
+    glimpse; it is the centre if the thing is never visible in the clip.
 
     Raises:
-        ValueError: the bank does not know where the thing is.
+        ValueError: the bank has no boxes of the identifying thing.
     """
     bank = process.bank
     if bank.hits is None:
-        raise ValueError("the bank has no truth_boxes: where the identifying thing is, is unknown")
+        raise ValueError("the bank has no truth_boxes, so that the place of the identifying thing is unknown")
     bins = most_central(torch.from_numpy(bank.hits), bank.grid).to(bank.device)
     return lambda episodes: bins[episodes.clip]
 
 
 def most_central(hits: Tensor, grid: BinGrid) -> Tensor:
-    """Return the bin nearest to the middle of those that are marked, bool (N, num_bins) -> int64 (N,).
+    """Return the bin nearest to the middle of the bins that hit, bool (N, num_bins) -> int64 (N,).
 
-    Without a mark it is the grid's centre.
+    If no bin hits, the grid's centre is returned.
     """
     marked, locations = hits.float(), grid.locations.to(hits.device)
     middle = marked @ locations / marked.sum(1, keepdim=True).clamp(min=1)  # (N, 3)
-    # not by a matrix product, whose rounding, and so which of two equals is taken, depends on the batch
+    # Not by a matrix product, whose rounding depends on the batch, and so would the choice among equals.
     distance = torch.cdist(middle, locations, compute_mode="donot_use_mm_for_euclid_dist")
     return torch.where(hits.any(1), distance.masked_fill(~hits, torch.inf).argmin(1), grid.centre)

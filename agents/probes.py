@@ -1,7 +1,7 @@
-"""What an agent is compared with, to tell whether it looks at the right place in the clip before it.
+"""Comparisons that test whether an agent chooses bins by the clip that it looks at.
 
-A policy that looks at one place in every clip, or wherever the last clip had something, may score well: it is
-compared with its own mean location and with its own locations on another clip.
+A policy that looks at the same places in all clips may score well. So an agent is compared with its own mean
+locations, and with its own locations on another person's clip.
 """
 
 from collections.abc import Callable
@@ -18,28 +18,28 @@ from backbone.descriptor import Comparison, as_linear
 from backbone.glimpse import GlimpseNetwork
 from backbone.representation import Representation
 
-# Takes a process and the numbers of its N clips among all that are looked at, int64 (N,) on the CPU; returns a
-# finished episode on each.
+# A rule for running episodes: takes a process and the numbers of its N clips among all clips that are looked at,
+# int64 (N,) on the CPU; returns a finished episode on each.
 Watch = Callable[[AttentionProcess, Tensor], Episodes]
 
 
 def following(agent: Agent, *, deterministic: bool = True) -> Watch:
-    """Return what an agent does: its mean, or a sample."""
+    """Return the rule by which an agent looks: by its policy's mean, or by a sample."""
     tested = at_test(agent)
     return lambda process, _: follow(tested, process, deterministic=deterministic)
 
 
 def best_following(agent: Agent) -> Watch:
-    """Return at each glimpse the bin that makes the true identity most probable if the agent decides the rest."""
+    """Return the rule that chooses the bin with the highest true probability if the agent decides the rest."""
     tested = at_test(agent)
     return lambda process, _: best_bins(process, None, agent_choice(tested, process))
 
 
 def looking_at(locations: Tensor) -> Watch:
-    """Return episodes at locations that were settled before.
+    """Return the rule that looks at given locations.
 
     Args:
-        locations: of all clips, float (num_clips, T - 1, 3), in [-1, 1].
+        locations: locations for all clips, float (num_clips, T - 1, 3), in [-1, 1].
     """
 
     def watch(process: AttentionProcess, numbers: Tensor) -> Episodes:
@@ -51,7 +51,7 @@ def looking_at(locations: Tensor) -> Watch:
 
 
 class Recording:
-    """An agent's mean, which remembers where it looked: a `Watch`.
+    """The rule by which an agent looks without exploring, which records its locations: a `Watch`.
 
     Args:
         agent: the agent.
@@ -62,7 +62,7 @@ class Recording:
         self._actions: list[Tensor] = []
 
     def __call__(self, process: AttentionProcess, numbers: Tensor) -> Episodes:
-        """Follow the agent on the next clips; they come in order."""
+        """Follow the agent on the next clips, in order."""
         choose, actions = agent_choice(self.agent, process), []
 
         def remember(now: Episodes) -> Tensor:
@@ -83,21 +83,21 @@ class Recording:
 
 
 def mean_locations(locations: Tensor) -> Tensor:
-    """Return each step's mean location in the place of every clip's own, (num_clips, T - 1, 3)."""
+    """Return each step's mean location, repeated for every clip, (num_clips, T - 1, 3)."""
     return locations.mean(dim=0, keepdim=True).expand_as(locations)
 
 
 @torch.no_grad()
 def judge_by_means(glimpse: GlimpseNetwork, comparison: Comparison, means: Tensor) -> GlimpseNetwork:
-    """Return the glimpse network with a judge of other people in F_c's place.
+    """Return a glimpse network in which a classifier of other people replaces F_c.
 
-    Its logits tell how near a clip is to each person's mean descriptor, as it is compared (`as_linear`): negative
-    squared distances, or cosines times the clip's length.
+    Its logits score how near a clip is to each person's mean descriptor (`as_linear`): by negative squared
+    distance, or by cosine times the length of the clip's descriptor.
 
     Args:
-        glimpse: whose F_o and F_h are shared.
-        comparison: what is compared.
-        means: float32 (num_people, K).
+        glimpse: the network whose F_o and F_h are shared.
+        comparison: the map to the features that are compared.
+        means: the people's mean descriptors, float32 (num_people, K).
     """
     judge = GlimpseNetwork(glimpse.num_channels, glimpse.num_glimpses, len(means))
     judge.to(glimpse.identify.weight.device)
@@ -111,17 +111,17 @@ def judge_by_means(glimpse: GlimpseNetwork, comparison: Comparison, means: Tenso
 def gallery_judge(
     data: ReidData, of_gallery: Tensor, camera: int, representation: Representation
 ) -> tuple[GlimpseNetwork, dict[int, int]] | None:
-    """Return who judges queries of a camera in F_c's place (`agents.probes.judge_by_means`).
+    """Return the network that judges queries of a camera by the gallery, in F_c's place (`judge_by_means`).
 
     Args:
         data: queries and gallery.
-        of_gallery: the gallery tracklets' descriptors, float32 (G, D).
-        camera: the queries'.
-        representation: F_o, F_h, and what is compared.
+        of_gallery: descriptors of the gallery's tracklets, float32 (G, D).
+        camera: the camera of the queries.
+        representation: the networks F_o and F_h, and the comparison.
 
     Returns:
-        The judge, and the number of each person that it knows: those whom another camera has; None if there is
-        nobody.
+        The network, and the index among its outputs of each person that another camera has seen; None if there is
+        no such person.
     """
     rows: dict[int, list[int]] = {}
     for row, tracklet in enumerate(data.gallery):

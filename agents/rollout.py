@@ -16,7 +16,7 @@ Choice = Callable[[Episodes], Tensor]
 
 
 class Agent(Protocol):
-    """Whatever says where to look next: any stable-baselines3 algorithm, or a control."""
+    """Protocol of agents, which choose locations: any stable-baselines3 algorithm, or a control."""
 
     def predict(
         self,
@@ -25,30 +25,30 @@ class Agent(Protocol):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Return actions, float (N, 3), and a state that is not used."""
+        """Return actions, float (N, 3), and a recurrent state, which is ignored."""
         ...
 
 
 @runtime_checkable
 class Choosing(Protocol):
-    """What an agent has, besides `predict`, whose choice takes more than an observation, as the truth."""
+    """Protocol of agents that need the decision process, not only an observation, as the control `truth` does."""
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
-        """Return where each of the episodes under way looks next, bins, int64 (N,)."""
+        """Return the bin that each of the unfinished episodes looks at next, int64 (N,)."""
         ...
 
 
 @runtime_checkable
 class Drawing(Protocol):
-    """What an agent has that draws random numbers at test time, too."""
+    """Protocol of agents that draw random numbers at test time, too."""
 
     def at_test(self) -> Agent:
-        """Return the agent at the beginning of its random numbers, not touching those of its training."""
+        """Return a copy of the agent with newly seeded random numbers, apart from those of its training."""
         ...
 
 
 def at_test(agent: Agent) -> Agent:
-    """Return the agent as it is tested: what it draws depends on its seed, not on what was drawn before."""
+    """Return the agent prepared for test: its random numbers depend only on its seed."""
     return agent.at_test() if isinstance(agent, Drawing) else agent
 
 
@@ -69,7 +69,7 @@ def hit_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
     """Return the share of each episode's chosen bins that cover the identifying thing (`chosen_hits`).
 
     Returns:
-        float64 (N,), NaN where no bin covers it, its place is unknown, or nothing was chosen.
+        float64 (N,); NaN if no bin covers the thing, its place is unknown, or the episode has no choice.
     """
     hits = chosen_hits(bank, episodes)
     return hits.mean(axis=1) if hits.shape[1] else np.full(len(hits), np.nan)
