@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
+
 from agents.runs.arguments import read_arguments, read_flags
 from agents.runs.config import TrainConfig
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
