@@ -116,7 +116,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
             ResetNeeded: no episode has begun, or the episode is over.
         """
         if self.episodes is None or self.process.is_over(self.episodes):
-            raise gymnasium.error.ResetNeeded("no episode is under way: call reset() before step()")
+            raise gymnasium.error.ResetNeeded("no episode has begun, or it is over: call reset() before step()")
         if np.shape(action) != self.action_space.shape:
             raise ValueError(f"expected an action of {self.action_space}, got shape {np.shape(action)}")
         actions = as_actions([action], self.action_space, 1)

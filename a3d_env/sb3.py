@@ -141,15 +141,15 @@ class ActionModeWrapper(VecEnvWrapper):
 
 
 def process_of(env: gymnasium.Env | gymnasium.vector.VectorEnv | VecEnv) -> AttentionProcess:
-    """Return the decision process of an A3D environment, single or batched, wrapped or not.
+    """Return the decision process of an A3D environment, single or batched, with or without wrappers.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the environment is not an A3D environment.
     """
     if isinstance(env, VecEnv):
         found = env.get_attr("process")[0] if env.has_attr("process") else None
     else:
         found = getattr(env.unwrapped, "process", None)
     if not isinstance(found, AttentionProcess):
-        raise ValueError(f"a decision process is had from an A3D environment, this is {type(env).__name__}")
+        raise ValueError(f"only an A3D environment has a decision process, got {type(env).__name__}")
     return found

@@ -72,14 +72,14 @@ def swapped_actions(count: int, scene: Scene | None, generator: np.random.Genera
 
 
 def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
-    """Give each clip another clip, of another person, so that each is given once.
+    """Assign to each clip a clip of another person, so that each clip is assigned once.
 
-    The clips of one person get those of several others: if all were of one other person, what is the same in these
-    would tell whose they are.
+    The clips of one person get clips of several people. If all were of one other person, their similarity would
+    identify the first.
 
     Args:
-        person: whose clip it is, int (num_clips,).
-        seed: of who gets whose.
+        person: the person of each clip, int (num_clips,).
+        seed: seed of the random assignment.
 
     Returns:
         int64 (num_clips,), a permutation.
@@ -99,7 +99,7 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
         own = number[clip]
         if number[partners[clip]] != own:
             continue
-        # Another person who was given none of these clips can exchange; at half of all clips there still is one.
+        # Exchange with another person's clip that got none of this person's clips; there always is one.
         able = np.flatnonzero((number != own) & (number[partners] != own))
         other = generator.choice(able)
         partners[[clip, other]] = partners[[other, clip]]

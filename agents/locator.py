@@ -89,7 +89,7 @@ def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class OwnLocator(nn.Module):
-    """A locator of the user's own, between the policy's features and what the locator takes.
+    """Adapter of a user's own locator to the policy's features.
 
     Args:
         name: `module:name` of a class, or a function, that makes a torch.nn.Module of the keywords `num_channels`,
@@ -98,10 +98,10 @@ class OwnLocator(nn.Module):
             float (N, 3) in [-1, 1]. A module with a buffer `locations`, float (M, 3), returns a score for each of
             these, (N, M): the policy is a mixture of Gaussians there then.
         num_channels: C_g.
-        overview_locations: of the overview's bins, float (K, 3).
+        overview_locations: locations of the overview's bins, float (K, 3).
 
     Raises:
-        ValueError: no such name, no such module, or another shape on a trial.
+        ValueError: unknown name, an object that is no module, or an output of another shape in a trial.
     """
 
     def __init__(self, name: str, num_channels: int, overview_locations: Tensor):

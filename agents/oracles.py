@@ -1,7 +1,7 @@
-"""Exact values from the table of bins: what each next bin would earn, and how often a policy chooses it.
+"""Exact values computed from a bank: the reward of each next bin, and a policy's probability of choosing it.
 
-An episode's clip is a small table of bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried, and
-the choices of a Gaussian policy (the locator `linear`) need no sampling.
+A clip has few bins (198 at 6 x 16 x 8 cells), so that every next choice can be tried, and the probabilities of a
+Gaussian policy's choices (the locator `linear`) can be computed without sampling.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import get_reward
 from agents.rollout import Choice, finish
 
-# Glimpses computed at once: what bounds the memory, to about 200 MB with 2048 channels.
+# Glimpses computed at a time, which bounds the memory to about 200 MB with 2048 channels.
 CHUNK_ROWS = 8192
 
 
@@ -94,13 +94,13 @@ def bin_probabilities(mean: Tensor, variance: float | Tensor, grid: BinGrid, *, 
 def best_bins(
     process: AttentionProcess, clip: Tensor | None, follow: Choice, reward: str | None = "log_prob"
 ) -> Episodes:
-    """Take at each glimpse the bin that earns most if the rest of the episode follows a policy.
+    """Take at each glimpse the bin with the largest reward if the rest of the episode follows a policy.
 
     Args:
         process: the decision process.
         clip: clip numbers, int64 (N,); None for every clip of the bank, once.
-        follow: the policy.
-        reward: what counts; by default the true identity's log-probability, None for the process's own reward.
+        follow: the choice of that policy.
+        reward: name of the reward; by default the true identity's log-probability; None for the process's own.
 
     Returns:
         The finished episodes.

@@ -102,7 +102,7 @@ class AttentionPolicy(ActorCriticPolicy):
         Args:
             hidden: float (N, 256).
             actions: float (N, 3), as sampled, not clipped.
-            overview: what the observations show of it, float (N, K C_g); a linear locator does not look at it.
+            overview: the observations' overview, float (N, K C_g); a linear locator does not need it.
 
         Returns:
             Two float tensors (N,).

@@ -11,7 +11,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
 
-# Takes N episodes under way, returns where each looks next: actions in any form (`BinGrid.chosen`).
+# A choice takes N unfinished episodes and returns an action for each, in any action mode (`BinGrid.chosen`).
 Choice = Callable[[Episodes], Tensor]
 
 
@@ -53,10 +53,10 @@ def at_test(agent: Agent) -> Agent:
 
 
 def chosen_hits(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
-    """Return which of each episode's chosen bins, glimpses 2 to T, cover the identifying thing.
+    """Return, for each episode's chosen bins (glimpses 2 to T), whether they cover the identifying thing.
 
     Returns:
-        float64 (N, T - 1), 1 or 0; NaN where no bin covers it, or its place is unknown.
+        float64 (N, T - 1), 1 or 0; NaN if no bin of the clip covers the thing, or its place is unknown.
     """
     clip, chosen = episodes.clip.cpu().numpy(), episodes.bins[:, 1:].cpu().numpy()
     if bank.hits is None:
@@ -76,18 +76,18 @@ def hit_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
 
 
 def hit_rate(bank: FeatureBank, episodes: Episodes) -> float | None:
-    """Return the share of all chosen bins that cover the thing, where it is seen; None if it nowhere is."""
+    """Return the share of chosen bins that cover the thing, over clips that show it; None if no clip does."""
     hits = chosen_hits(bank, episodes)
     return None if np.isnan(hits).all() else float(np.nanmean(hits))
 
 
 def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool = True) -> Choice:
-    """Return where an agent looks: by its own `choose` if it has one, else by its `predict`.
+    """Return the choice of an agent: by its `choose` if it has one, otherwise by its `predict`.
 
     Args:
-        agent: who decides.
+        agent: the agent.
         process: the decision process.
-        deterministic: take the policy's mean (as at test time) rather than a sample.
+        deterministic: whether to take the policy's mean (as at test time) rather than a sample.
     """
 
     def choose(episodes: Episodes) -> Tensor:
@@ -100,7 +100,7 @@ def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool
 
 
 def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
-    """Go on to the end where `choose` says."""
+    """Continue the episodes to their end at the bins that `choose` returns."""
     while not process.is_over(episodes):
         episodes = process.step(episodes, choose(episodes))
     return episodes
@@ -112,9 +112,9 @@ def follow(
     """Run one episode on each clip to its end, and return the finished episodes.
 
     Args:
-        agent: who decides, as in `agent_choice`.
+        agent: the agent.
         process: the decision process.
         clip: clip numbers, int64 (N,); by default every clip of the bank, once.
-        deterministic: as in `agent_choice`.
+        deterministic: whether to take the policy's mean (as at test time) rather than a sample.
     """
     return finish(process, process.start(clip), agent_choice(agent, process, deterministic=deterministic))

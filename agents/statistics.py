@@ -1,4 +1,4 @@
-"""Intervals for what is measured: over people by bootstrap, over seeds by Student's t."""
+"""Confidence intervals: over people by a bootstrap, over seeds by Student's t."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-# Takes values (N,) and weights (R, N), returns the statistic of the values under each row of weights, (R,).
+# A statistic takes values (N,) and weights (R, N), and returns its value under each row of weights, (R,).
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-# Numbers in the table of weights that is made at once: 128 MB.
+# Most numbers in the table of weights in memory at a time: 128 MB.
 MAX_WEIGHTS = 2**24
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it lies, at the level of confidence that was asked for.
+    """An estimate with its confidence interval.
 
     Attributes:
         value: the estimate.
-        low: lower bound; NaN where too little was measured for bounds, as one run has.
-        high: upper bound; NaN as `low`.
+        low: lower bound; NaN if there are too few measurements for bounds, such as a single run.
+        high: upper bound; NaN if `low` is.
     """
 
     value: float
@@ -30,31 +30,31 @@ class Interval:
 
     @property
     def has_bounds(self) -> bool:
-        """Whether enough was measured for bounds."""
+        """Whether there are bounds."""
         return not math.isnan(self.low)
 
     def __format__(self, spec: str) -> str:
-        """Return `value [low, high]`, or the value alone where there are no bounds, each number by `spec`."""
+        """Return `value [low, high]`, or the value alone without bounds; each number is formatted by `spec`."""
         value = format(self.value, spec)
         return f"{value} [{self.low:{spec}}, {self.high:{spec}}]" if self.has_bounds else value
 
     def __str__(self) -> str:
-        """Return the value with its interval, to three digits."""
+        """Return the value with its interval, to three decimals."""
         return f"{self:.3f}"
 
     def to_json(self) -> dict[str, float | None]:
-        """Return value, low and high for JSON, which has no NaN: bounds that are not there are None."""
+        """Return value, low and high for JSON, which has no NaN: missing bounds are None."""
         bounds = (self.low, self.high) if self.has_bounds else (None, None)
         return {"value": self.value, "low": bounds[0], "high": bounds[1]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Interval":
-        """Return the interval that `to_json` has written; other names, as a count, are passed over."""
+        """Return the interval that `to_json` has written; other names in `values` are ignored."""
         return cls(*(math.nan if values[name] is None else values[name] for name in ("value", "low", "high")))
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the mean of values (N,) under each row of weights (R, N): every clip counts alike."""
+    """Return the mean of values (N,) under each row of weights (R, N); all clips count equally."""
     return weights @ values / weights.sum(axis=1)
 
 
@@ -68,18 +68,18 @@ def bootstrap_interval(
 ) -> Interval:
     """Return a statistic over clips with its percentile interval, by drawing people with replacement.
 
-    Clips of one person are alike, so that a person's clips are drawn, or not, together. Few people give an
-    interval that is too narrow: with 10 by about a fifth.
+    Clips of one person are similar, so that they are drawn together. With few people the interval is too narrow:
+    with 10 by about a fifth.
 
     Args:
         values_by_person: each person's values, one for each clip.
-        statistic: of values (N,) under weights (R, N), the number of times that each was drawn.
-        confidence: between 0 and 1.
-        resamples: sets of people drawn.
-        seed: of the draws.
+        statistic: the statistic; its weights are the number of times that each value was drawn.
+        confidence: level of the interval, between 0 and 1.
+        resamples: number of sets of people drawn.
+        seed: seed of the random draws.
 
     Returns:
-        The statistic of the values as they are, and the interval.
+        The statistic of all values, and its interval.
 
     Raises:
         ValueError: fewer than two people, a person without values, values that are not finite, or a confidence
@@ -89,7 +89,7 @@ def bootstrap_interval(
     groups = [np.asarray(values, dtype=np.float64).reshape(-1) for values in values_by_person]
     if len(groups) < 2 or not all(len(group) for group in groups):
         raise ValueError(
-            f"people are drawn: 2 or more are needed, each with a value, got {len(groups)} with "
+            f"a bootstrap needs 2 or more people with 1 value or more each, got {len(groups)} people, with "
             f"{min(map(len, groups), default=0)} values at the least"
         )
     values = _finite(np.concatenate(groups))
@@ -106,14 +106,14 @@ def bootstrap_interval(
 def mean_interval(
     values: np.ndarray, person: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Return the mean over clips with the interval that `bootstrap_interval` gives, fast where people have many.
+    """Return the mean over clips with the interval of `bootstrap_interval`, fast for many clips a person.
 
     Args:
-        values: one a clip (or a query), (N,); NaN where nothing was measured, which counts for nothing.
-        person: whose clip it is, (N,).
-        confidence: between 0 and 1.
-        resamples: sets of people drawn; the same sets for all values of the same people and seed.
-        seed: of the draws.
+        values: a value for each clip (or query), (N,); NaN, a missing measurement, is left out.
+        person: the person of each clip, (N,).
+        confidence: level of the interval, between 0 and 1.
+        resamples: number of sets of people drawn; equal people and seed give equal sets.
+        seed: seed of the random draws.
 
     Raises:
         ValueError: fewer than two people with a value, infinite values, or a confidence not between 0 and 1.
@@ -131,14 +131,14 @@ def mean_interval(
 
 
 def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: float = 0.95) -> Interval:
-    """Return the mean of differences, one a seed, with Student's t interval.
+    """Return the mean of differences, one for each seed, with Student's t interval.
 
     Args:
-        differences: of two methods under the same seed, as far apart as the seeds make them.
-        confidence: between 0 and 1.
+        differences: differences between two methods, one for each seed.
+        confidence: level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: fewer than two differences, or not finite, or a confidence that is not between 0 and 1.
+        ValueError: fewer than two differences, values that are not finite, or a confidence not between 0 and 1.
     """
     from scipy.special import stdtrit  # takes longer to import than all else here
 
@@ -153,19 +153,19 @@ def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: fl
 
 
 def mean_over_runs(values: Sequence[float] | np.ndarray) -> Interval:
-    """Return the mean of values, one a run, with Student's t interval; one run's has no bounds."""
+    """Return the mean of values, one for each run, with Student's t interval; without bounds for one run."""
     return Interval(float(values[0])) if len(values) == 1 else paired_interval(values)
 
 
 def mean_over_people(values: np.ndarray, person: np.ndarray) -> Interval | None:
-    """Return the mean of what was measured, with its interval over people by `mean_interval`.
+    """Return the mean of the values that are not NaN, with its interval over people by `mean_interval`.
 
     Args:
-        values: one a clip (or a query), (N,); NaN where nothing was measured.
-        person: whose clip it is, (N,).
+        values: a value for each clip (or query), (N,); NaN is a missing measurement.
+        person: the person of each clip, (N,).
 
     Returns:
-        The interval, without bounds for clips of one person, and None where nothing was measured.
+        The mean with its interval, without bounds for clips of one person; None if all values are NaN.
     """
     num_people = len(np.unique(person[~np.isnan(values)]))
     if num_people < 2:
@@ -180,7 +180,7 @@ def _parts(total: int, most: int) -> list[int]:
 
 def _finite(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
-        raise ValueError("a value is NaN or infinite: no interval holds it")
+        raise ValueError("a value is NaN or infinite: an interval needs finite values")
     return values
 
 

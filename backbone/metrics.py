@@ -13,15 +13,15 @@ from backbone.data.tracklet import JUNK
 
 
 class Search(NamedTuple):
-    """Queries, and the gallery that is searched for them: one descriptor, person and camera a tracklet.
+    """Queries, and the gallery in which they are searched: a descriptor, person and camera for each tracklet.
 
     Attributes:
-        query: float (Q, D), on a device that has float64.
-        gallery: float (G, D); moved to the query's device.
-        query_people: int (Q,).
-        gallery_people: int (G,).
-        query_cameras: int (Q,).
-        gallery_cameras: int (G,).
+        query: the queries' descriptors, float (Q, D), on a device that has float64.
+        gallery: the gallery's descriptors, float (G, D); moved to the query's device.
+        query_people: person ids of the queries, int (Q,).
+        gallery_people: person ids of the gallery, int (G,).
+        query_cameras: camera ids of the queries, int (Q,).
+        gallery_cameras: camera ids of the gallery, int (G,).
     """
 
     query: Tensor | np.ndarray

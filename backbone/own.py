@@ -1,4 +1,4 @@
-"""Objects of the user's own, named `module:name`, and which of them files may name."""
+"""Objects of the user's own, named `module:name`, and the list of those that files may name."""
 
 import importlib
 import inspect
@@ -27,15 +27,15 @@ def is_trusted(name: str) -> bool:
 
 
 def check_trusted(name: str, source: object, what: str = "code") -> None:
-    """Refuse to import what a file names and nobody has vouched for.
+    """Refuse to import code that a file names, unless `trust` was called for it.
 
     Args:
-        name: what the file names, as `module:name`.
+        name: the name in the file, `module:name`.
         source: the file, for the error.
         what: the kind of thing named, for the error: "an agent".
 
     Raises:
-        ValueError: `trust` was not told of the name.
+        ValueError: `trust` was not called for the name.
     """
     if not is_trusted(name):
         raise ValueError(
@@ -45,14 +45,14 @@ def check_trusted(name: str, source: object, what: str = "code") -> None:
 
 
 def load_own(name: str, what: str) -> object:
-    """Import what the user calls `module:name`; the `a3d` command finds modules in the current folder, too.
+    """Import the user's own object `module:name`; the `a3d` command finds modules in the current folder, too.
 
     Args:
         name: the module and the name in it.
         what: the kind of thing wanted, for the error: "agent".
 
     Raises:
-        ValueError: the name has not that form, the module can't be imported, or it holds no such name.
+        ValueError: the name does not have that form, the module can't be imported, or it holds no such name.
     """
     if not is_own(name):
         raise ValueError(f"{name!r} names no {what} of your own: write module:name, as in mine:Name")
@@ -64,16 +64,16 @@ def load_own(name: str, what: str) -> object:
 
 
 def make_own(name: str, what: str, kind: type[Kind], **arguments: Any) -> Kind:
-    """Call the class or function that the user calls `module:name`, and return what it makes.
+    """Call the user's own class or function `module:name`, and return the object that it makes.
 
     Args:
         name: the module and the name in it.
         what: the kind of thing wanted, for the error: "backbone".
-        kind: the class that what is made must be of.
-        arguments: the keywords that it is called with.
+        kind: the class that the object must be an instance of.
+        arguments: keyword arguments of the call.
 
     Raises:
-        ValueError: no such name, it can't be called like this, or it makes something else.
+        ValueError: unknown name, an object that can't be called like this, or a result of another class.
     """
     build: Any = load_own(name, what)
     wanted = f"a class or a function that makes a {kind.__module__}.{kind.__qualname__}"

@@ -49,19 +49,19 @@ class OwnNetwork(nn.Module):
 
 
 def build_own_network(name: str, *, with_flow: bool) -> TwoStream:
-    """Make the network that the user calls `module:name`.
+    """Make the user's own network `module:name`.
 
     Args:
         name: a class, or a function, that is called without arguments and returns a torch.nn.Module. The module
             takes frames, float (N, 3, H, W), normalised by its attributes `pixel_mean` and `pixel_std` (by default
-            ImageNet's), and returns maps, float (N, C, H / stride, W / stride), sizes rounded up. Its attributes
-            `num_channels`, C, and `stride` are found by a trial on frames of 128 x 64 where it lacks them. A
-            `TwoStream` is taken as it is.
-        with_flow: whether the network is to have a flow stream, which only a `TwoStream` has; without, that of a
-            `TwoStream` is left out.
+            ImageNet's), and returns maps, float (N, C, H / stride, W / stride), sizes rounded up. If it lacks
+            the attributes `num_channels`, C, and `stride`, they are measured on frames of 128 x 64. A `TwoStream`
+            is used as it is.
+        with_flow: whether the network has a flow stream, which only a `TwoStream` can have; if False, that of a
+            `TwoStream` is removed.
 
     Raises:
-        ValueError: no such name, no such network, or maps of another shape.
+        ValueError: unknown name, an object that is no network, or maps of another shape.
     """
     network = make_own(name, "backbone", nn.Module)
     if isinstance(network, TwoStream):
