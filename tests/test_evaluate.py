@@ -15,12 +15,12 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
-from agents.runs.build import TrainedModel
 from agents.runs.checkpoint import CHECKPOINT
 from agents.runs.config import get_preset
 from agents.runs.describe import TrackletMeans, clip_bank, clip_batches
 from agents.runs.model import load_run
 from agents.runs.scoring import evaluate, table
+from agents.runs.trained import TrainedModel
 from backbone.build import BackboneConfig
 from backbone.data import DataConfig, load_data
 from backbone.data.cache import FrameCache

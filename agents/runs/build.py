@@ -1,12 +1,9 @@
-"""A run's model and its parts, built from its configuration; training and evaluation build the same ones."""
+"""The parts of a run, each built from its configuration; training and evaluation build the same ones."""
 
-import hashlib
 import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,18 +13,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 import agents
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
-from a3d_env.process import AttentionProcess
-from a3d_env.sb3 import Attention3DVecEnv, process_of
+from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
-from agents.features import SharedFeatureCallback
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
 from agents.runs.config import PolicyConfig, TrainConfig
 from agents.settings import Setting, read_settings
-from backbone.data import ReidData
 from backbone.data.cache import FrameCache, default_cache
-from backbone.data.clips import IdentitySampler
-from backbone.data.loader import ClipBatch, TrainingBatches
 from backbone.representation import Representation
 
 # What only learning needs, and takes memory, or writes where it says.
@@ -36,89 +28,6 @@ _OF_LEARNING = (
     "replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs",
 )  # fmt: skip
 _THEIRS = ("stable_baselines3", "sb3_contrib")
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """The networks of a run, trained or in training, ready for any data.
-
-    Attributes:
-        config: the run's, with what was asked for in its place.
-        representation: backbone, F_o, F_h and F_c.
-        grid: the bins of its feature maps.
-        agent: who decides.
-        cache: of frames at its size, and of their flow.
-        people: the person id behind each of F_c's outputs.
-        training_data: the fingerprint of the tracklets that it was trained on; empty while it trains.
-        training_places: where their frames lie (`backbone.data.tracklet.place_of`); none while it trains.
-    """
-
-    config: TrainConfig
-    representation: Representation
-    grid: BinGrid
-    agent: BaseAlgorithm
-    cache: FrameCache
-    people: list[int]
-    training_data: str = ""
-    training_places: frozenset[str] = frozenset()
-
-    @cached_property
-    def digest(self) -> str:
-        """A text that differs between models whose descriptors can't be compared."""
-        states = {"representation": self.representation.state_dict(), **self.agent.get_parameters()}
-        found = hashlib.sha256(self.config.agent.encode())
-        for part in ("representation", "policy"):
-            for name, value in sorted(states[part].items()):
-                found.update(name.encode())
-                found.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
-
-    @property
-    def labels(self) -> dict[int, int]:
-        """Each person's number among F_c's outputs."""
-        return {person: number for number, person in enumerate(self.people)}
-
-    @property
-    def steps_per_batch(self) -> int:
-        """The environment's steps in a batch of the training: those of all its episodes."""
-        env = self.agent.get_env()
-        assert env is not None
-        return env.num_envs * process_of(env).num_decisions
-
-    def process(self, bank: FeatureBank) -> AttentionProcess:
-        """Return the decision process over a bank's clips, which pays the run's reward."""
-        return AttentionProcess(bank, self.representation.glimpse, self.config.attention.reward)
-
-
-def build_model(config: TrainConfig, people: list[int], cache: FrameCache | None = None) -> TrainedModel:
-    """Build a run's networks and agent, with the weights that a training begins with.
-
-    Args:
-        config: all settings.
-        people: the person id behind each of F_c's outputs.
-        cache: of frames and flow; by default a new one.
-    """
-    representation = build_representation(config, len(people))
-    grid = build_grid(config, representation)
-    agent = build_agent(config, build_environment(config, representation, grid))
-    return TrainedModel(config, representation, grid, agent, cache or build_cache(config), people)
-
-
-def build_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> TrainingBatches:
-    """Return the batches of a training, by number."""
-    load = config.load
-    sampler = IdentitySampler(
-        data.train, load.num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
-    )
-    return TrainingBatches(data.train, cache, sampler, load.augment)
-
-
-def build_shared(model: TrainedModel, batches: Iterator[ClipBatch]) -> SharedFeatureCallback:
-    """Return what gives a model's environment the features of batches, and trains its representation."""
-    config = model.config
-    return SharedFeatureCallback(
-        model.representation, batches, model.labels, model.grid, config.joint, config.steps
-    )
 
 
 def build_cache(config: TrainConfig) -> FrameCache:

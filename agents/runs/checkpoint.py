@@ -16,9 +16,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from agents.features import SharedFeatureCallback
-from agents.runs.build import TrainedModel
 from agents.runs.config import config_from_json, config_to_json
 from agents.runs.own import check_own_code
+from agents.runs.trained import TrainedModel
 from agents.settings import settings_used
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData

@@ -15,7 +15,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.process import AttentionProcess, Episodes
 from agents.probes import Watch, following
 from agents.rollout import Agent
-from agents.runs.build import TrainedModel
+from agents.runs.trained import TrainedModel
 from backbone.data.fill import fill_from_videos
 from backbone.data.loader import ClipBatch, TestBatches, load_ahead
 from backbone.data.source import Part, read_source

@@ -8,11 +8,11 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
-from agents.runs.build import TrainedModel
 from agents.runs.logs import SCORES, read_history
 from agents.runs.parts import Training
 from agents.runs.pictures import bins_picture
 from agents.runs.scoring import Scores
+from agents.runs.trained import TrainedModel
 from backbone.files import replacing
 from backbone.progress import say
 

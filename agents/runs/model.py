@@ -5,9 +5,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.runs.build import TrainedModel, build_model, for_its_weights
+from agents.runs.build import for_its_weights
 from agents.runs.checkpoint import explaining_misfits, fingerprint, read_checkpoint, weights_at_test
 from agents.runs.config import TrainConfig
+from agents.runs.trained import TrainedModel, build_model
 from backbone.data import ReidData, TestPart, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.spec import check_trusted_data, parse_data

@@ -8,12 +8,13 @@ from typing import Any
 
 from agents.features import SharedFeatureCallback
 from agents.rollout import Agent
-from agents.runs.build import TrainedModel, build_batches, build_cache, build_model, build_shared
+from agents.runs.build import build_cache
 from agents.runs.checkpoint import random_state, set_random_state, weights_at_test
 from agents.runs.checks import check_agent, check_batch, check_frozen, check_same_data
 from agents.runs.config import TrainConfig
 from agents.runs.describe import fit_comparison
 from agents.runs.scoring import Scores, controls, evaluate
+from agents.runs.trained import TrainedModel, build_batches, build_model, build_shared
 from backbone.data import ReidData, load_data
 from backbone.data.loader import load_ahead
 from backbone.progress import say

@@ -7,9 +7,9 @@ import numpy as np
 
 from a3d_env.render import draw_glimpses
 from agents.rollout import at_test, follow
-from agents.runs.build import TrainedModel
 from agents.runs.describe import tracklet_bank
 from agents.runs.logs import HISTORY, SCORES, read_history
+from agents.runs.trained import TrainedModel
 from backbone.data import ReidData
 from backbone.files import replacing, writing
 

@@ -10,9 +10,9 @@ import torch
 from agents.controls import centre_agent, random_agent
 from agents.probes import following
 from agents.rollout import Agent, hit_shares
-from agents.runs.build import TrainedModel
 from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.table import Column, Table
+from agents.runs.trained import TrainedModel
 from backbone.data import ReidData
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.descriptor import Compared

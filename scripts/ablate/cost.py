@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from agents.rollout import at_test, follow
-from agents.runs.build import build_batches, build_cache, build_model, build_shared, pick_device
+from agents.runs.build import build_cache, pick_device
 from agents.runs.config import TrainConfig, config_to_json
 from agents.runs.describe import clip_bank
 from agents.runs.scoring import searched_tracklets
 from agents.runs.table import Column, Table
 from agents.runs.task import settings_digest
+from agents.runs.trained import build_batches, build_model, build_shared
 from agents.statistics import Interval
 from backbone.data import ReidData, load_data
 from backbone.data.cache import FrameCache
