@@ -137,13 +137,13 @@ def test_mistakes_are_explained(tmp_path, capsys):
         ("--checkpoint", "x", "--splits", "0", "--out", "x"): "give one of the two",
         ("--splits", "0", "--out", "x", "--data", "synthetic"): "not --data",
         ("--checkpoint", "x", "--stepz", "3"): "--stepz",
-        ("--splits", "0", "--out", "x", "--jobs", "-1"): "jobs must be 1 or more, got -1",
     }.items():
         with pytest.raises(SystemExit):
             main(["evaluate", *flags])
         assert words in " ".join(capsys.readouterr().err.split())
     tiny = ["--out", str(tmp_path / "out"), "--preset", "tiny"]
     for flags, words in {
+        ("--splits", "0", "--jobs", "-1"): "jobs must be 1 or more, got -1",
         ("--splits", "x"): "takes all, or different numbers",
         ("--splits", "3,10", "--train", "prid:/nowhere"): "there are 10 published splits, 0 to 9, got '3,10'",
         ("--splits", "0", "--test", "synthetik"): "unknown data 'synthetik'",  # before anything is trained
