@@ -1,6 +1,7 @@
 """Data sets by name: who is trained on, who asks, and who is searched."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from backbone.data.sets.synthetic import SyntheticConfig
 from backbone.data.source import read_source
 from backbone.data.spec import check_trusted_data, parse_spec, trust_data
 from backbone.data.tracklet import JUNK, FrameFiles, Tracklet
+from scripts.cli import main
 
 CONFIG = DataConfig(
     synthetic=SyntheticConfig(num_train_people=3, num_test_people=2, num_frames=2, height=32, width=16)
@@ -149,6 +151,37 @@ def test_a_data_set_of_ones_own(tmp_path):
     assert len(read_source(text, "all", DataConfig(), tmp_path)) == 6
     spec = parse_spec(text)
     assert (spec.name, spec.place, spec.absolute()) == ("test_data:pairs", str(tmp_path), text)
+
+
+OWN = """
+from pathlib import Path
+
+from backbone.data import DataConfig, ReidData
+from backbone.data.tracklet import FrameFiles, Tracklet
+
+
+def read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
+    names = ["ann-1", "ann-2", "bob-1", "bob-2"]
+    tracklets = []
+    for name in names:
+        person, camera = name.split("-")
+        frames = FrameFiles(tuple(sorted((directory / name).iterdir())))
+        tracklets.append(Tracklet(len(person) + ord(person[0]), int(camera), frames, name, person_name=person))
+    return ReidData("mine", tracklets[:2], tracklets[2:3], tracklets[3:])
+"""
+
+
+def test_the_command_finds_a_data_set_of_ones_own_in_the_current_folder(tmp_path, monkeypatch, capsys):
+    for name in ("ann-1", "ann-2", "bob-1", "bob-2"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "pictures" / name / "0.png"), np.zeros((8, 4, 3), np.uint8))
+    (tmp_path / "my_own_data.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["data", "check", "--data", "my_own_data:read:pictures"]) == 0
+    printed = capsys.readouterr().out
+    assert "my_own_data:read:pictures: 4 images by name and size, 4 of them decoded" in printed
+    assert "train: 2 tracklets of 1 people" in printed
 
 
 def test_a_file_does_not_choose_whose_data_is_read(monkeypatch, tmp_path):
