@@ -1,5 +1,6 @@
 """Backbones of the user's own: a torch.nn.Module named `module:name`, as a two-stream network."""
 
+from functools import partial
 from numbers import Integral
 
 import torch
@@ -39,12 +40,7 @@ class OwnNetwork(nn.Module):
             return maps
         num_channels, stride = self.expected
         wanted = (len(frames), num_channels, *(-(-size // stride) for size in frames.shape[2:]))
-        if shape_of(maps) != wanted:
-            raise ValueError(
-                f"the backbone {self.name} made {shape_of(maps)} of frames {tuple(frames.shape)}, where "
-                f"{num_channels} channels and a stride of {stride} mean maps {wanted}: correct its attributes "
-                "num_channels and stride, its padding, or the size of the frames (--load.height, --load.width)"
-            )
+        _check(self.name, frames, maps, wanted)
         return maps
 
 
@@ -56,7 +52,7 @@ def build_own_network(name: str, *, with_flow: bool) -> TwoStream:
             takes frames, float (N, 3, H, W), normalised by its attributes `pixel_mean` and `pixel_std` (by default
             ImageNet's), and returns maps, float (N, C, H / stride, W / stride), sizes rounded up. If it lacks
             the attributes `num_channels`, C, and `stride`, they are measured on frames of 128 x 64. A `TwoStream`
-            is used as it is.
+            is used as it is; its maps are checked, too.
         with_flow: whether the network has a flow stream, which only a `TwoStream` can have; if False, that of a
             `TwoStream` is removed.
 
@@ -67,6 +63,7 @@ def build_own_network(name: str, *, with_flow: bool) -> TwoStream:
     if isinstance(network, TwoStream):
         if not with_flow:
             network.flow_stream = None
+        network.register_forward_hook(partial(_check_clips, name))
     else:
         network = _two_stream(name, network)
     if with_flow and network.flow_stream is None:
@@ -113,3 +110,18 @@ def _try_out(name: str, network: nn.Module) -> tuple[int, int]:
         f"the backbone {name} made {shape} of frames {(1, 3, *TRIAL)}: maps (1, C, h, w) are needed, whose height "
         "and width are those of the frames divided by one whole number, rounded up"
     )
+
+
+def _check_clips(name: str, network: TwoStream, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+    clip = inputs[0]
+    if not torch.compiler.is_compiling():
+        _check(name, clip, maps, (len(clip), network.num_channels, *network.feature_size(*clip.shape[2:])))
+
+
+def _check(name: str, given: Tensor, maps: object, wanted: tuple[int, ...]) -> None:
+    if shape_of(maps) != wanted:
+        raise ValueError(
+            f"the backbone {name} made {shape_of(maps)} of {tuple(given.shape)}, where its channels and stride mean "
+            f"{wanted}: correct its attributes num_channels and stride, its padding, or the size of the frames "
+            "(--load.height, --load.width)"
+        )

@@ -65,6 +65,12 @@ def both(stride=4):
     return TwoStream(*streams, nn.Identity(), num_channels=6, stride=stride)
 
 
+def wrong():
+    network = both()
+    network.stride = 2
+    return network
+
+
 def number():
     return 3
 
@@ -127,8 +133,9 @@ def test_what_is_no_such_network_is_refused(name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Boasting", r"made \(2, 5, 5, 3\) of frames .* 8 channels and a stride of 4 mean maps \(2, 8, 5, 3\)"),
-        ("Cropping", r"made \(2, 5, 4, 2\) of frames \(2, 3, 18, 10\), where .* mean maps \(2, 5, 5, 3\)"),
+        ("Boasting", r"Boasting made \(2, 5, 5, 3\) of \(2, 3, 18, 10\), where .* mean \(2, 8, 5, 3\)"),
+        ("wrong", r"wrong made \(1, 6, 2, 5, 3\) of \(1, 3, 2, 18, 10\), where .* mean \(1, 6, 2, 9, 5\)"),
+        ("Cropping", r"Cropping made \(2, 5, 4, 2\) of \(2, 3, 18, 10\), where .* mean \(2, 5, 5, 3\)"),
     ],
 )
 def test_maps_of_another_shape_are_refused(name, message):

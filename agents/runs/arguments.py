@@ -108,6 +108,6 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
         check_resumed(config, default, state["shared"]["step"])
         if (saved := state["config"].cache) is not None and config.cache is None:
             say(f"the run's cache was {saved}; this time it is the usual one, unless you say --cache {saved}")
-        if (names := state["callbacks"]) and not config.callbacks:
+        if (names := state.get("callbacks")) and not config.callbacks:
             say(f"the run had callbacks of your own; this time it has none, unless you say --callbacks {names}")
     return config, state
