@@ -70,10 +70,10 @@ def test_a_query_and_what_if(trained, tmp_path, capsys):
 def test_the_episode_and_the_ranking_are_the_evaluations(trained):
     run = load_run(trained)
     episodes = RunEpisodes(run, run.agent, "reinforce")
-    means, of_clips = episodes._described
+    described = episodes._described
     episode, gallery = episodes.record(episodes.find("query", "0"))
     row = episodes.find("query", "0").number
-    torch.testing.assert_close(of_clips[row], episode.descriptor)
+    torch.testing.assert_close(described.read[row], episode.descriptor)
     process = AttentionProcess(episode.process.bank, run.representation.glimpse)
     expected = process.descriptor(follow(run.agent, process, torch.tensor([0])))[0]
     torch.testing.assert_close(episode.descriptor, expected)
@@ -81,7 +81,10 @@ def test_the_episode_and_the_ranking_are_the_evaluations(trained):
     # by the mean of a query's clips the ranks are those that R1 and R5 count
     scores = evaluate(run, {"agent": run.agent}, run.data)
     queries = [episodes.find("query", str(number)).number for number in range(len(run.data.query))]
-    ranks = [episodes._gallery(episodes.tracklets[row]).rank(means[row]).true_match.rank for row in queries]
+    ranks = [
+        episodes._gallery(episodes.tracklets[row]).rank(described.descriptors[row]).true_match.rank
+        for row in queries
+    ]
     for name, most in (("R1", 1), ("R5", 5)):
         assert 100 * np.mean(np.array(ranks) <= most) == pytest.approx(scores["agent"][name])
     assert gallery.person == run.data.query[0].person

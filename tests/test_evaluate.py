@@ -17,7 +17,7 @@ from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
 from agents.runs.checkpoint import CHECKPOINT
 from agents.runs.config import get_preset
-from agents.runs.describe import TrackletMeans, clip_bank, clip_batches
+from agents.runs.describe import TrackletMeans, clip_bank, clip_batches, describe_tracklets, tracklet_bank
 from agents.runs.model import load_run
 from agents.runs.scoring import evaluate, table
 from agents.runs.trained import TrainedModel
@@ -115,6 +115,19 @@ def test_a_few_clips_of_each_tracklet_are_spread_over_it(parts):
     assert len(few) == 2
     every = clip_batches(model, data.query[:2])
     assert len(clip_batches(model, data.query[:2], clips_per_tracklet=9).all_clips) == len(every.all_clips) == 6
+
+
+@pytest.mark.parametrize(("clip", "number"), [(None, 1), (0, 0), (2, 2), (9, 2)])
+@torch.no_grad()
+def test_of_each_tracklet_one_clip_is_shown_or_its_last(parts, clip, number):
+    data, model = parts
+    described = describe_tracklets(model, data.query[:2], clip=clip)  # 3 clips each
+    assert described.clip.tolist() == [number, number]
+    for row, tracklet in enumerate(data.query[:2]):
+        process = model.process(tracklet_bank(model, tracklet, number))
+        episodes = follow(model.agent, process)
+        torch.testing.assert_close(described.read[row], process.descriptor(episodes)[0], rtol=1e-4, atol=1e-5)
+        assert described.bins[row].tolist() == episodes.bins[0].tolist()
 
 
 @pytest.mark.parametrize("num_glimpses", [0, 1])
