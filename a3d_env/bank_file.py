@@ -32,7 +32,8 @@ from a3d_env.bank_format import (
 )
 from backbone.files import explaining_no_room, patient_file, temporary_folder, to_disk
 from backbone.glimpse import GlimpseNetwork
-from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory
+from backbone.reading import pass_on_lack_of_memory
+from backbone.tensor_file import UnknownTensor, load_tensors
 
 
 class BankWriter:

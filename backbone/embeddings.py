@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from backbone.files import writing
-from backbone.tensor_file import check_archive, pass_on_lack_of_memory
+from backbone.reading import check_archive, pass_on_lack_of_memory
 
 ENDINGS = (".npz", ".safetensors")
 TEXTS = ("name", "source", "key")

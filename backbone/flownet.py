@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone.raft import flow_of_batches, network_device, pad
-from backbone.tensor_file import UnknownTensor, check_weights, load_tensors, pass_on_lack_of_memory
+from backbone.reading import pass_on_lack_of_memory
+from backbone.tensor_file import UnknownTensor, check_weights, load_tensors
 
 # Six halvings: every side must be a multiple of this.
 STEP = 64

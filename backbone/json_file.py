@@ -8,7 +8,7 @@ from typing import Any
 import dacite
 
 from backbone.files import replacing
-from backbone.tensor_file import pass_on_lack_of_memory
+from backbone.reading import pass_on_lack_of_memory
 
 CHECKSUM = "checksum"
 

@@ -121,7 +121,7 @@ def _check_clips(name: str, network: TwoStream, inputs: tuple[Tensor, ...], maps
 def _check(name: str, given: Tensor, maps: object, wanted: tuple[int, ...]) -> None:
     if shape_of(maps) != wanted:
         raise ValueError(
-            f"the backbone {name} made {shape_of(maps)} of {tuple(given.shape)}, where its channels and stride mean "
-            f"{wanted}: correct its attributes num_channels and stride, its padding, or the size of the frames "
+            f"the backbone {name} made {shape_of(maps)} of {tuple(given.shape)}, where its channels and stride "
+            f"mean {wanted}: correct its attributes num_channels and stride, its padding, or the size of the frames "
             "(--load.height, --load.width)"
         )

@@ -1,6 +1,5 @@
 """Files of tensors and arrays: read without running code from the file, with checks for damage."""
 
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,52 +9,17 @@ import torch
 from torch import Tensor
 
 from backbone.files import writing
+from backbone.reading import SMALL, check_archive
 
 KINDS = {
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
 }  # fmt: skip
 EIGHT_BITS = (torch.int8, torch.uint8)
-# Largest compression ratio of an honest file; measured data compress less, and NumPy and torch do not compress.
-MOST_SHRUNK = 100
-SMALL = 2**26  # bytes: too few to exhaust memory
-
-
-LACKING = re.compile(
-    "can't allocate memory|cannot allocate memory|out of memory|insufficient memory|unable to allocate|bad_alloc",
-    re.IGNORECASE,
-)
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Tell whether an error of Python, NumPy, OpenCV or torch means that memory is exhausted."""
-    return isinstance(error, MemoryError) or bool(LACKING.search(" ".join(str(error).split())))
-
-
-def pass_on_lack_of_memory(error: Exception) -> None:
-    """Raise the error again if memory is exhausted, since that is no fault of the file that was being read."""
-    if lacks_memory(error):
-        raise error
 
 
 class UnknownTensor(ValueError):
     """A file holds a tensor of a kind that no network here has; the message names the tensor, not the file."""
-
-
-def check_archive(path: Path) -> None:
-    """Refuse an archive whose parts would take far more memory than the file has bytes.
-
-    Raises:
-        zipfile.BadZipFile: a part would grow too much, or its checksum is wrong.
-    """
-    with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            if part.file_size > MOST_SHRUNK * part.compress_size + SMALL:
-                raise zipfile.BadZipFile(
-                    f"{part.filename} would grow from {part.compress_size:,} to {part.file_size:,} bytes"
-                )
-        if (damaged := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
 def save_tensors(path: Path, values: Any) -> None:

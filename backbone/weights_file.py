@@ -6,7 +6,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from backbone.tensor_file import UnknownTensor, check_tensors, check_weights, load_tensors, pass_on_lack_of_memory
+from backbone.reading import pass_on_lack_of_memory
+from backbone.tensor_file import UnknownTensor, check_tensors, check_weights, load_tensors
 
 # Keys under which training scripts save the state dict, beside epoch, optimiser and so on.
 WRAPPERS = ("state_dict", "model")

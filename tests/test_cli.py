@@ -33,8 +33,9 @@ def test_nothing_and_nonsense_are_explained(capsys):
     assert "unknown command 'tarin'" in capsys.readouterr().err
 
 
-def test_help_does_not_wait_for_torch():
-    code = "import sys; from scripts.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("command", ["--help", "search --query nowhere.npz --gallery nowhere.npz"])
+def test_help_and_a_search_in_files_do_not_wait_for_torch(command):
+    code = f"import sys; from scripts.cli import main; main({command.split()}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 

@@ -15,7 +15,8 @@ import torch
 from backbone import files as module
 from backbone.embeddings import load_embeddings
 from backbone.files import check_writable, replacing
-from backbone.tensor_file import check_archive, load_tensors
+from backbone.reading import check_archive
+from backbone.tensor_file import load_tensors
 
 
 def test_a_file_appears_when_all_went_well(tmp_path):

@@ -21,7 +21,7 @@ from agents.rollout import Agent, at_test
 from backbone.files import replacing
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 from backbone.own import check_trusted, is_own
-from backbone.tensor_file import check_archive
+from backbone.reading import check_archive
 
 VERSION = 1
 META = "meta"

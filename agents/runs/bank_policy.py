@@ -31,7 +31,8 @@ from agents.runs.recipes import STRONG
 from agents.settings import settings_used
 from backbone.files import check_writable, replacing, write_text
 from backbone.progress import say
-from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory, save_tensors
+from backbone.reading import pass_on_lack_of_memory
+from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 
 POLICY, SCORES = "policy.pt", "scores.json"
 

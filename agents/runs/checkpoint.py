@@ -23,7 +23,8 @@ from agents.settings import settings_used
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
-from backbone.tensor_file import UnknownTensor, load_tensors, pass_on_lack_of_memory, save_tensors
+from backbone.reading import pass_on_lack_of_memory
+from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -2,7 +2,7 @@
 
 import traceback
 
-from backbone.tensor_file import lacks_memory
+from backbone.reading import lacks_memory
 
 OWN = ("backbone.", "a3d_env.", "agents.", "scripts.")
 OF_TRAINING = (

@@ -21,14 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.runs.describe import embed
 from agents.runs.options import Runtime, RuntimeOptions
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.files import check_writable, replacing
 from backbone.progress import show
 from backbone.search import IndexName, nearest
-from scripts.search.page import Strips, write_page
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,8 @@ def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
         if arguments.checkpoint is None:
             raw = next(spec for part, spec in specs.items() if part not in known)
             raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
+        from agents.runs.describe import embed  # torch takes seconds to import, and files need none
+
         model = arguments.runtime.load_model(arguments.checkpoint)
         for part, embeddings in known.items():
             if embeddings.origin.model != model.digest:
@@ -283,6 +283,8 @@ def run(config: SearchConfig) -> None:
         with replacing(config.json) as partial:
             partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
     if config.page is not None:
+        from scripts.search.page import Strips, write_page
+
         strips = (Strips(query, config.runtime.cache), Strips(gallery, config.runtime.cache))
         shown = as_json(query, gallery, results)[: config.shown]
         rows = [[hit.row for hit in hits] for hits in results]
