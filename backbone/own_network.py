@@ -122,6 +122,6 @@ def _check(name: str, given: Tensor, maps: object, wanted: tuple[int, ...]) -> N
     if shape_of(maps) != wanted:
         raise ValueError(
             f"the backbone {name} made {shape_of(maps)} of {tuple(given.shape)}, where its channels and stride "
-            f"mean {wanted}: correct its attributes num_channels and stride, its padding, or the size of the frames "
-            "(--load.height, --load.width)"
+            f"mean {wanted}: correct its attributes num_channels and stride, its padding, or the size of "
+            "the frames (--load.height, --load.width)"
         )
