@@ -14,10 +14,10 @@ from typing import Literal
 from a3d_env.bank_file import BankWriter, check_nothing_there
 from agents.runs.describe import clip_banks, clip_batches
 from agents.runs.model import Run
-from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import searched_tracklets
 from backbone.files import check_writable
 from backbone.progress import say, show
+from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
 
 @dataclass(frozen=True)

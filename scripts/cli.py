@@ -124,7 +124,7 @@ def read(command: ModuleType, name: str, flags: list[str]) -> tuple:
     """Return what a command's `run` takes: its configuration, by the annotation, or what its own `read` says."""
     if hasattr(command, "read"):
         return command.read(flags)
-    from agents.runs.arguments import read_flags  # it needs torch, too
+    from backbone.flags import read_flags
 
     kind = typing.get_type_hints(command.run, include_extras=True)["config"]
     return (read_flags(kind, flags, name, command.__doc__),)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from tyro.conf import subcommand
 
-from agents.runs.config import PRESETS, BadFrame, CacheFolder, DataName, get_preset
+from agents.runs.config import PRESETS, DataName, get_preset
 from backbone.data import DataConfig, load_data
 from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data
@@ -22,6 +22,7 @@ from backbone.data.fill import fill_cache
 from backbone.data.spec import parse_spec
 from backbone.data.tracks import TrackFormat
 from backbone.files import check_writable, replacing
+from backbone.flags import BadFrame, CacheFolder
 from backbone.progress import progress_bars, say, show
 
 SHOWN = 20  # problems of each kind

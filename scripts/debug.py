@@ -40,12 +40,12 @@ from agents.episodes.export import write_gif, write_minari, write_rerun
 from agents.episodes.gallery import Gallery
 from agents.episodes.story import tell, tell_change
 from agents.runs.bank_policy import POLICY
-from agents.runs.options import Data, Runtime, RuntimeOptions
 from agents.runs.picks import Pick, Source, choose
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.runs.run_episodes import RunEpisodes
 from backbone.files import check_writable, only_here, replacing
 from backbone.progress import say, show
+from scripts.options import Data, Runtime, RuntimeOptions
 
 RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
 

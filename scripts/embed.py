@@ -24,11 +24,11 @@ from typing import Annotated
 import tyro
 
 from agents.runs.describe import embed
-from agents.runs.options import Checkpoint, Runtime, RuntimeOptions
 from backbone.data.source import FORMS, Part
 from backbone.embeddings import ENDINGS, save_embeddings
 from backbone.files import check_writable
 from backbone.progress import show
+from scripts.options import Checkpoint, Runtime, RuntimeOptions
 
 
 @dataclass(frozen=True)

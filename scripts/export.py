@@ -41,10 +41,10 @@ from a3d_env.process import AttentionProcess
 from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import at_test, follow
 from agents.runs.model import TrainedModel, load_model
-from agents.runs.options import Checkpoint
 from backbone.files import check_writable, replacing
 from backbone.progress import show
 from backbone.representation import has_bfloat16
+from scripts.options import Checkpoint
 
 OUTPUTS = ("descriptor", "bins", "identity_logits")
 ENDINGS = (".onnx", ".pt2")

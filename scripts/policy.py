@@ -21,10 +21,10 @@ Another algorithm, any of its settings, and seed: `a3d policy --bank runs/bank -
 import dataclasses
 
 from agents.runs.agent_flags import take_agent_settings
-from agents.runs.arguments import read_flags, saying_if_stopped
 from agents.runs.bank_policy import PolicyRunConfig, train_policy, what_is_left
 from agents.runs.policy_scores import text_table
 from backbone.files import only_here
+from backbone.flags import read_flags, saying_if_stopped
 from backbone.progress import show
 
 

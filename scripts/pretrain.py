@@ -18,10 +18,11 @@ from pathlib import Path
 
 from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.checks import check_resumed
-from agents.runs.config import CacheFolder, Device, get_preset
+from agents.runs.config import get_preset
 from agents.runs.scoring import table
 from agents.runs.training import train
 from backbone.files import check_writable, only_here
+from backbone.flags import CacheFolder, Device
 from backbone.progress import show
 from backbone.tensor_file import save_tensors
 

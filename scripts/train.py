@@ -26,7 +26,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from agents.runs.arguments import read_arguments, saying_if_stopped
+from agents.runs.arguments import read_arguments
 from agents.runs.checkpoint import CHECKPOINT
 from agents.runs.config import TrainConfig
 from agents.runs.own import own_code
@@ -34,6 +34,7 @@ from agents.runs.scoring import table
 from agents.runs.training import train
 from backbone.data.spec import parse_spec
 from backbone.files import only_here
+from backbone.flags import saying_if_stopped
 from backbone.progress import say, show
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.runs.arguments import read_flags
 from agents.runs.config import TrainConfig
+from backbone.flags import read_flags
 from scripts.cli import COMMANDS, main
 
 
@@ -130,7 +130,7 @@ def test_every_command_that_reads_frames_can_skip_bad_ones(command, tmp_path, mo
         raise ValueError
 
     for name in ("load_model", "load_run"):
-        monkeypatch.setattr(f"agents.runs.options.{name}", load)
+        monkeypatch.setattr(f"agents.runs.model.{name}", load)
     monkeypatch.chdir(tmp_path)
     assert main([*command.split(), "--on-bad-frame", "skip", "--cache", "kept", "--device", "cpu"]) == 2
     assert {"on_bad_frame": "skip", "cache": Path("kept"), "device": "cpu"}.items() <= loaded[0].items()

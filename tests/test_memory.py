@@ -32,7 +32,7 @@ def test_commands_say_it_in_a_line(work, reason, monkeypatch, capsys):
     monkeypatch.setattr(options, "load_run", lambda *_, **__: work())
     assert cli.main(["evaluate", "--checkpoint", "runs/big"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("a3d evaluate: error: there is not enough memory in agents.runs.options.load_run (")
+    assert line.startswith("a3d evaluate: error: there is not enough memory in scripts.options.load_run (")
     assert reason in line
     assert (
         ". Make smaller: the data (--data), with --splits also --jobs (runs at a time), --load.num-people" in line

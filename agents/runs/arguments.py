@@ -2,16 +2,8 @@
 
 import argparse
 import dataclasses
-import re
-import types
-import typing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import tyro
-from docstring_parser import parse_from_object
 
 from agents.runs.agent_flags import take_agent_settings
 from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
@@ -19,55 +11,8 @@ from agents.runs.checks import check_resumed
 from agents.runs.config import TrainConfig, get_preset
 from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
 from backbone.data.spec import check_trusted_data
+from backbone.flags import read_flags
 from backbone.progress import say
-
-
-def read_flags(kind: Any, argv: list[str], command: str, description: str | None, **settings: Any) -> Any:
-    """Read a command's flags, by the types and help texts of its configuration; all commands read them alike.
-
-    Args:
-        kind: a dataclass, or a union of those of subcommands.
-        argv: the flags.
-        command: the command's name, after `a3d`.
-        description: what --help says first.
-        settings: further arguments of `tyro.cli`, as `default` and `return_unknown_args`.
-
-    Returns:
-        What `tyro.cli` returns: an instance of `kind`.
-    """
-    if {"-h", "--help"} & {*argv}:
-        join_help_texts(kind)
-        # but not before an example, or in an indented list of them
-        description = re.sub(r"(?<!\n)\n(?=[^\s`]|`-)", " ", description or "")
-    alike = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(kind, args=argv, prog=f"a3d {command}", description=description, config=alike, **settings)
-
-
-def join_help_texts(kind: Any) -> None:
-    """Put each help text of a configuration on one line: tyro wraps lines, but keeps breaks before indented ones.
-
-    Args:
-        kind: a dataclass or, of a setting, any type.
-    """
-    for inner in typing.get_args(kind):
-        join_help_texts(inner)
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        return
-    owners = filter(dataclasses.is_dataclass, reversed(kind.__mro__))
-    texts = {one.arg_name: one.description for owner in owners for one in parse_from_object(owner).params}
-    for field in dataclasses.fields(kind):
-        if text := texts.get(field.name):
-            field.metadata = types.MappingProxyType({**field.metadata, "help": " ".join(text.split())})
-        join_help_texts(field.type)
-
-
-@contextmanager
-def saying_if_stopped(what: Callable[[], str]) -> Iterator[None]:
-    """Give Ctrl-C the text that `scripts.cli` prints after "stopped": what is left, or how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(what()) from stop
 
 
 def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig, dict[str, Any] | None]:

@@ -17,7 +17,6 @@ from agents.policy import PAPER_VARIANCE
 from agents.reinforce import Baseline
 from backbone.build import BackboneConfig
 from backbone.data import DataConfig
-from backbone.data.bad_frames import OnBadFrame
 from backbone.data.loader import LoadConfig
 from backbone.data.registry import EXAMPLES
 from backbone.data.sets import synthetic_settings as synthetic
@@ -25,6 +24,7 @@ from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.spec import parse_data, parse_spec
 from backbone.data.transforms import AugmentConfig
 from backbone.descriptor import DescriptorConfig
+from backbone.flags import BadFrame, CacheFolder, Device
 
 MOST_EPISODES = 65_536  # of a batch
 
@@ -36,19 +36,6 @@ DataName = Annotated[
         "follow an @, as in folder:my_tracklets@test_fraction=0.3."
     ),
 ]
-Device = Annotated[str, tyro.conf.arg(help="cpu, cuda, ...; auto takes a GPU if there is one.")]
-CacheFolder = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        help="Folder where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. "
-        "That of a run's training is not taken from its checkpoint (--resume, too): give it again."
-    ),
-]
-BAD_FRAME = (
-    "What is done with an image file that is missing or can't be read. error: stop, and name it; skip: put its "
-    "nearest readable neighbour in its place, and say in the end how many there were, and which."
-)
-BadFrame = Annotated[OnBadFrame, tyro.conf.arg(help=BAD_FRAME)]
 
 
 @dataclass(frozen=True)

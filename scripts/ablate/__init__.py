@@ -26,10 +26,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.runs.arguments import read_arguments, read_flags
+from agents.runs.arguments import read_arguments
 from agents.runs.config import TrainConfig
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from backbone.files import check_writable, only_here
+from backbone.flags import read_flags
 from backbone.progress import say, show
 from scripts.ablate.cost import NAME as COST
 from scripts.ablate.cost import TITLE as COST_TITLE

@@ -25,11 +25,11 @@ from a3d_env.env import Attention3DEnv
 from a3d_env.process import AttentionProcess
 from a3d_env.vector import Attention3DVectorEnv
 from agents.runs.build import pick_device
-from agents.runs.config import Device
 from backbone.build import BackboneConfig
 from backbone.data.cache import FrameCache
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.files import check_writable, replacing
+from backbone.flags import Device
 from backbone.glimpse import GlimpseNetwork
 from backbone.metrics import evaluate_retrieval
 from backbone.progress import show

@@ -31,12 +31,12 @@ from a3d_env.bank_file import open_playable_bank
 from a3d_env.rewards import get_reward
 from agents.controls import TABLE_CONTROLS
 from agents.runs.agent_flags import take_agent_settings
-from agents.runs.arguments import read_flags
 from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
 from agents.runs.config import PolicyConfig
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.settings import read_settings
 from backbone.files import check_writable, only_here
+from backbone.flags import read_flags
 from backbone.progress import say, show
 from scripts.compare.report import write_report
 from scripts.compare.task import CompareTask

@@ -28,14 +28,14 @@ from typing import Annotated
 
 import tyro
 
-from agents.runs.arguments import read_flags
 from agents.runs.jobs import Failure, JobsConfig
-from agents.runs.options import Checkpoint, Data, Runtime, RuntimeOptions
 from agents.runs.scoring import Scores, ScoringConfig, score_model, table
 from backbone.data import TestPart
 from backbone.files import check_writable, replacing
+from backbone.flags import read_flags
 from backbone.progress import say, show
 from scripts.evaluate.splits import evaluate_splits, splits_table
+from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.runs.model import Run
-from agents.runs.options import Data, Runtime, RuntimeOptions
 from backbone.files import check_writable, only_here, replacing
 from backbone.progress import say, show
+from scripts.options import Data, Runtime, RuntimeOptions
 from scripts.probe.measures import Measured, measure
 from scripts.probe.report import Cells, draw, over_runs, summarise, text_table, verdict
 

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.runs.options import Runtime, RuntimeOptions
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.files import check_writable, replacing
 from backbone.progress import show
 from backbone.search import IndexName, nearest
+from scripts.options import Runtime, RuntimeOptions
 
 
 @dataclass(frozen=True)

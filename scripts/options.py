@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import tyro
 
-from agents.runs.config import BAD_FRAME, CacheFolder, Device
-from agents.runs.model import Run, TrainedModel, load_model, load_run
-from backbone.data import TestPart
 from backbone.data.bad_frames import OnBadFrame
+from backbone.flags import BAD_FRAME, CacheFolder, Device
+
+if TYPE_CHECKING:
+    from agents.runs.model import Run, TrainedModel
+    from backbone.data import TestPart
 
 Value = TypeVar("Value")
 
@@ -33,12 +35,16 @@ class RuntimeOptions:
         None
     )
 
-    def load_model(self, checkpoint: Path) -> TrainedModel:
+    def load_model(self, checkpoint: Path) -> "TrainedModel":
         """Return a run's networks, as `agents.runs.model.load_model`."""
+        from agents.runs.model import load_model  # torch takes seconds to import, and --help needs none
+
         return load_model(checkpoint, **vars(self))
 
-    def load_run(self, checkpoint: Path, data: str | None, part: TestPart = "test") -> Run:
+    def load_run(self, checkpoint: Path, data: str | None, part: "TestPart" = "test") -> "Run":
         """Return a run's networks and the data to use them on, as `agents.runs.model.load_run`."""
+        from agents.runs.model import load_run
+
         return load_run(checkpoint, data=data, part=part, **vars(self))
 
 

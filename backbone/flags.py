@@ -1,0 +1,81 @@
+"""Flags of a command, read into its configuration, and settings of several commands with their help texts."""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from docstring_parser import parse_from_object
+
+from backbone.data.bad_frames import OnBadFrame
+
+
+def read_flags(kind: Any, argv: list[str], command: str, description: str | None, **settings: Any) -> Any:
+    """Read a command's flags, by the types and help texts of its configuration; all commands read them alike.
+
+    Args:
+        kind: a dataclass, or a union of those of subcommands.
+        argv: the flags.
+        command: the command's name, after `a3d`.
+        description: what --help says first.
+        settings: further arguments of `tyro.cli`, as `default` and `return_unknown_args`.
+
+    Returns:
+        What `tyro.cli` returns: an instance of `kind`.
+    """
+    if {"-h", "--help"} & {*argv}:
+        join_help_texts(kind)
+        # but not before an example, or in an indented list of them
+        description = re.sub(r"(?<!\n)\n(?=[^\s`]|`-)", " ", description or "")
+    alike = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(kind, args=argv, prog=f"a3d {command}", description=description, config=alike, **settings)
+
+
+def join_help_texts(kind: Any) -> None:
+    """Put each help text of a configuration on one line: tyro wraps lines, but keeps breaks before indented ones.
+
+    Args:
+        kind: a dataclass or, of a setting, any type.
+    """
+    for inner in typing.get_args(kind):
+        join_help_texts(inner)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return
+    owners = filter(dataclasses.is_dataclass, reversed(kind.__mro__))
+    texts = {one.arg_name: one.description for owner in owners for one in parse_from_object(owner).params}
+    for field in dataclasses.fields(kind):
+        if text := texts.get(field.name):
+            field.metadata = types.MappingProxyType({**field.metadata, "help": " ".join(text.split())})
+        join_help_texts(field.type)
+
+
+@contextmanager
+def saying_if_stopped(what: Callable[[], str]) -> Iterator[None]:
+    """Give Ctrl-C the text that `scripts.cli` prints after "stopped": what is left, or how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(what()) from stop
+
+
+Device = Annotated[str, tyro.conf.arg(help="cpu, cuda, ...; auto takes a GPU if there is one.")]
+
+CacheFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="Folder where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. "
+        "That of a run's training is not taken from its checkpoint (--resume, too): give it again."
+    ),
+]
+
+BAD_FRAME = (
+    "What is done with an image file that is missing or can't be read. error: stop, and name it; skip: put its "
+    "nearest readable neighbour in its place, and say in the end how many there were, and which."
+)
+
+BadFrame = Annotated[OnBadFrame, tyro.conf.arg(help=BAD_FRAME)]
