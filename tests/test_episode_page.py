@@ -13,7 +13,7 @@ import agents
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import ControlAgent
-from agents.episodes import Gallery, record_episode
+from agents.episodes import Gallery, Names, record_episode
 from agents.episodes.page import page_data
 from agents.episodes.story import percent, tell, tell_change
 
@@ -24,7 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def recorded():
     env = Attention3DVecEnv(Attention3DVectorEnv(num_envs=2))
     agent = agents.make("reinforce", env)
-    return record_episode(env, agent, clip=5, agent_name="<b>mine</b>", deterministic=False)
+    return record_episode(env, agent, clip=5, names=Names("<b>mine</b>"), deterministic=False)
 
 
 def gallery_of(episode):
@@ -115,9 +115,7 @@ def test_a_bank_without_frames_has_no_page(random_case, tmp_path):
 
 def test_the_story_by_hand():
     env = Attention3DVectorEnv(1)
-    episode = record_episode(
-        env, ControlAgent("truth"), clip=3, agent_name="truth", identity_names=list("abcdefgh")
-    )
+    episode = record_episode(env, ControlAgent("truth"), clip=3, names=Names("truth", list("abcdefgh")))
     lines = tell(episode)
     assert lines[0] == f"truth looked 4 times, and F_c says d ({percent(episode.probability)}), which is right."
     assert lines[1] == "Of the 3 bins that it chose, 3 cover the thing (glimpse 2, 3, 4)."

@@ -14,7 +14,7 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv, process_of
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import CONTROLS, ControlAgent
-from agents.episodes import Episode, record_episode
+from agents.episodes import Episode, Names, record_episode
 from agents.rollout import agent_choice, finish, follow
 
 SMALL = BinGrid((3, 5, 4), (2, 3, 2), (6, 40, 32), overview_counts=(2, 2, 2))  # 2 x 3 x 3 bins
@@ -240,7 +240,7 @@ def test_files_hold_all_of_it_and_the_original(random_case, tmp_path):
     bank.truth_boxes = np.full((4, 6, 4), np.nan)
     env = vec_env((bank, glimpse))
     agent = agents.make("reinforce", env)
-    episode = record_episode(env, agent, clip=1, agent_name="mine", identity_names=list("abcdef"))
+    episode = record_episode(env, agent, clip=1, names=Names("mine", list("abcdef")))
     changed = episode.replay({2: (0, 1, 1)})
     loaded = Episode.load(changed.save(tmp_path / "folder" / "episode.npz"), agent)
     for name in ("bins", "hidden", "beliefs", "probabilities"):

@@ -10,6 +10,6 @@ episode.replay({2: (2, 5, 1)}).to_html("episode.html")
 
 from agents.episodes.episode import Episode, RewardMap
 from agents.episodes.gallery import Gallery
-from agents.episodes.record import record_episode
+from agents.episodes.record import Names, record_episode
 
-__all__ = ["Episode", "Gallery", "RewardMap", "record_episode"]
+__all__ = ["Episode", "Gallery", "Names", "RewardMap", "record_episode"]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,21 @@ from agents.episodes.episode import F_C, Episode, play
 from agents.rollout import Agent, at_test, follow
 
 
+@dataclass(frozen=True)
+class Names:
+    """Display names in an episode.
+
+    Attributes:
+        agent: the agent's; by default the name of its class.
+        identities: those of F_c's outputs; by default their numbers.
+        judge: who names the identity at the end.
+    """
+
+    agent: str | None = None
+    identities: Sequence[str] | None = None
+    judge: str = F_C
+
+
 def record_episode(
     env: gymnasium.Env | gymnasium.vector.VectorEnv | VecEnv,
     agent: Agent,
@@ -22,8 +38,7 @@ def record_episode(
     clip: int | None = None,
     deterministic: bool = True,
     seed: int = 0,
-    agent_name: str | None = None,
-    identity_names: Sequence[str] | None = None,
+    names: Names | None = None,
 ) -> Episode:
     """Play one episode, and record the agent's decisions. The environment's own episodes are not changed.
 
@@ -34,13 +49,12 @@ def record_episode(
         deterministic: whether the agent acts without exploring, as at test time. Otherwise it samples; DQN, TD3
             and their variants have no distribution to sample from, and do not explore here.
         seed: seed of the choice of the clip and of the samples.
-        agent_name: display name of the agent; by default the class's name.
-        identity_names: display names of F_c's outputs; by default their indices.
+        names: display names of the agent and the identities; by default the agent's class and indices.
 
     Raises:
         ValueError: the environment is not an A3D environment, or it has no such clip.
     """
-    process = process_of(env)
+    process, names = process_of(env), names or Names()
     count = len(process.bank)
     if clip is None:
         clip = int(np.random.default_rng(seed).integers(count))
@@ -51,8 +65,7 @@ def record_episode(
         _for_one_clip(agent, process, int(clip)),
         deterministic=deterministic,
         seed=seed,
-        agent_name=agent_name or type(agent).__name__,
-        identity_names=identity_names,
+        names=replace(names, agent=names.agent or type(agent).__name__),  # not that of what stands in for it
     )
 
 
@@ -62,14 +75,13 @@ def record_on(
     *,
     deterministic: bool = True,
     seed: int = 0,
-    agent_name: str | None = None,
-    identity_names: Sequence[str] | None = None,
-    judge: str = F_C,
+    names: Names | None = None,
 ) -> Episode:
     """Play one episode on a process over a bank of one clip; see `record_episode`.
 
     The episode has copies of F_o, F_h and F_c, which later training does not change.
     """
+    names = names or Names()
     glimpse = copy.deepcopy(process.glimpse).requires_grad_(False)
     count = glimpse.num_identities
     # The global random generators are restored, so that recording an episode does not change a training.
@@ -81,10 +93,10 @@ def record_on(
             recorded=(),
             forced={},
             deterministic=deterministic,
-            agent_name=agent_name or type(agent).__name__,
-            identity_names=tuple(identity_names or map(str, range(count))),
+            agent_name=names.agent or type(agent).__name__,
+            identity_names=tuple(names.identities or map(str, range(count))),
             is_sample=not deterministic,
-            judge=judge,
+            judge=names.judge,
         )
 
 

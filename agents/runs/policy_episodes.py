@@ -11,7 +11,7 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import draws
 from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery
-from agents.episodes.record import record_episode
+from agents.episodes.record import Names, record_episode
 from agents.rollout import Agent, at_test, follow
 from agents.runs.bank_policy import POLICY, load_policy, read_policy, split_clips
 from agents.runs.own import check_own_code
@@ -93,7 +93,6 @@ class PolicyEpisodes:
             clip=pick.number,
             deterministic=deterministic,
             seed=seed,
-            agent_name=self.agent_name,
-            identity_names=names,
+            names=Names(self.agent_name, names),
         )
         return episode, None

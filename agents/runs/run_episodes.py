@@ -16,7 +16,7 @@ from a3d_env.render import draw_frame
 from agents.controls import OTHER_CLIPS_CONTROLS, TABLE_CONTROLS, draws
 from agents.episodes.episode import F_C, Episode
 from agents.episodes.gallery import Gallery
-from agents.episodes.record import record_on
+from agents.episodes.record import Names, record_on
 from agents.probes import gallery_judge
 from agents.rollout import Agent, at_test, follow
 from agents.runs.describe import Described, describe_tracklets, tracklet_bank
@@ -127,9 +127,7 @@ class RunEpisodes:
             self.agent,
             deterministic=deterministic,
             seed=seed,
-            agent_name=self.agent_name,
-            identity_names=names,
-            judge=F_C if pick.side == "train" else "the gallery",
+            names=Names(self.agent_name, names, F_C if pick.side == "train" else "the gallery"),
         )
         return episode, self._gallery(tracklet) if pick.side == "query" else None
 
