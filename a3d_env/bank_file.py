@@ -30,7 +30,7 @@ from a3d_env.bank_format import (
     open_array,
     read_meta,
 )
-from backbone.files import explaining_no_room, patient_file, temporary_folder, to_disk
+from backbone.files import deferred_error_file, explain_disk_full, temporary_folder, to_disk
 from backbone.glimpse import GlimpseNetwork
 from backbone.reading import pass_on_lack_of_memory
 from backbone.tensor_file import UnknownTensor, load_tensors
@@ -99,13 +99,13 @@ class BankWriter:
         self._meta = meta if self._meta is None else _joined(self._meta, meta)
         if len(self._meta.tracklet) > self.num_clips:
             raise ValueError(f"num_clips of {self.folder} is {self.num_clips}, and more clips were appended")
-        with explaining_no_room(self.folder, self._needed):
+        with explain_disk_full(self.folder, self._needed):
             for name, array in rows.items():
                 self._files[name].write(np.ascontiguousarray(array).data)
 
     def __exit__(self, error_type: Any, *_: object) -> None:
         try:
-            with explaining_no_room(self.folder, self._needed):
+            with explain_disk_full(self.folder, self._needed):
                 self._stack.close()
                 if error_type is None:
                     self._finish()
@@ -132,7 +132,7 @@ class BankWriter:
         meta = dataclasses.replace(self._meta, checksums=sums)
         meta.checksums[META] = meta_checksum(meta)
         weights = {name: value.cpu() for name, value in self.glimpse.state_dict().items()}
-        with patient_file(self.partial / GLIMPSE) as file:
+        with deferred_error_file(self.partial / GLIMPSE) as file:
             torch.save(weights, file)
         (self.partial / META).write_text(json.dumps(dataclasses.asdict(meta)) + "\n", encoding="utf-8")
         for path in self.partial.iterdir():

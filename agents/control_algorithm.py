@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.controls import ControlAgent, Scene, as_bins, get_control
+from agents.controls import ControlAgent, FullState, as_bins, get_control
 
 
 class ControlPolicy(BasePolicy):
@@ -44,12 +44,12 @@ class ControlPolicy(BasePolicy):
     ):
         super().__init__(observation_space, action_space)
         self.control = get_control(control)
-        self.scenes: Callable[[], list[Scene]] | None = None
+        self.full_states: Callable[[], list[FullState]] | None = None
 
     def forward(self, observation: dict[str, Tensor], deterministic: bool = False) -> tuple[Tensor, ...]:
         """Return actions for training, (N, 3), and zeros for their values, (N, 1), and log-probabilities, (N,)."""
-        assert self.scenes is not None
-        actions = np.concatenate([self.act(len(scene[1]), scene) for scene in self.scenes()])
+        assert self.full_states is not None
+        actions = np.concatenate([self.act(len(full_state[1]), full_state) for full_state in self.full_states()])
         zeros = torch.zeros(len(actions))
         return torch.from_numpy(actions), zeros[:, None], zeros
 
@@ -57,9 +57,9 @@ class ControlPolicy(BasePolicy):
         """Return zeros, (N, 1)."""
         return torch.zeros(len(observation["location"]), 1)
 
-    def act(self, count: int, scene: Scene | None = None) -> np.ndarray:
+    def act(self, count: int, full_state: FullState | None = None) -> np.ndarray:
         """Return actions, float32 (count, 3)."""
-        return self.control(count, scene, self.action_space.np_random)
+        return self.control(count, full_state, self.action_space.np_random)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         return torch.from_numpy(self.act(len(observation["location"])))
@@ -115,7 +115,7 @@ class ControlAlgorithm(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.policy.scenes = self._scenes
+        self.policy.full_states = self._scenes
 
     def train(self) -> None:
         """Do nothing: a control does not learn."""
@@ -132,7 +132,7 @@ class ControlAlgorithm(OnPolicyAlgorithm):
         """Return the control as an agent of its own, with newly seeded random numbers."""
         return ControlAgent(self.policy_kwargs.get("control", "random"), self.seed or 0)
 
-    def _scenes(self) -> list[Scene]:
+    def _scenes(self) -> list[FullState]:
         assert self.env is not None
         pairs = zip(self.env.get_attr("process"), self.env.get_attr("episodes"), strict=True)
         # All episodes of a batched environment return the same process.

@@ -16,56 +16,56 @@ from agents.oracles import next_values, truth_bins
 from agents.rollout import finish
 
 # A process, and N of its episodes.
-Scene = tuple[AttentionProcess, Episodes]
+FullState = tuple[AttentionProcess, Episodes]
 # A control takes the number N of actions, the scene (None if only observations are known) and a random generator,
 # and returns actions, float32 (N, 3).
-Control = Callable[[int, Scene | None, np.random.Generator], np.ndarray]
+Control = Callable[[int, FullState | None, np.random.Generator], np.ndarray]
 
 
-def random_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+def random_actions(count: int, full_state: FullState | None, generator: np.random.Generator) -> np.ndarray:
     """Look at a location drawn uniformly from [-1, 1]^3."""
     return generator.uniform(-1, 1, (count, 3)).astype(np.float32)
 
 
-def centre_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+def centre_actions(count: int, full_state: FullState | None, generator: np.random.Generator) -> np.ndarray:
     """Look again and again at the centre bin, where episodes begin (Algorithm 1).
 
     Without a scene, the number of bins is not known, and the action is the middle of [-1, 1]^3. Along an axis with
     an even number of positions it lies between two bins, either of which may be taken.
     """
-    if scene is None:
+    if full_state is None:
         return np.zeros((count, 3), dtype=np.float32)
-    process, _ = scene
+    process, _ = full_state
     return np.tile(process.locations[process.bank.grid.centre].cpu().numpy(), (count, 1))
 
 
-def truth_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+def truth_actions(count: int, full_state: FullState | None, generator: np.random.Generator) -> np.ndarray:
     """Look at the bin on the identifying thing (`agents.oracles.truth_bins`).
 
     Raises:
         ValueError: the bank does not know the identifying thing, or only observations are known.
     """
-    process, episodes = _known(scene, "the truth")
+    process, episodes = _known(full_state, "the truth")
     return process.locations[truth_bins(process)(episodes)].cpu().numpy()
 
 
-def best_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+def best_actions(count: int, full_state: FullState | None, generator: np.random.Generator) -> np.ndarray:
     """Look at the bin with the largest reward if the episode stays there, computed from the bank: an oracle.
 
     Raises:
         ValueError: only observations are known.
     """
-    process, episodes = _known(scene, "best")
+    process, episodes = _known(full_state, "best")
     return process.locations[_best_bins(process, episodes)].cpu().numpy()
 
 
-def swapped_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+def swapped_actions(count: int, full_state: FullState | None, generator: np.random.Generator) -> np.ndarray:
     """Look where `best` looks in a clip of another person, as a policy would that does not read its own clip.
 
     Raises:
         ValueError: only observations are known, or one person has more than half of the clips.
     """
-    process, episodes = _known(scene, "swapped")
+    process, episodes = _known(full_state, "swapped")
     partners = torch.from_numpy(swap_partners(process.bank.identity.cpu().numpy()))
     plan = _best_plan(process, partners.to(process.bank.device)[episodes.clip])
     return process.locations[plan[:, episodes.num_glimpses - 1]].cpu().numpy()
@@ -106,13 +106,13 @@ def swap_partners(person: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarr
     return partners
 
 
-def mean_actions(count: int, scene: Scene | None, generator: np.random.Generator) -> np.ndarray:
+def mean_actions(count: int, full_state: FullState | None, generator: np.random.Generator) -> np.ndarray:
     """Look, at each step, at the mean of the locations that `best` looks at, over up to 256 clips of the bank.
 
     Raises:
         ValueError: only observations are known.
     """
-    process, episodes = _known(scene, "mean")
+    process, episodes = _known(full_state, "mean")
     if process not in _MEANS:
         clips = torch.arange(len(process.bank), device=process.bank.device)
         some = clips[:: -(-len(clips) // MEAN_CLIPS)]
@@ -124,10 +124,10 @@ MEAN_CLIPS = 256
 _MEANS: "WeakKeyDictionary[AttentionProcess, Tensor]" = WeakKeyDictionary()  # (T - 1, 3) each
 
 
-def _known(scene: Scene | None, name: str) -> Scene:
-    if scene is None:
+def _known(full_state: FullState | None, name: str) -> FullState:
+    if full_state is None:
         raise ValueError(f"{name} is not in an observation: use choose(process, episodes)")
-    return scene
+    return full_state
 
 
 def _best_bins(process: AttentionProcess, episodes: Episodes) -> Tensor:

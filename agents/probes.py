@@ -20,22 +20,22 @@ from backbone.representation import Representation
 
 # A rule for running episodes: takes a process and the numbers of its N clips among all clips that are looked at,
 # int64 (N,) on the CPU; returns a finished episode on each.
-Watch = Callable[[AttentionProcess, Tensor], Episodes]
+EpisodeRule = Callable[[AttentionProcess, Tensor], Episodes]
 
 
-def following(agent: Agent, *, deterministic: bool = True) -> Watch:
+def following(agent: Agent, *, deterministic: bool = True) -> EpisodeRule:
     """Return the rule by which an agent looks: by its policy's mean, or by a sample."""
     tested = at_test(agent)
     return lambda process, _: follow(tested, process, deterministic=deterministic)
 
 
-def best_following(agent: Agent) -> Watch:
+def best_following(agent: Agent) -> EpisodeRule:
     """Return the rule that chooses the bin with the highest true probability if the agent decides the rest."""
     tested = at_test(agent)
     return lambda process, _: best_bins(process, None, agent_choice(tested, process))
 
 
-def looking_at(locations: Tensor) -> Watch:
+def looking_at(locations: Tensor) -> EpisodeRule:
     """Return the rule that looks at given locations.
 
     Args:
@@ -50,8 +50,8 @@ def looking_at(locations: Tensor) -> Watch:
     return watch
 
 
-class Recording:
-    """The rule by which an agent looks without exploring, which records its locations: a `Watch`.
+class RecordingRule:
+    """The rule by which an agent looks without exploring, which records its locations: a `EpisodeRule`.
 
     Args:
         agent: the agent.

@@ -30,7 +30,7 @@ class Agent(Protocol):
 
 
 @runtime_checkable
-class Choosing(Protocol):
+class ProcessAgent(Protocol):
     """Protocol of agents that need the decision process, not only an observation, as the control `truth` does."""
 
     def choose(self, process: AttentionProcess, episodes: Episodes) -> Tensor:
@@ -39,7 +39,7 @@ class Choosing(Protocol):
 
 
 @runtime_checkable
-class Drawing(Protocol):
+class RandomAgent(Protocol):
     """Protocol of agents that draw random numbers at test time, too."""
 
     def at_test(self) -> Agent:
@@ -49,7 +49,7 @@ class Drawing(Protocol):
 
 def at_test(agent: Agent) -> Agent:
     """Return the agent prepared for test: its random numbers depend only on its seed."""
-    return agent.at_test() if isinstance(agent, Drawing) else agent
+    return agent.at_test() if isinstance(agent, RandomAgent) else agent
 
 
 def chosen_hits(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
@@ -91,7 +91,7 @@ def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool
     """
 
     def choose(episodes: Episodes) -> Tensor:
-        if isinstance(agent, Choosing):
+        if isinstance(agent, ProcessAgent):
             return agent.choose(process, episodes)
         action, _ = agent.predict(as_numpy(process.observe(episodes)), deterministic=deterministic)
         return torch.as_tensor(action, device=episodes.clip.device)

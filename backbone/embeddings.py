@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from backbone.files import writing
+from backbone.files import atomic_file
 from backbone.reading import check_archive, pass_on_lack_of_memory
 
 ENDINGS = (".npz", ".safetensors")
@@ -101,7 +101,7 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
     arrays = {name: np.ascontiguousarray(getattr(embeddings, name), dtype=kind) for name, kind in ARRAYS.items()}
     texts = {key: json.dumps(getattr(embeddings, key)) for key in TEXTS}
     texts["origin"] = json.dumps(asdict(embeddings.origin))
-    with writing(path) as file:
+    with atomic_file(path) as file:
         if path.suffix == ".npz":
             names = {key: np.array(getattr(embeddings, key), dtype=np.str_) for key in TEXTS}
             np.savez(file, **arrays, **names, origin=np.array(texts["origin"]))  # type: ignore[arg-type]

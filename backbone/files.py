@@ -62,7 +62,7 @@ def check_writable(path: Path, *, is_folder: bool = False) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; it is renamed to `path` on success and removed on an error.
 
     No two writers get the same temporary path. The content is on the disk before the file is renamed, so that a
@@ -80,7 +80,7 @@ def replacing(path: Path, *, needed: int | None = None, is_precious: bool = True
     remove_left_over(path)
     partial = temporary_name(path)
     try:
-        with explaining_no_room(path, needed, partial):
+        with explain_disk_full(path, needed, partial):
             yield partial
             if is_precious:
                 to_disk(partial)
@@ -92,14 +92,17 @@ def replacing(path: Path, *, needed: int | None = None, is_precious: bool = True
 
 
 @contextmanager
-def writing(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[BinaryIO]:
-    """Yield a file to write to, as `replacing` does a path; safe for libraries that abort when a disk is full."""
-    with replacing(path, needed=needed, is_precious=is_precious) as partial, patient_file(partial) as file:
+def atomic_file(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[BinaryIO]:
+    """Yield a file to write to, as `atomic_path` does a path; for libraries, too, that abort when a disk is full."""
+    with (
+        atomic_path(path, needed=needed, is_precious=is_precious) as partial,
+        deferred_error_file(partial) as file,
+    ):
         yield file
 
 
 @contextmanager
-def patient_file(path: Path) -> Iterator[BinaryIO]:
+def deferred_error_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that raises an error of the disk only when it is closed.
 
     PyTorch's writers abort the process if a write fails, and NumPy's hide the reason.
@@ -129,7 +132,7 @@ class _Patient(io.RawIOBase):
 
 
 @contextmanager
-def explaining_no_room(path: Path, needed: int | None = None, partial: Path | None = None) -> Iterator[None]:
+def explain_disk_full(path: Path, needed: int | None = None, partial: Path | None = None) -> Iterator[None]:
     """Add to an error for want of disk space the file or folder concerned, the disk, and its free space.
 
     Args:
@@ -248,7 +251,7 @@ def _is_alive(process: int) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -256,7 +259,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def only_here(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Lock a folder against other commands while the context lasts; the folder is made if it does not exist.
 
     The lock ends with the process, even if it is killed. A folder that is still empty at the end is removed.
@@ -274,7 +277,7 @@ def only_here(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise ValueError(f"another command is at work in {folder}: wait for it, or end it") from error
     try:
-        with explaining_no_room(folder):  # for writers whose errors name neither file nor disk
+        with explain_disk_full(folder):  # for writers whose errors name neither file nor disk
             yield
     finally:
         with suppress(OSError):

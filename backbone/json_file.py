@@ -7,7 +7,7 @@ from typing import Any
 
 import dacite
 
-from backbone.files import replacing
+from backbone.files import atomic_path
 from backbone.reading import pass_on_lack_of_memory
 
 CHECKSUM = "checksum"
@@ -22,7 +22,7 @@ def write_object(path: Path, data: dict[str, Any], **options: Any) -> None:
         options: keyword arguments of `json.dumps`.
     """
     as_read = json.loads(json.dumps(data, **options))  # as JSON has it: lists for tuples, text keys for numbers
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         text = json.dumps({**as_read, CHECKSUM: _checksum(as_read)}, **options)
         partial.write_text(text + "\n", encoding="utf-8")
 

@@ -20,7 +20,7 @@ def progress_bars() -> Iterator[Progress]:
     """Yield a function that shows progress on standard error, with a bar for each stage."""
     bars: dict[str, tqdm] = {}
 
-    def show(stage: str, done: int, total: int) -> None:
+    def update(stage: str, done: int, total: int) -> None:
         if stage not in bars:
             for bar in bars.values():
                 bar.close()
@@ -29,22 +29,22 @@ def progress_bars() -> Iterator[Progress]:
         bars[stage].update(done - bars[stage].n)
 
     try:
-        yield show
+        yield update
     finally:
         for bar in bars.values():
             bar.close()
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     """Print progress or an error to the standard error output."""
-    print(visible(text), file=sys.stderr, flush=True)
+    print(escape_controls(text), file=sys.stderr, flush=True)
 
 
-def show(text: str) -> None:
+def print_result(text: str) -> None:
     """Print a result to the standard output."""
-    print(visible(text), flush=True)
+    print(escape_controls(text), flush=True)
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""Return a text with its control characters escaped (such as `\x1b`), as names in files can't be trusted."""
     return text.translate(ESCAPED)

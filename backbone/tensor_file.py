@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbone.files import writing
+from backbone.files import atomic_file
 from backbone.reading import SMALL, check_archive
 
 KINDS = {
@@ -28,7 +28,7 @@ def save_tensors(path: Path, values: Any) -> None:
     Raises:
         OSError: the file can't be written; if the disk is full, the message says so.
     """
-    with writing(path) as file:
+    with atomic_file(path) as file:
         torch.save(values, file)
 
 

@@ -76,7 +76,9 @@ def fit_whitening(clips: Tensor, person: Tensor, camera: Tensor, part_sizes: Seq
     weight, shrinkage = max(judged, key=lambda key: judged[key]) if judged else (0.0, SHRINKAGES[0])
     scale = part_scales(lengths, part_sizes, weight)
     scaled = clips[:, : len(scale)].double() * scale
-    projection = spread_within(scaled, person).whiten(torch.eye(len(scale), dtype=torch.float64), shrinkage)
+    projection = variation_within_people(scaled, person).whiten(
+        torch.eye(len(scale), dtype=torch.float64), shrinkage
+    )
     report = f"metric: whitened within persons, shrinkage {shrinkage}, hidden states weighted {weight}"
     if scores:
         without = max((score for (own, _), score in scores.items() if own == 0), default=float("nan"))
@@ -100,7 +102,7 @@ def part_scales(lengths: Tensor, part_sizes: Sequence[int], hidden_weight: float
 
 
 @dataclass(frozen=True)
-class Spread:
+class WithinPersonVariation:
     """Variation of clips within persons: the eigenvectors and eigenvalues of W.
 
     Attributes:
@@ -123,7 +125,7 @@ class Spread:
         return vectors + (vectors @ self.directions.T * (own / rest - 1)) @ self.directions
 
 
-def spread_within(clips: Tensor, person: Tensor) -> Spread:
+def variation_within_people(clips: Tensor, person: Tensor) -> WithinPersonVariation:
     """Return the spread of clips, float64 (N, D), around their person's mean."""
     _, number = person.unique(return_inverse=True)
     counts = number.bincount()
@@ -137,7 +139,7 @@ def spread_within(clips: Tensor, person: Tensor) -> Spread:
         variance, columns = torch.linalg.eigh(within.T @ within)
         variance, directions = variance.clamp(min=0), columns.T
     level = variance.sum() / clips.shape[1]
-    return Spread(directions, variance, level if level > 0 else torch.ones_like(level))
+    return WithinPersonVariation(directions, variance, level if level > 0 else torch.ones_like(level))
 
 
 def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[float, float]]:
@@ -153,7 +155,10 @@ def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[flo
         if len(person[asked].unique()) < 2 or not has_match(person[asked], camera[asked]):
             continue
         others, own = clips[~held_out], clips[asked]
-        spread, ids = spread_within(others, person[~held_out]), (person[asked].numpy(), camera[asked].numpy())
+        spread, ids = (
+            variation_within_people(others, person[~held_out]),
+            (person[asked].numpy(), camera[asked].numpy()),
+        )
         for shrinkage in SHRINKAGES:
             vectors = functional.normalize(spread.whiten(own - others.mean(0), shrinkage), dim=1).float()
             scores = evaluate_retrieval(Search(vectors, vectors, ids[0], ids[0], ids[1], ids[1]))

@@ -16,7 +16,7 @@ from agents.runs.describe import clip_banks, clip_batches
 from agents.runs.model import Run
 from agents.runs.scoring import searched_tracklets
 from backbone.files import check_writable
-from backbone.progress import say, show
+from backbone.progress import log_line, print_result
 from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
 
@@ -75,6 +75,8 @@ def run(config: BankConfig) -> None:
     trained = config.runtime.load_run(config.checkpoint, config.data)
     count = make_bank(trained, config)
     if text := trained.cache.describe_replaced():
-        say(text)
+        log_line(text)
     gibibytes = sum(path.stat().st_size for path in config.out.iterdir()) / 2**30
-    show(f"{config.out}: {count} clips of the {config.split} half of {trained.data.name}, {gibibytes:.2f} GiB")
+    print_result(
+        f"{config.out}: {count} clips of the {config.split} half of {trained.data.name}, {gibibytes:.2f} GiB"
+    )

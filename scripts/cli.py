@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from backbone.own import trust
-from backbone.progress import say, show
+from backbone.progress import log_line, print_result
 
 NOTHING = "nothing was written"
 # what each does, and what is left after Ctrl-C, unless the command itself knows more (`saying_if_stopped`)
@@ -82,14 +82,14 @@ def main(argv: list[str] | None = None) -> int:
         arguments = arguments[2:]
     usage = USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, (what, _) in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):
-        show(usage)
+        print_result(usage)
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        show(version())
+        print_result(version())
         return 0
     name, *flags = arguments
     if name not in COMMANDS:
-        say(f"a3d: unknown command {name!r}\n\n{usage}")
+        log_line(f"a3d: unknown command {name!r}\n\n{usage}")
         return 2
     # A module of the user's own can be an agent's; last, so that nothing here can take a library's place.
     sys.path.append(os.getcwd())
@@ -106,17 +106,17 @@ def main(argv: list[str] | None = None) -> int:
         return command.run(*read(command, name, flags)) or 0
     except KeyboardInterrupt as stop:
         left = str(stop) or COMMANDS[name][1]
-        say(f"\na3d {name}: stopped" + (f"; {left}" if left else ""))
+        log_line(f"\na3d {name}: stopped" + (f"; {left}" if left else ""))
         return 130
     except (ValueError, OSError) as error:
-        say(f"a3d {name}: error: {error}")
+        log_line(f"a3d {name}: error: {error}")
         return 2
     except Exception as error:
         from agents.runs.memory import out_of_memory  # it needs torch, for which --help need not wait
 
         if not (text := out_of_memory(error, name)):
             raise
-        say(f"a3d {name}: error: {text}")
+        log_line(f"a3d {name}: error: {text}")
         return 2
 
 

@@ -21,9 +21,9 @@ from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
 from backbone.data.spec import parse_spec
 from backbone.data.tracks import TrackFormat
-from backbone.files import check_writable, replacing
+from backbone.files import atomic_path, check_writable
 from backbone.flags import BadFrame, CacheFolder
-from backbone.progress import progress_bars, say, show
+from backbone.progress import log_line, print_result, progress_bars
 
 SHOWN = 20  # problems of each kind
 
@@ -89,7 +89,7 @@ class Cut:
                 ),
                 progress=progress,
             )
-        show(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
+        print_result(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
         return 0
 
 
@@ -122,9 +122,9 @@ class Check:
             report = check_data(
                 self.data, sample=self.sample, seed=self.seed, workers=self.workers, progress=progress
             )
-        show(check_summary(report, self.data))
+        print_result(check_summary(report, self.data))
         if self.json is not None:
-            with replacing(self.json) as partial:
+            with atomic_path(self.json) as partial:
                 partial.write_text(json.dumps(asdict(report), indent=2, default=str) + "\n", encoding="utf-8")
         return 1 if report.problems else 0
 
@@ -168,15 +168,15 @@ class Cache:
         tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
         with progress_bars() as progress:
             report = fill_cache(
-                cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, say=say
+                cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, log_line=log_line
             )
-        show(
+        print_result(
             f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
             f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
             + (f"; {report.damaged:,} files were damaged, and made anew" if self.verify else "")
         )
         if text := cache.describe_replaced():
-            show(text)
+            print_result(text)
         return 0
 
 

@@ -38,13 +38,13 @@ from agents.controls import CONTROLS, ControlAgent
 from agents.episodes.episode import Episode
 from agents.episodes.export import write_gif, write_minari, write_rerun
 from agents.episodes.gallery import Gallery
-from agents.episodes.story import tell, tell_change
+from agents.episodes.story import describe_change, describe_episode
 from agents.runs.bank_policy import POLICY
 from agents.runs.picks import Pick, Source, choose
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.runs.run_episodes import RunEpisodes
-from backbone.files import check_writable, only_here, replacing
-from backbone.progress import say, show
+from backbone.files import atomic_path, check_writable, folder_lock
+from backbone.progress import log_line, print_result
 from scripts.options import Data, Runtime, RuntimeOptions
 
 RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
@@ -131,19 +131,19 @@ def debug(config: DebugConfig) -> list[Path]:
         pages.append(page)
         episodes.append(episode)
         with tqdm.external_write_mode(file=sys.stderr):
-            show(report(pick, episode, gallery))
-            show(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n")
+            print_result(report(pick, episode, gallery))
+            print_result(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n")
     if isinstance(source, RunEpisodes) and (text := source.run.cache.describe_replaced()):
-        say(text)
+        log_line(text)
     if len(pages) > 1:
         write_index(config.out / INDEX, pages, episodes)
-        show(f"all of them: {config.out / INDEX}")
+        print_result(f"all of them: {config.out / INDEX}")
     if config.rerun:
         write_rerun(config.out / RECORDING, episodes)
-        show(f"rerun {config.out / RECORDING}")
+        print_result(f"rerun {config.out / RECORDING}")
     if config.minari:
         write_minari(config.out / DATASET, episodes)
-        show(f"MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0")
+        print_result(f"MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0")
     return pages
 
 
@@ -183,7 +183,7 @@ def pick_episodes(config: DebugConfig, source: Source) -> list[Pick]:
             raise ValueError("episodes are chosen by how they end without exploring: --sample goes with --query")
         outcomes = source.outcomes()
         right = sum(outcome.is_right for outcome in outcomes)
-        show(f"{len(outcomes)} episodes, {right} of them right\n")
+        print_result(f"{len(outcomes)} episodes, {right} of them right\n")
         picks += choose(outcomes, **by_outcome, seed=config.seed)
     if not picks:
         raise ValueError(
@@ -215,7 +215,7 @@ def report(pick: Pick, episode: Episode, gallery: Gallery | None) -> str:
     """Say in a few lines what happened, and what a change led to."""
     first = episode.original or episode
     rankings = [None if gallery is None else gallery.rank(one.descriptor) for one in (first, episode)]
-    lines = [*tell(first, rankings[0]), *tell_change(episode, *rankings)]
+    lines = [*describe_episode(first, rankings[0]), *describe_change(episode, *rankings)]
     return "\n".join([f"{pick.label} ({episode.tracklet})", *(f"  {line}" for line in lines)])
 
 
@@ -226,7 +226,7 @@ def write_index(path: Path, pages: list[Path], episodes: list[Episode]) -> None:
         f'<td><a href="{quote(page.name)}">{html.escape(episode.tracklet)}</a></td></tr>'
         for page, episode in zip(pages, episodes, strict=True)
     )
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>episodes</title>'
             "<style>body{font:15px system-ui,sans-serif;margin:2em} td,th{padding:.2em 1em}</style>"
@@ -245,5 +245,5 @@ def _known_control(name: str) -> str:
 
 def run(config: DebugConfig) -> None:
     """Write the pages, in a folder that no other command writes to."""
-    with only_here(config.out):
+    with folder_lock(config.out):
         debug(config)

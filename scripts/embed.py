@@ -27,7 +27,7 @@ from agents.runs.describe import embed
 from backbone.data.source import FORMS, Part
 from backbone.embeddings import ENDINGS, save_embeddings
 from backbone.files import check_writable
-from backbone.progress import show
+from backbone.progress import print_result
 from scripts.options import Checkpoint, Runtime, RuntimeOptions
 
 
@@ -56,7 +56,7 @@ def run(config: EmbedConfig) -> None:
     embeddings = embed(model, config.data, config.part)
     save_embeddings(config.out, embeddings)
     people = len(set(embeddings.name) - {""})
-    show(
+    print_result(
         f"{config.out}: {len(embeddings):,} tracklets of {people:,} known people, "
         f"{embeddings.descriptors.shape[1]:,} numbers each"
     )

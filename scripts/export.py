@@ -41,8 +41,8 @@ from a3d_env.process import AttentionProcess
 from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import at_test, follow
 from agents.runs.model import TrainedModel, load_model
-from backbone.files import check_writable, replacing
-from backbone.progress import show
+from backbone.files import atomic_path, check_writable
+from backbone.progress import print_result
 from backbone.representation import has_bfloat16
 from scripts.options import Checkpoint
 
@@ -111,7 +111,7 @@ def export_model(model: TrainedModel, path: Path) -> Parity:
         ValueError: an agent that can't be exported, or a file that computes something else.
     """
     program = export_program(DeterministicModel(model.representation, model.agent, model.grid), example(model, 2))
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         if path.suffix == ".onnx":
             _write_onnx(program, partial, model)
             run = _onnx_runner(partial)
@@ -236,7 +236,7 @@ def run(config: ExportConfig) -> None:
     parity = export_model(model, config.out)
     size = config.out.stat().st_size / 2**20
     length, height, width = model.grid.clip_size
-    show(
+    print_result(
         f"{config.out}: {size:.1f} MiB, clips of {length} x {height} x {width}, "
         f"flow {model.cache.flow_method}\n"
         f"on {parity.clips} clips it looks at the same bins as the model in {parity.same_bins}, and describes "
@@ -245,7 +245,7 @@ def run(config: ExportConfig) -> None:
     precision = model.representation.precision
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(model.representation.device)):
         rounded = compare(model, load_runner(config.out), precision)
-        show(
+        print_result(
             f"it computes in float32; a3d embed, which takes bfloat16 on this machine, comes within "
             f"{rounded.difference:.2g} of it, with the same bins in {rounded.same_bins} of {rounded.clips}"
         )

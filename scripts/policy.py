@@ -23,9 +23,9 @@ import dataclasses
 from agents.runs.agent_flags import take_agent_settings
 from agents.runs.bank_policy import PolicyRunConfig, train_policy, what_is_left
 from agents.runs.policy_scores import text_table
-from backbone.files import only_here
+from backbone.files import folder_lock
 from backbone.flags import read_flags, saying_if_stopped
-from backbone.progress import show
+from backbone.progress import print_result
 
 
 def read(argv: list[str]) -> tuple[PolicyRunConfig]:
@@ -38,7 +38,7 @@ def read(argv: list[str]) -> tuple[PolicyRunConfig]:
 
 def run(config: PolicyRunConfig) -> None:
     """Train the agent, and print its scores."""
-    with saying_if_stopped(lambda: what_is_left(config)), only_here(config.out):
+    with saying_if_stopped(lambda: what_is_left(config)), folder_lock(config.out):
         table, steps_per_second = train_policy(config)
-    show(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
-    show(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")
+    print_result(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
+    print_result(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")

@@ -21,9 +21,9 @@ from agents.runs.checks import check_resumed
 from agents.runs.config import get_preset
 from agents.runs.scoring import table
 from agents.runs.training import train
-from backbone.files import check_writable, only_here
+from backbone.files import check_writable, folder_lock
 from backbone.flags import CacheFolder, Device
-from backbone.progress import show
+from backbone.progress import print_result
 from backbone.tensor_file import save_tensors
 
 
@@ -66,7 +66,7 @@ def run(config: PretrainConfig) -> None:
     state = read_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
     if state:
         check_resumed(settings, state["config"], state["shared"]["step"])
-    with only_here(folder):
+    with folder_lock(folder):
         metrics = train(settings, folder, state)
     weights = {
         name.removeprefix("backbone."): value
@@ -74,5 +74,5 @@ def run(config: PretrainConfig) -> None:
         if name.startswith("backbone.")
     }
     save_tensors(config.out, weights)
-    show(table({name: metrics[name] for name in ("before", "after")}))
-    show(f"\nwrote {config.out}")
+    print_result(table({name: metrics[name] for name in ("before", "after")}))
+    print_result(f"\nwrote {config.out}")

@@ -33,9 +33,9 @@ from agents.runs.own import own_code
 from agents.runs.scoring import table
 from agents.runs.training import train
 from backbone.data.spec import parse_spec
-from backbone.files import only_here
+from backbone.files import folder_lock
 from backbone.flags import saying_if_stopped
-from backbone.progress import say, show
+from backbone.progress import log_line, print_result
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def new_folder(config: TrainConfig) -> Iterator[Path]:
     for folder in [config.out] if config.out else chain([default], numbered):
         with ExitStack() as stack:
             try:
-                stack.enter_context(only_here(folder))
+                stack.enter_context(folder_lock(folder))
             except ValueError:
                 if config.out:
                     raise
@@ -70,12 +70,12 @@ def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
     """Train, score, and print the table."""
     folder = config.out if state else None
     if state:
-        say(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
+        log_line(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")
         if state["shared"]["step"] == config.steps:
-            say("its training is finished, so that it is only scored again; a larger --steps trains further")
+            log_line("its training is finished, so that it is only scored again; a larger --steps trains further")
     with (
         saying_if_stopped(lambda: how_to_go_on(config, folder)),
-        only_here(folder) if folder else new_folder(config) as found,
+        folder_lock(folder) if folder else new_folder(config) as found,
     ):
         folder = folder or found
         assert folder is not None
@@ -84,8 +84,10 @@ def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
         metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
-    show(f"\n{table(rows)}\n")
-    show(f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png")
+    print_result(f"\n{table(rows)}\n")
+    print_result(
+        f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png"
+    )
 
 
 def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:

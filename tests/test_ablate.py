@@ -20,7 +20,7 @@ from agents.runs.task import (
 )
 from backbone.data import DataConfig
 from backbone.data.spec import parse_data
-from backbone.files import only_here
+from backbone.files import folder_lock
 from scripts.ablate import AblateConfig, make_plans
 from scripts.ablate.cost import cost_table, measure_cost
 from scripts.ablate.plan import make_plan, merge_tasks
@@ -429,7 +429,7 @@ def test_runs_with_other_settings_are_not_mixed(fake_runs, tmp_path, capsys):
 
 def test_two_ablations_do_not_work_in_one_folder(fake_runs, tmp_path, capsys):
     flags = ["ablate", "--preset", "tiny", "--rows", "full", "--seeds", "1", "--out", str(tmp_path)]
-    with only_here(tmp_path):
+    with folder_lock(tmp_path):
         assert main(flags) == 2
         assert "another command is at work" in capsys.readouterr().err
     assert fake_runs == []

@@ -14,7 +14,7 @@ from a3d_env.bank_file import save_bank
 from agents.runs import children
 from agents.runs.children import run_module
 from backbone import files
-from backbone.files import only_here
+from backbone.files import folder_lock
 from scripts.cli import main
 
 # alone, as its package takes seconds to import
@@ -86,7 +86,7 @@ def test_the_processes_of_a_command_are_started_in_one_place():
     ("command", "flag"), [("policy", "--bank"), ("probe", "--checkpoint"), ("debug", "--checkpoint")]
 )
 def test_a_folder_that_a_command_is_at_work_in_is_refused(command, flag, tmp_path, capsys):
-    with only_here(tmp_path / "out"):
+    with folder_lock(tmp_path / "out"):
         assert main([command, flag, str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert f"another command is at work in {tmp_path / 'out'}" in capsys.readouterr().err
 

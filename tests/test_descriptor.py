@@ -11,7 +11,7 @@ from backbone.build import BackboneConfig
 from backbone.descriptor import Comparison, DescriptorConfig, as_linear
 from backbone.metrics import Search, evaluate_retrieval
 from backbone.representation import Representation
-from backbone.whitening import fit_whitening, part_scales, spread_within
+from backbone.whitening import fit_whitening, part_scales, variation_within_people
 
 
 def people(num_people: int, clips_each: int, size: int, seed: int = 0):
@@ -43,7 +43,7 @@ def slow_whitening(clips, person, shrinkage):
 @pytest.mark.parametrize(("num_people", "clips_each"), [(20, 4), (3, 2)])  # more clips than numbers, and fewer
 def test_whitening_is_the_inverse_root_of_the_shrunk_covariance(num_people, clips_each):
     clips, person, _ = people(num_people, clips_each, 8)
-    spread = spread_within(clips.double(), person)
+    spread = variation_within_people(clips.double(), person)
     for shrinkage in (0.1, 0.5):
         found = spread.whiten(torch.eye(8, dtype=torch.float64), shrinkage)
         expected = slow_whitening(clips, person, shrinkage)

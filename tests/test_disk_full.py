@@ -14,7 +14,7 @@ from a3d_env.bank_file import save_bank
 from backbone.data.array_file import write_array
 from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
 from backbone.embeddings import Embeddings, Origin, save_embeddings
-from backbone.files import LOCK, only_here, replacing
+from backbone.files import LOCK, atomic_path, folder_lock
 from backbone.tensor_file import load_tensors, save_tensors
 from scripts import export
 
@@ -45,7 +45,7 @@ def embeddings():
 
 
 def write_text(path):
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text("word " * 10_000)
 
 
@@ -88,7 +88,7 @@ def test_folders_that_have_no_room(tmp_path, played):
 
 def test_a_writer_that_says_little_is_explained_by_its_folder(tmp_path):
     def write():
-        with only_here(tmp_path / "run"):
+        with folder_lock(tmp_path / "run"):
             (tmp_path / "run" / "events").write_bytes(bytes(2 * LIMIT))
 
     with files_may_have(LIMIT), pytest.raises(OSError, match="run" + SAYS):
@@ -123,7 +123,7 @@ def test_the_folder_itself_can_be_the_disk_and_the_error_can_name_another_file(t
     )
 
     def fill(*names):
-        with only_here(tmp_path / "run"):
+        with folder_lock(tmp_path / "run"):
             raise OSError(errno.ENOSPC, "full", *names)
 
     says = r"can't be written: full\. [\d.]+ MiB are free on the disk at"

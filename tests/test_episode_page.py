@@ -15,7 +15,7 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import ControlAgent
 from agents.episodes import Gallery, Names, record_episode
 from agents.episodes.page import page_data
-from agents.episodes.story import percent, tell, tell_change
+from agents.episodes.story import describe_change, describe_episode, percent
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -116,17 +116,17 @@ def test_a_bank_without_frames_has_no_page(random_case, tmp_path):
 def test_the_story_by_hand():
     env = Attention3DVectorEnv(1)
     episode = record_episode(env, ControlAgent("truth"), clip=3, names=Names("truth", list("abcdefgh")))
-    lines = tell(episode)
+    lines = describe_episode(episode)
     assert lines[0] == f"truth looked 4 times, and F_c says d ({percent(episode.probability)}), which is right."
     assert lines[1] == "Of the 3 bins that it chose, 3 cover the thing (glimpse 2, 3, 4)."
-    assert tell_change(episode) == []
+    assert describe_change(episode) == []
     away = episode.replay({2: (0, 0, 0), 3: (0, 0, 0), 4: (0, 0, 0)})
-    assert "None of the 3 bins" in tell(away)[1]
-    assert "The best single change: glimpse" in tell(away)[3]
+    assert "None of the 3 bins" in describe_episode(away)[1]
+    assert "The best single change: glimpse" in describe_episode(away)[3]
     sample = dataclasses.replace(episode, is_sample=True)
-    assert tell(sample)[1] == "The agent explored: this is a sample, not what it does at test time."
-    assert "with glimpse 2 where it was, would have come to" in tell_change(sample.replay({2: (0, 0, 0)}))[1]
-    (line,) = tell_change(away)
+    assert describe_episode(sample)[1] == "The agent explored: this is a sample, not what it does at test time."
+    assert "with glimpse 2 where it was, would have come to" in describe_change(sample.replay({2: (0, 0, 0)}))[1]
+    (line,) = describe_change(away)
     assert line.startswith("With glimpse 2 at (0, 0, 0) instead of (")
     assert f"gets {percent(away.probability)} instead of {percent(episode.probability)}" in line
 

@@ -14,13 +14,13 @@ import torch
 
 from backbone import files as module
 from backbone.embeddings import load_embeddings
-from backbone.files import check_writable, replacing
+from backbone.files import atomic_path, check_writable
 from backbone.reading import check_archive
 from backbone.tensor_file import load_tensors
 
 
 def test_a_file_appears_when_all_went_well(tmp_path):
-    with replacing(tmp_path / "new" / "a.txt") as partial:
+    with atomic_path(tmp_path / "new" / "a.txt") as partial:
         partial.write_text("all")
         assert partial.suffix == ".txt"  # libraries choose the kind of file by it
         assert not (tmp_path / "new" / "a.txt").exists()
@@ -32,7 +32,7 @@ def test_what_fails_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def fail():
-        with replacing(path) as partial:
+        with atomic_path(path) as partial:
             partial.write_text("half")
             raise RuntimeError
 
@@ -50,14 +50,14 @@ def test_content_and_name_are_on_the_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", note)
     monkeypatch.setattr(os, "fsync", lambda number: synced.append(opened[number]))
-    with replacing(tmp_path / "a.txt") as partial:
+    with atomic_path(tmp_path / "a.txt") as partial:
         partial.write_text("all")
     assert synced == [str(partial), str(tmp_path)]
 
 
 def test_two_writers_do_not_meet(tmp_path):
     def write(number):
-        with replacing(tmp_path / "a.txt") as partial:
+        with atomic_path(tmp_path / "a.txt") as partial:
             partial.write_text(f"{number}" * 1000)
 
     with ThreadPoolExecutor(8) as pool:
@@ -74,7 +74,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(tmp_path)
     alive = tmp_path / f"a.{module._HOST}-{os.getppid()}-00.partial.txt"
     for path in (left, other, alive):
         path.touch()
-    with replacing(tmp_path / "a.txt") as partial:
+    with atomic_path(tmp_path / "a.txt") as partial:
         partial.touch()
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", other.name, alive.name}
 

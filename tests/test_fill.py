@@ -35,7 +35,7 @@ def test_it_writes_what_training_reads(folder, tmp_path, monkeypatch):
     tracklets = read_folder(folder)
     filled, plain = (FrameCache(tmp_path / name, 32, 16, "dis-fast") for name in ("filled", "plain"))
     said = []
-    report = fill_cache(filled, tracklets, say=said.append)
+    report = fill_cache(filled, tracklets, log_line=said.append)
     assert (report.tracklets, report.frames, report.kept) == (8, 48, 0)
     assert report.written == 48 * 32 * 16 * 7
     assert said[0].startswith("48 frames take 0.00 GiB")

@@ -13,7 +13,7 @@ from torch.nn import functional
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent, swap_partners
 from agents.probes import (
-    Recording,
+    RecordingRule,
     following,
     judge_by_means,
     looking_at,
@@ -39,7 +39,7 @@ def test_the_mean_location_of_each_step_takes_every_clips_place():
 
 def test_a_recording_says_where_the_agent_looked_and_can_be_played_again(random_case):
     process = AttentionProcess(*random_case(num_clips=3))
-    recording, agent = Recording(random_agent()), random_agent()
+    recording, agent = RecordingRule(random_agent()), random_agent()
     first, second = (recording(process, torch.arange(3)) for _ in range(2))
     locations = recording.locations()
     assert locations.shape == (6, 3, 3)
@@ -55,7 +55,7 @@ def test_actions_beyond_the_edge_count_as_the_edge(random_case):
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return np.tile(np.float32([3, 0.1, -2]), (len(observation["location"]), 1)), None
 
-    process, recording = AttentionProcess(*random_case(num_clips=2)), Recording(Far())
+    process, recording = AttentionProcess(*random_case(num_clips=2)), RecordingRule(Far())
     recording(process, torch.arange(2))
     torch.testing.assert_close(recording.locations(), torch.tensor([1, 0.1, -1]).expand(2, 3, 3))
 
@@ -167,7 +167,7 @@ def test_the_oracle_brings_queries_nearer_to_their_people(folder):
     run = load_run(folder)
     run.representation.eval()
     clips = ClipSet(run, searched_tracklets(run.data))
-    recording = Recording(centre_agent())
+    recording = RecordingRule(centre_agent())
     with torch.no_grad():
         descriptors = clips.watch({POLICY: recording}, "policy")[POLICY].descriptors.values()
         oracle = QueryOracle(

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.progress import say, show, visible
+from backbone.progress import log_line, print_result, visible
 from scripts.cli import main
 
 
@@ -13,7 +13,7 @@ def test_controls_are_shown_and_other_text_stays():
     assert visible("Jürgen\t新\n\u200d→ \\x1b") == "Jürgen\t新\n\u200d→ \\x1b"
 
 
-@pytest.mark.parametrize("printing", [say, show])
+@pytest.mark.parametrize("printing", [log_line, print_result])
 def test_both_streams(printing, capsys):
     printing("\x1b]0;title\x07")
     captured = capsys.readouterr()

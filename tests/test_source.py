@@ -99,7 +99,7 @@ def test_a_video_with_tracks(tmp_path):
     said = []
     rows.append("40,7,1,1,20,30")  # beyond the video's end
     (tmp_path / "gt.txt").write_text("\n".join([*rows, "no row"]))
-    assert len(read_source(spec, "test", TINY, tmp_path, say=said.append)) == 3
+    assert len(read_source(spec, "test", TINY, tmp_path, log_line=said.append)) == 3
     assert [line.split(": ")[0] for line in said] == [f"{tmp_path}/gt.txt", f"{tmp_path}/v.avi"]
     assert "1 x row with fewer than 6 columns (line 32)" in said[0]
     assert "1 x box in a frame beyond the video's end (person 7, frame 40)" in said[1]

@@ -19,7 +19,7 @@ from agents.runs.training import train as train_by_config
 from backbone.data import DataConfig, load_data
 from backbone.data.sets import synthetic_settings as synthetic
 from backbone.data.sets.synthetic_settings import SyntheticConfig
-from backbone.files import only_here
+from backbone.files import folder_lock
 from backbone.weights import PRETRAINED
 from scripts.cli import main
 
@@ -419,11 +419,11 @@ def test_a_neck_is_not_trained_on_one_clip(tmp_path, capsys):
 def test_a_folder_in_which_another_command_is_at_work_is_not_trained_into(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--preset", "tiny", "--steps", "1"]
-    with only_here(tmp_path / "runs" / "tiny"):
+    with folder_lock(tmp_path / "runs" / "tiny"):
         assert main(["train", *flags, "--out", str(tmp_path / "runs" / "tiny")]) == 2
         assert "another command is at work in" in capsys.readouterr().err
         assert main(["train", *flags]) == 0  # the default folder gets a number
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny-2"]
-    with only_here(tmp_path / "runs" / "tiny-2"):
+    with folder_lock(tmp_path / "runs" / "tiny-2"):
         assert main(["train", "--resume", "--out", "runs/tiny-2", "--steps", "2"]) == 2
     assert main(["train", "--resume", "--out", "runs/tiny-2", "--steps", "2"]) == 0

@@ -21,7 +21,7 @@ from a3d_env.process import AttentionProcess, Episodes
 from agents.controls import draws
 from agents.mixture import GaussianMixture
 from agents.oracles import bin_probabilities
-from agents.rollout import Agent, Choosing, agent_choice
+from agents.rollout import Agent, ProcessAgent, agent_choice
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def decide(
         action = mean if deterministic else _sample(agent, distribution, process, episodes, mean)
     if draws(agent):
         mean = torch.full((3,), torch.nan)
-    log_prob, spread = torch.nan, Spread.unknown(grid.num_bins)
+    log_prob, spread = torch.nan, Dispersion.unknown(grid.num_bins)
     if distribution is not None:
         log_prob = float(distribution.log_prob(_native(agent, action, process).to(_device(agent))))
         spread = _spread(distribution, process)
@@ -159,7 +159,7 @@ def _distribution(agent: Agent, process: AttentionProcess, episodes: Episodes) -
 
 
 @dataclass(frozen=True)
-class Spread:
+class Dispersion:
     """The dispersion of a policy's next action; attributes as those of `Decision`."""
 
     deviation: Tensor
@@ -167,26 +167,26 @@ class Spread:
     probability: Tensor
 
     @classmethod
-    def unknown(cls, num_bins: int) -> "Spread":
+    def unknown(cls, num_bins: int) -> "Dispersion":
         """Return the dispersion of a policy whose distribution is not known: NaN."""
         return cls(torch.full((3,), torch.nan), torch.nan, torch.full((num_bins,), torch.nan))
 
 
-def _spread(distribution: Distribution, process: AttentionProcess) -> Spread:
+def _spread(distribution: Distribution, process: AttentionProcess) -> Dispersion:
     """Return the dispersion of a policy's distribution for one episode."""
-    grid, unknown = process.bank.grid, Spread.unknown(process.bank.grid.num_bins)
+    grid, unknown = process.bank.grid, Dispersion.unknown(process.bank.grid.num_bins)
     if isinstance(distribution, GaussianMixture):
         weights = distribution.log_weights.exp()
         parts = bin_probabilities(distribution.locations, distribution.variance, grid)
         deviation = torch.full((3,), distribution.variance).sqrt()
-        return Spread(deviation, float(weights.max()), (weights @ parts)[0])
+        return Dispersion(deviation, float(weights.max()), (weights @ parts)[0])
     if isinstance(distribution, DiagGaussianDistribution):  # SAC's, its tanh, is a subclass
         normal = distribution.distribution
         squashed = type(distribution) is not DiagGaussianDistribution
         probability = bin_probabilities(normal.mean, normal.stddev.square(), grid, squashed=squashed)[0]
         if squashed:  # the tanh of a Gaussian is not a Gaussian
             return replace(unknown, probability=probability)
-        return Spread(normal.stddev[0], 1.0, probability)
+        return Dispersion(normal.stddev[0], 1.0, probability)
     if isinstance(distribution, CategoricalDistribution):
         return replace(unknown, probability=distribution.distribution.probs[0])
     if isinstance(distribution, MultiCategoricalDistribution):
@@ -215,7 +215,7 @@ def _sample(
 
     DQN, TD3 and their variants have no distribution: the noise that they add in training is no part of the agent.
     """
-    if isinstance(agent, Choosing | DQN | QRDQN | TD3):
+    if isinstance(agent, ProcessAgent | DQN | QRDQN | TD3):
         return mean
     if distribution is not None:
         return _location(distribution.get_actions(deterministic=False), process)  # predict() would clip it

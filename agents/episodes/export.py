@@ -16,7 +16,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bank_file import save_bank
 from a3d_env.render import COLOURS, TRUTH_COLOUR, draw_frame
 from agents.episodes.episode import F_C, Episode
-from backbone.files import replacing
+from backbone.files import atomic_path
 
 GIF_MILLISECONDS = 500  # each frame
 ENVIRONMENT = "a3d_env:A3D/Attention3D-v0"
@@ -32,7 +32,7 @@ def write_gif(path: Path, episode: Episode) -> None:
     bank = episode.process.bank
     bins = episode.bins.tolist()
     pictures = [Image.fromarray(draw_frame(bank, 0, frame, bins)) for frame in range(bank.grid.clip_size[0])]
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         first, *others = pictures
         first.save(partial, format="GIF", save_all=True, append_images=others, duration=GIF_MILLISECONDS, loop=0)
 
@@ -134,7 +134,7 @@ def write_rerun(path: Path, episodes: Sequence[Episode]) -> None:
         import rerun
     except ImportError as error:
         raise ValueError("a rerun recording needs rerun: pip install 'a3d[export]'") from error
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         recording = rerun.RecordingStream("a3d")
         recording.save(str(partial))
         for number, episode in enumerate(episodes):

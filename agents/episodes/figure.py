@@ -9,7 +9,7 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from a3d_env.render import COLOURS, draw_glimpses
 from agents.episodes.episode import Episode
-from agents.episodes.story import percent, tell
+from agents.episodes.story import describe_episode, percent
 
 LABELS = ("frame", "x (pixels)", "y (pixels)")
 
@@ -36,7 +36,7 @@ def draw_episode(episode: Episode) -> EpisodeFigure:
         axes = top.subplots()
         axes.imshow(draw_glimpses(episode.process.bank, 0, episode.bins.tolist()))
         axes.set_axis_off()
-    top.suptitle(tell(episode)[0], fontsize=11)
+    top.suptitle(describe_episode(episode)[0], fontsize=11)
     left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.6), squeeze=False)[0]
     _draw_volume(left.add_subplot(projection="3d"), episode)
     if episode.has_maps:

@@ -18,7 +18,7 @@ from agents.controls import OTHER_CLIPS_CONTROLS, ControlAgent, PlannedAgent
 from agents.episodes.decision import Decision
 from agents.episodes.episode import Episode, RewardMap
 from agents.rollout import Agent, at_test
-from backbone.files import replacing
+from backbone.files import atomic_path
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 from backbone.own import check_trusted, is_own
 from backbone.reading import check_archive
@@ -52,7 +52,7 @@ def save_episode(path: Path, episode: Episode) -> Path:
     """
     if path.suffix != ".npz":
         raise ValueError(f"an episode's file ends in .npz, got {path}")
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **_arrays(episode))
     return path
 

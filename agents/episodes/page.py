@@ -15,8 +15,8 @@ from torch import Tensor
 from a3d_env.render import COLOURS, TRUTH_COLOUR
 from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery, Ranking
-from agents.episodes.story import tell, tell_change
-from backbone.files import replacing
+from agents.episodes.story import describe_change, describe_episode
+from backbone.files import atomic_path
 
 TOP = 5  # number of identities shown
 RANKED = 10  # number of gallery tracklets shown
@@ -42,7 +42,7 @@ def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> 
     template = files("agents.episodes").joinpath("page.html").read_text(encoding="utf-8")
     # A "<" in a name could end the script element that holds the data.
     data = json.dumps(page_data(episode, gallery), allow_nan=False).replace("<", "\\u003c")
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(template.replace(SLOT, data), encoding="utf-8")
     return path
 
@@ -61,7 +61,7 @@ def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any
         raise ValueError(f"the bank of {episode.tracklet} holds no frames to show: build it with frames=...")
     played = [episode] if episode.original is None else [episode.original, episode]
     rankings = [None if gallery is None else gallery.rank(one.descriptor) for one in played]
-    story = tell(played[0], rankings[0])
+    story = describe_episode(played[0], rankings[0])
     grid = bank.grid
     return {
         "title": episode.tracklet,
@@ -71,7 +71,7 @@ def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any
         "reward_name": episode.process.reward_name,
         "truth_name": episode.identity_names[episode.true_identity],
         "story": story,
-        "change": tell_change(episode, rankings[0], rankings[-1]),
+        "change": describe_change(episode, rankings[0], rankings[-1]),
         "colours": [_css(colour) for colour in COLOURS],
         "truth_colour": _css(TRUTH_COLOUR),
         "clip": {

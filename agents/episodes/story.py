@@ -4,7 +4,7 @@ from agents.episodes.episode import Episode
 from agents.episodes.gallery import Ranking
 
 
-def tell(episode: Episode, ranking: Ranking | None = None) -> list[str]:
+def describe_episode(episode: Episode, ranking: Ranking | None = None) -> list[str]:
     """Describe an episode: its predicted identity, its bins, the best change of a bin, and the nearest tracklets.
 
     Args:
@@ -17,7 +17,7 @@ def tell(episode: Episode, ranking: Ranking | None = None) -> list[str]:
     return lines
 
 
-def tell_change(episode: Episode, before: Ranking | None = None, after: Ranking | None = None) -> list[str]:
+def describe_change(episode: Episode, before: Ranking | None = None, after: Ranking | None = None) -> list[str]:
     """Describe the effect of changed glimpses, compared with the episode's original; empty without an original."""
     original = episode.original
     if original is None or not episode.changes:

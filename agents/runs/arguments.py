@@ -12,7 +12,7 @@ from agents.runs.config import TrainConfig, get_preset
 from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
 from backbone.data.spec import check_trusted_data
 from backbone.flags import read_flags
-from backbone.progress import say
+from backbone.progress import log_line
 
 
 def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig, dict[str, Any] | None]:
@@ -52,7 +52,9 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
         check_trusted_data(config.data, out / CHECKPOINT)
         check_resumed(config, default, state["shared"]["step"])
         if (saved := state["config"].cache) is not None and config.cache is None:
-            say(f"the run's cache was {saved}; this time it is the usual one, unless you say --cache {saved}")
+            log_line(f"the run's cache was {saved}; this time it is the usual one, unless you say --cache {saved}")
         if (names := state.get("callbacks")) and not config.callbacks:
-            say(f"the run had callbacks of your own; this time it has none, unless you say --callbacks {names}")
+            log_line(
+                f"the run had callbacks of your own; this time it has none, unless you say --callbacks {names}"
+            )
     return config, state

@@ -29,8 +29,8 @@ from agents.runs.pictures import draw_curves
 from agents.runs.policy_scores import PolicyScores, score
 from agents.runs.recipes import STRONG
 from agents.settings import settings_used
-from backbone.files import check_writable, replacing, write_text
-from backbone.progress import say
+from backbone.files import atomic_path, check_writable, write_text
+from backbone.progress import log_line
 from backbone.reading import pass_on_lack_of_memory
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 
@@ -100,11 +100,11 @@ def train_policy(config: PolicyRunConfig) -> tuple[PolicyScores, float]:
     finished = trained_before(config)
     agent, process, held_out = build_policy_run(config)
     if config.agent_settings or ":" in config.agent:
-        say(agents.describe(config.agent, **settings_used(agent)))
+        log_line(agents.describe(config.agent, **settings_used(agent)))
     if finished is None:
         steps_per_second = train_and_save(config, agent)
     else:
-        say(f"{config.out} holds this policy, trained: it is scored")
+        log_line(f"{config.out} holds this policy, trained: it is scored")
         parameters, steps_per_second = finished
         agent.set_parameters(parameters)
     scores = score(process, agent, held_out)
@@ -161,12 +161,14 @@ def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
     steps_per_second = agent.num_timesteps / (time.monotonic() - started)
     if progress.history:
         lines = "".join(json.dumps(line) + "\n" for line in progress.history)
-        with replacing(config.out / HISTORY) as partial:
+        with atomic_path(config.out / HISTORY) as partial:
             partial.write_text(lines, encoding="utf-8")
         draw_curves(config.out, "environment step")
     settings = _as_json(config, algorithm=settings_used(agent), steps_per_second=steps_per_second)
     if not agent.get_parameters():
-        say(f"{config.agent} has no get_parameters and set_parameters: it is scored, but can't be loaded again")
+        log_line(
+            f"{config.agent} has no get_parameters and set_parameters: it is scored, but can't be loaded again"
+        )
     save_tensors(config.out / POLICY, {"config": settings, "parameters": agent.get_parameters()})
     return steps_per_second
 

@@ -8,7 +8,7 @@ from agents.controls import TABLE_CONTROLS
 from agents.runs.checkpoint import fingerprint
 from agents.runs.config import TrainConfig
 from backbone.data import ReidData
-from backbone.progress import say
+from backbone.progress import log_line
 from backbone.representation import Representation
 
 # What --resume can change without making it another run; load.workers, too. More steps make a finished run longer;
@@ -63,7 +63,7 @@ def check_frozen(representation: Representation, config: TrainConfig) -> None:
     if not config.backbone.frozen:
         return
     if config.backbone.weights is None:
-        say("warning: a backbone without weights that is frozen stays random")
+        log_line("warning: a backbone without weights that is frozen stays random")
     backbone = representation.backbone
     if backbone.flow_stream is None:
         return

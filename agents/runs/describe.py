@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from a3d_env.bank import FeatureBank
 from a3d_env.process import AttentionProcess, Episodes
-from agents.probes import Watch, following
+from agents.probes import EpisodeRule, following
 from agents.rollout import Agent
 from agents.runs.trained import TrainedModel
 from backbone.data.fill import fill_from_videos
@@ -23,7 +23,7 @@ from backbone.data.spec import check_trusted_data, parse_data, parse_spec
 from backbone.data.tracklet import Tracklet, file_key
 from backbone.descriptor import Comparison
 from backbone.embeddings import Embeddings, Origin
-from backbone.progress import progress_bars, say
+from backbone.progress import log_line, progress_bars
 from backbone.representation import Representation
 
 # Of large data about so many clips, but one of each tracklet at least, are enough to fit a metric to.
@@ -53,7 +53,7 @@ def clip_batches(
 def looks(
     model: TrainedModel,
     batches: TestBatches,
-    watches: Mapping[str, Watch],
+    watches: Mapping[str, EpisodeRule],
     what: str,
     labels: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[ClipBatch, AttentionProcess, dict[str, Episodes]]]:
@@ -268,11 +268,11 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
     else:
         check_trusted_data(spec, "the checkpoint")
     with progress_bars() as progress:
-        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, say=say)
+        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, log_line=log_line)
         fill_from_videos(model.cache, tracklets, progress)
     described = describe_tracklets(model, tracklets)
     if text := model.cache.describe_replaced():
-        say(text)
+        log_line(text)
     return Embeddings(
         descriptors=described.descriptors.numpy(),
         person=np.array([one.person for one in tracklets], dtype=np.int64),

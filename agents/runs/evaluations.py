@@ -13,8 +13,8 @@ from agents.runs.parts import Training
 from agents.runs.pictures import bins_picture
 from agents.runs.scoring import Scores
 from agents.runs.trained import TrainedModel
-from backbone.files import replacing
-from backbone.progress import say
+from backbone.files import atomic_path
+from backbone.progress import log_line
 
 BEST = "best.pt"
 CHOSEN_BY = "mAP"
@@ -81,12 +81,12 @@ class EvaluationCallback(BaseCallback):
         self._lines.append({"step": step, **shown})
         if is_best:
             self.save_best(tested, training_state)
-        with replacing(self.path) as partial:
+        with atomic_path(self.path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
         for name, value in shown.items():
             self.logger.record(f"test/{name}", value)
         text = ", ".join(f"{name} {shown[name]:.1f}" for name in ("R1", "mAP", "hit_rate") if name in shown)
-        say(f"after batch {step}, on the test people: {text}{', the best so far' if is_best else ''}")
+        log_line(f"after batch {step}, on the test people: {text}{', the best so far' if is_best else ''}")
 
     def _is_scored(self, step: int) -> bool:
         return any(line["step"] == step for line in self._lines)

@@ -19,7 +19,7 @@ from agents.runs.children import end_children, run_module, search_path
 from agents.runs.memory import out_of_memory
 from backbone.files import write_text
 from backbone.json_file import write_object
-from backbone.progress import visible
+from backbone.progress import escape_controls
 
 POLL_SECONDS = 1.0
 
@@ -237,7 +237,7 @@ class Progress:
             if has_failed or _written(job.result_file) not in (None, self._written[job.title]):
                 self._left.remove(job)
                 says = str(Failure(job, why_it_failed(job))) if has_failed else f"{job.title} is finished"
-                self._bar.write(visible(says), file=sys.stderr)
+                self._bar.write(escape_controls(says), file=sys.stderr)
         taken = {job.title: max(job.steps_taken(), self._before[job.title]) for job in self._left}
         under_way = [f"{title} {steps:,}" for title, steps in taken.items() if steps > self._before[title]]
         over = len(self._jobs) - len(self._left)

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.features import SharedFeatureCallback
-from backbone.files import explaining_no_room, replacing
+from backbone.files import atomic_path, explain_disk_full
 
 HISTORY, SCORES = "history.jsonl", "scores.jsonl"
 SHOWN_BATCHES = 50
@@ -44,7 +44,7 @@ class ProgressCallback(BaseCallback):
         self._noted = self.shared.step
         # What an interrupted run wrote after its last checkpoint is computed again.
         lines = [entry for entry in read_history(self.path) if entry["step"] <= self._noted]
-        with replacing(self.path) as partial:
+        with atomic_path(self.path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
@@ -93,7 +93,7 @@ class ProgressCallback(BaseCallback):
         self._bar.update(self._noted - self._bar.n)
         if self._noted % self.every == 0 or self._noted == self.steps:
             means = {name: float(np.mean(list(values)[-self.every :])) for name, values in self._values.items()}
-            with explaining_no_room(self.path), self.path.open("a", encoding="utf-8") as file:
+            with explain_disk_full(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": self._noted, **means}) + "\n")
 
 

@@ -13,7 +13,7 @@ from backbone.data import ReidData, TestPart, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.spec import check_trusted_data, parse_data
 from backbone.data.tracklet import place_of
-from backbone.progress import say
+from backbone.progress import log_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def load_model(
     settings = for_its_weights(config.agent_settings)
     model = build_model(dataclasses.replace(config, agent_settings=settings), state["people"])
     if model.representation.comparison.is_fitted_to_data and state.get("tested") is None:
-        say(f"{checkpoint} is of an unfinished run: its metric is not fitted yet, and f_g alone is compared")
+        log_line(f"{checkpoint} is of an unfinished run: its metric is not fitted yet, and f_g alone is compared")
     with explaining_misfits(checkpoint):
         model.representation.load_state_dict(weights_at_test(state))
         model.agent.set_parameters(state["agent"])
@@ -127,7 +127,7 @@ def tell_of_people_trained_on(model: TrainedModel, data: ReidData, spec: str) ->
     """Say how many of the people searched for the model was trained on, if there are any."""
     if known := people_trained_on(model, data):
         searched = len({one.person for one in data.query})
-        say(
+        log_line(
             f"{len(known)} of the {searched} people searched for in {spec} were trained on: "
             "these scores are not those on strangers"
         )

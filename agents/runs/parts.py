@@ -17,7 +17,7 @@ from agents.runs.scoring import Scores, controls, evaluate
 from agents.runs.trained import TrainedModel, build_batches, build_model, build_shared
 from backbone.data import ReidData, load_data
 from backbone.data.loader import load_ahead
-from backbone.progress import say
+from backbone.progress import log_line
 
 ENDLESS = sys.maxsize
 
@@ -92,7 +92,7 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     check_batch(config)
     people = data.train_people
     batches = build_batches(config, data, cache)
-    say(
+    log_line(
         f"{data.name}: {len(people)} people and {len(data.train)} tracklets to train on, "
         f"{len(data.query)} queries and {len(data.gallery)} gallery tracklets of other people to test"
     )
@@ -101,7 +101,7 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     starting = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=weights))
     model = dataclasses.replace(build_model(starting, people, cache), config=config)
     if report := model.representation.backbone.weights_report:
-        say(report)
+        log_line(report)
     if not state:
         check_frozen(model.representation, config)
     first_step = state["shared"]["step"] if state else 0

@@ -11,7 +11,7 @@ from agents.runs.describe import tracklet_bank
 from agents.runs.logs import HISTORY, SCORES, read_history
 from agents.runs.trained import TrainedModel
 from backbone.data import ReidData
-from backbone.files import replacing, writing
+from backbone.files import atomic_file, atomic_path
 
 TEST_CURVES = ("R1", "mAP", "hit_rate")
 
@@ -52,7 +52,7 @@ def draw_curves(folder: Path, unit: str = "batch") -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    with replacing(folder / "curves.png") as partial:
+    with atomic_path(folder / "curves.png") as partial:
         figure.savefig(partial, dpi=120)
 
 
@@ -75,5 +75,5 @@ def draw_bins(path: Path, picture: np.ndarray) -> None:
     """Write a picture of `bins_picture`."""
     # to memory, then to disk: OpenCV's own writing says nothing of a full disk
     _, content = cv2.imencode(".png", picture[:, :, ::-1])
-    with writing(path) as file:
+    with atomic_file(path) as file:
         file.write(content.tobytes())

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
 from agents.oracles import best_bins, truth_bins
-from agents.rollout import Agent, Choosing, agent_choice, at_test, finish, hit_shares
+from agents.rollout import Agent, ProcessAgent, agent_choice, at_test, finish, hit_shares
 from agents.runs.scoring import COLUMNS as RETRIEVAL
 from agents.runs.scoring import controls
 from agents.runs.table import Column, Table
@@ -40,7 +40,7 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Policy
         choices["truth bins"] = truth_bins(process)
     finished = {name: finish(process, process.start(clip), choose) for name, choose in choices.items()}
     # An agent that searches the table itself is not asked how it would go on from every bin.
-    rest = (lambda now: now.bins[:, -1]) if isinstance(agent, Choosing) else follow
+    rest = (lambda now: now.bins[:, -1]) if isinstance(agent, ProcessAgent) else follow
     # by far the longest: every bin is tried at every glimpse
     best = []
     interval = 0.2 if sys.stderr.isatty() else 15

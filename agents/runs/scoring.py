@@ -17,7 +17,7 @@ from backbone.data import ReidData
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.descriptor import Compared
 from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
-from backbone.progress import say
+from backbone.progress import log_line
 from backbone.verification import verify
 
 # The scores that tables have room for, percentages, by name.
@@ -121,7 +121,7 @@ def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> t
     candidates: dict[str, Agent] = {model.config.agent: model.agent, **(controls() if config.controls else {})}
     scores = evaluate(model, candidates, data, config)
     if text := model.cache.describe_replaced():
-        say(text)
+        log_line(text)
     return scores, protocol
 
 

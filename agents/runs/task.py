@@ -29,11 +29,11 @@ from agents.runs.training import train
 from backbone.data import load_data
 from backbone.data.spec import parse_data, trust_data
 from backbone.json_file import read_object, write_object
-from backbone.progress import say
+from backbone.progress import log_line
 
 TASK, RESULT, POINTS = "task.json", "result.json", "points"
 # What is not part of a run's outcome; load.workers, too.
-FREE = (
+NOT_COMPARED = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
     "log_every", "evaluate_every", "callbacks",
 )  # fmt: skip
@@ -151,7 +151,9 @@ class RunResult:
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return those settings that the outcome depends on."""
-    values = {name: value for name, value in json.loads(config_to_json(config)).items() if name not in FREE}
+    values = {
+        name: value for name, value in json.loads(config_to_json(config)).items() if name not in NOT_COMPARED
+    }
     values["load"].pop("workers")
     return values
 
@@ -271,7 +273,7 @@ def score_elsewhere(task: Task) -> dict[str, Any]:
     candidates: dict[str, Agent] = {"agent": run.agent, **controls()}
     scores = evaluate(run, candidates, data)
     if text := run.cache.describe_replaced():
-        say(f"{task.test_data}: {text}")
+        log_line(f"{task.test_data}: {text}")
     return {name: {column: row[column] for column in COLUMNS} for name, row in scores.items()}
 
 

@@ -25,7 +25,7 @@ from agents.runs.pictures import bins_picture, draw_bins, draw_curves
 from agents.runs.scoring import Scores
 from agents.settings import settings_used
 from backbone.files import write_text
-from backbone.progress import say
+from backbone.progress import log_line
 
 # The scores that a training prints, and writes to metrics.json.
 PICKED = ("R1", "R5", "R10", "mAP", "hit_rate")
@@ -58,10 +58,10 @@ def train(
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
     write_text(folder / "config.json", config_to_json(config, settings_used(agent)))
     if config.agent_settings or ":" in config.agent:
-        say(agents.describe(config.agent, **settings_used(agent)))
+        log_line(agents.describe(config.agent, **settings_used(agent)))
     scores_before = state["scores_before"] if state else parts.score_untrained()
     if model.cache.replaced:
-        say(f"so far {model.cache.describe_replaced()}")
+        log_line(f"so far {model.cache.describe_replaced()}")
     progress = ProgressCallback(shared, config.steps, folder, config.log_every)
     if state:
         restore(shared, agent, state, folder)
@@ -102,7 +102,7 @@ def train(
     training_state = copy.deepcopy(shared.state_dict())  # what a longer training goes on with
     shared.take_average()
     if text := parts.fit_comparison():
-        say(text)
+        log_line(text)
     save(training_state, model.representation.state_dict())
     scores = parts.score(with_controls=True)
     if config.evaluate_every:
@@ -119,7 +119,7 @@ def train(
     draw_curves(folder)
     draw_bins(folder / "bins.png", bins_picture(model, parts.data))
     if text := model.cache.describe_replaced():
-        say(("since the run went on, " if state else "") + text)
+        log_line(("since the run went on, " if state else "") + text)
     return metrics
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backbone.files import writing
+from backbone.files import atomic_file
 
 DIGEST_BYTES = 16
 
@@ -27,7 +27,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     Raises:
         OSError: it can't be written; where the disk is full, the message says so.
     """
-    with writing(path, needed=array.nbytes, is_precious=False) as file:
+    with atomic_file(path, needed=array.nbytes, is_precious=False) as file:
         np.save(file, np.ascontiguousarray(array))
         file.write(_digest(array))
 
@@ -35,7 +35,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 def write_parts(path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
     """Write an array that is given part by part, in order, and its digest: as `write_array`."""
     digest = _new_digest(dtype, shape)
-    with writing(path, needed=math.prod(shape) * dtype.itemsize, is_precious=False) as file:
+    with atomic_file(path, needed=math.prod(shape) * dtype.itemsize, is_precious=False) as file:
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for part in parts:

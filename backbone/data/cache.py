@@ -15,7 +15,7 @@ from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, ne
 from backbone.data.decode import decode_clip
 from backbone.data.inputs import cut_clip, resize_frame
 from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
-from backbone.files import writing
+from backbone.files import atomic_file
 from backbone.flow import optical_flow
 
 LOG = logging.getLogger("a3d")
@@ -206,7 +206,7 @@ class FrameCache:
             write_array(self._path(self._key(tracklet, "frames")), array)
         elif self._will_last(tracklet, errors):
             write_array(self._path(self._key(tracklet, "frames", replaced)), array)
-            with writing(self._record_path(tracklet), is_precious=False) as file:
+            with atomic_file(self._record_path(tracklet), is_precious=False) as file:
                 file.write(json.dumps(replaced).encode())
         return array, replaced
 

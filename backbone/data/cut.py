@@ -12,7 +12,7 @@ import numpy as np
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import CUT_REPORT, Omission, TrackFormat, read_tracks
 from backbone.data.video import video_tracklets
-from backbone.files import check_writable, explaining_no_room, temporary_folder
+from backbone.files import check_writable, explain_disk_full, temporary_folder
 from backbone.progress import Progress
 
 
@@ -100,7 +100,7 @@ def cut_video(
     missing = [folder for folder in out.parents if not folder.exists()]
     try:
         with temporary_folder(out) as partial:
-            with explaining_no_room(out):
+            with explain_disk_full(out):
                 _write_frames(video, tracklets, partial, progress)
                 (partial / CUT_REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
             _rename_over(partial, out)

@@ -43,7 +43,7 @@ def fill_cache(
     workers: int = 2,
     verify: bool = False,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    log_line: Callable[[str], None] = lambda text: None,
 ) -> FillReport:
     """Decode the frames of tracklets and compute their flow into a cache; what is there stays.
 
@@ -55,7 +55,7 @@ def fill_cache(
         workers: threads; decoding and flow are computed outside of Python.
         verify: read all files that are there, and make those anew that do not hold what was written, by digest.
         progress: told the stage, the frames done and all of them.
-        say: told how much room it takes before it begins.
+        log_line: told how much room it takes before it begins.
 
     Raises:
         ValueError: the disk has no room, or a frame can't be decoded; what was done by then stays.
@@ -67,7 +67,7 @@ def fill_cache(
     needed, frames = sum(missing.values()), sum(len(tracklets[number]) for number in missing)
     cache.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.folder).free
-    say(
+    log_line(
         f"{frames:,} frames take {needed / 2**30:.2f} GiB in {cache.folder}, where {free / 2**30:.1f} GiB are free"
     )
     if needed > (1 - SPARE) * free:

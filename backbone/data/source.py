@@ -21,7 +21,7 @@ FORMS = (
     "of such folders, or video:VIDEO,TRACKS (a video file or a folder of its frames; MOT format)"
 )
 # Longer than any track: a track stays whole where no frame of it is missing.
-WHOLE = 2**31
+ENDLESS_TRACK = 2**31
 
 
 def read_source(
@@ -31,7 +31,7 @@ def read_source(
     cache: Path,
     *,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    log_line: Callable[[str], None] = lambda text: None,
 ) -> list[Tracklet]:
     """Read the tracklets that a text names.
 
@@ -42,7 +42,7 @@ def read_source(
         config: settings of the data set, or of the video.
         cache: where drawn data is kept.
         progress: told of a video's frames.
-        say: told what of a video or its tracks could not be used.
+        log_line: told what of a video or its tracks could not be used.
 
     Raises:
         ValueError: there is nothing of that name, or it can't be read.
@@ -52,7 +52,7 @@ def read_source(
     named = parse_spec(spec)
     config = named.options(config)
     if named.name == VIDEO:
-        return _of_video(named, config.bridge_gaps, progress, say)
+        return _of_video(named, config.bridge_gaps, progress, log_line)
     if named.is_data_set:
         if (tracklets := named.data_set.everybody(named.directory)) is not None:
             return tracklets
@@ -79,7 +79,7 @@ def _of_folder(folder: Path) -> list[Tracklet]:
 
 
 def _of_video(
-    spec: DataSpec, bridge_gaps: int, progress: Progress | None, say: Callable[[str], None]
+    spec: DataSpec, bridge_gaps: int, progress: Progress | None, log_line: Callable[[str], None]
 ) -> list[Tracklet]:
     video, tracks = spec.video_and_tracks
     boxes, omitted = read_tracks(tracks, TrackFormat(bridge_gaps=bridge_gaps))
@@ -87,7 +87,7 @@ def _of_video(
         # one camera: two views of it, by turns in time, are for training
         video,
         boxes,
-        chunk_frames=WHOLE,
+        chunk_frames=ENDLESS_TRACK,
         gap_frames=0,
         min_frames=1,
         num_views=1,
@@ -95,6 +95,6 @@ def _of_video(
     )
     for name, omissions in ((tracks, omitted), (video, lost)):
         if omissions.by_reason:
-            say(f"{name}: {omissions}")
+            log_line(f"{name}: {omissions}")
     people = name_of_video(video, tracks)
     return [dataclasses.replace(one, person_name=f"{people} {one.person}") for one in tracklets]

@@ -29,9 +29,9 @@ import tyro
 from agents.runs.arguments import read_arguments
 from agents.runs.config import TrainConfig
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
-from backbone.files import check_writable, only_here
+from backbone.files import check_writable, folder_lock
 from backbone.flags import read_flags
-from backbone.progress import say, show
+from backbone.progress import log_line, print_result
 from scripts.ablate.cost import NAME as COST
 from scripts.ablate.cost import TITLE as COST_TITLE
 from scripts.ablate.cost import report_cost
@@ -152,17 +152,17 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     check_writable(arguments.folder, is_folder=True)
     plans = make_plans(arguments, flags)
     failures: list[Failure] = []
-    with nullcontext() if arguments.report_only else only_here(arguments.folder):
+    with nullcontext() if arguments.report_only else folder_lock(arguments.folder):
         if not arguments.report_only:
             failures = run_jobs(merge_tasks(plans), arguments.runs)
         for plan in plans:
             report = make_report(plan)
             path = write_report(report, arguments.folder)
-            show(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
+            print_result(f"\n{report['title']}\n\n{main_table(report)}\n\nsee {path}")
         if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
             config = base_settings(arguments.recipe, flags)
             if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
-                show(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
+                print_result(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
     return failures
 
 
@@ -175,5 +175,5 @@ def run(config: AblateConfig, flags: list[str]) -> int:
     """Run what is missing, report, and say which runs failed."""
     failures = ablate(config, flags)
     for failure in failures:
-        say(f"a3d ablate: {failure}")
+        log_line(f"a3d ablate: {failure}")
     return 1 if failures else 0

@@ -8,7 +8,7 @@ from typing import Any
 from agents.runs.task import Task
 from agents.statistics import mean_over_runs
 from backbone.data.spec import parse_spec
-from backbone.files import replacing, write_text
+from backbone.files import atomic_path, write_text
 from scripts.ablate.plan import Plan
 from scripts.ablate.tables import Row
 from scripts.ablate.text import COMPARED, CONTROLS, CROSS_MEASURED, DRAWN, MEASURED, markdown, table_csv
@@ -178,7 +178,7 @@ def write_report(report: Report, folder: Path) -> Path:
     if report["plot"] != "none":
         from scripts.ablate.plots import draw  # matplotlib takes a second to import
 
-        with replacing(folder / f"{name}.png") as partial:
+        with atomic_path(folder / f"{name}.png") as partial:
             draw(report, partial)
     write_text(folder / f"{name}.md", markdown(report))
     return folder / f"{name}.md"

@@ -28,11 +28,11 @@ from agents.runs.build import pick_device
 from backbone.build import BackboneConfig
 from backbone.data.cache import FrameCache
 from backbone.data.tracklet import FrameFiles, Tracklet
-from backbone.files import check_writable, replacing
+from backbone.files import atomic_path, check_writable
 from backbone.flags import Device
 from backbone.glimpse import GlimpseNetwork
 from backbone.metrics import evaluate_retrieval
-from backbone.progress import show
+from backbone.progress import print_result
 from backbone.representation import Representation
 from scripts.benchmark.scoring_cost import MARS_SIZE, Size, Work, draw_case, score_plainly, scoring_cost
 
@@ -230,20 +230,22 @@ def run(config: BenchmarkConfig) -> None:
     if config.json is not None:
         check_writable(config.json)
     device = pick_device(config.device)
-    show(f"{'ms, plain':>10} {'ms, fast':>10} {'ratio':>7}")
+    print_result(f"{'ms, plain':>10} {'ms, fast':>10} {'ratio':>7}")
     rows = []
     for compare in COMPARISONS:
         row = compare(config.seconds, device)
         rows.append(row)
-        show(f"{1e3 * row.plain_seconds:>10.1f} {1e3 * row.fast_seconds:>10.1f} {row.ratio:>6.1f}x  {row.what}")
-    show("")
+        print_result(
+            f"{1e3 * row.plain_seconds:>10.1f} {1e3 * row.fast_seconds:>10.1f} {row.ratio:>6.1f}x  {row.what}"
+        )
+    print_result("")
     costs = []
     works: list[tuple[Work, Size]] = [("ranking", RANKED), ("scoring", MARS_SIZE), ("re-ranking", MARS_SIZE)]
     for work, size in works if config.rerank else works[:2]:
         costs.append(scoring_cost(work, size))
-        show(str(costs[-1]))
+        print_result(str(costs[-1]))
     if config.json is not None:
         comparisons = [{**asdict(row), "ratio": row.ratio} for row in rows]
         figures = {"comparisons": comparisons, "scoring": [asdict(cost) for cost in costs]}
-        with replacing(config.json) as partial:
+        with atomic_path(config.json) as partial:
             partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

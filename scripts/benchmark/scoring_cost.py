@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.runs.children import end_with_parent, run_module
 from backbone.metrics import RetrievalScores, Search, compared, evaluate_retrieval, score_ranking
-from backbone.progress import show
+from backbone.progress import print_result
 
 Work = Literal["scoring", "ranking", "re-ranking"]
 
@@ -171,7 +171,7 @@ def main() -> None:
     end_with_parent()
     task = json.loads(sys.argv[1])
     torch.set_num_threads(task["threads"])
-    show(json.dumps(asdict(_score_here(task["work"], Size(**task["size"])))))
+    print_result(json.dumps(asdict(_score_here(task["work"], Size(**task["size"])))))
 
 
 if __name__ == "__main__":

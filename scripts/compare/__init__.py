@@ -35,15 +35,15 @@ from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips
 from agents.runs.config import PolicyConfig
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.settings import read_settings
-from backbone.files import check_writable, only_here
+from backbone.files import check_writable, folder_lock
 from backbone.flags import read_flags
-from backbone.progress import say, show
+from backbone.progress import log_line, print_result
 from scripts.compare.report import write_report
 from scripts.compare.task import CompareTask
 from scripts.compare.text import text_table
 
 # What every comparison has: the ends of the scale.
-ENDS = ("random", "best")
+ALWAYS_COMPARED = ("random", "best")
 # One run says it all of those that draw nothing.
 DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
@@ -102,7 +102,7 @@ class CompareConfig:
     def names(self) -> list[str]:
         """The agents, each once, with the ends of the scale."""
         asked = [name.strip() for name in self.agents.split(",") if name.strip()]
-        return list(dict.fromkeys([*asked, *ENDS]))
+        return list(dict.fromkeys([*asked, *ALWAYS_COMPARED]))
 
 
 def make_tasks(config: CompareConfig) -> list[CompareTask]:
@@ -165,7 +165,7 @@ def compare(config: CompareConfig) -> list[Failure]:
     check_writable(config.out, is_folder=True)
     tasks = make_tasks(config)
     failed: list[Failure] = []
-    with nullcontext() if config.report_only else only_here(config.out):
+    with nullcontext() if config.report_only else folder_lock(config.out):
         if not config.report_only:
             failed = run_jobs(tasks, config.runs)
         results = [result for task in tasks if (result := task.result()) is not None]
@@ -173,7 +173,7 @@ def compare(config: CompareConfig) -> list[Failure]:
             return failed
         missing = [task.title for task in tasks if task.result() is None]
         report = write_report(results, config.out, reference=config.reference, missing=missing)
-    show(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
+    print_result(f"\n{text_table(report)}\n\nsee {config.out}/compare.html")
     return failed
 
 
@@ -191,8 +191,8 @@ def run(config: CompareConfig) -> int:
     """Run what is missing, report, and say which runs failed."""
     for name in config.names:
         if ":" in name or config.agent_settings[name]:
-            say(agents.describe(name, **config.agent_settings[name]))
+            log_line(agents.describe(name, **config.agent_settings[name]))
     failed = compare(config)
     for failure in failed:
-        say(f"a3d compare: {failure}")
+        log_line(f"a3d compare: {failure}")
     return 1 if failed else 0

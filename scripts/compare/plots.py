@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from backbone.files import replacing
+from backbone.files import atomic_path
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
@@ -23,7 +23,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
         buffer = io.BytesIO()
         make(report).savefig(buffer, dpi=110, format="png")
         pictures[name] = buffer.getvalue()
-        with replacing(folder / name) as partial:
+        with atomic_path(folder / name) as partial:
             partial.write_bytes(pictures[name])
     return pictures
 

@@ -31,9 +31,9 @@ import tyro
 from agents.runs.jobs import Failure, JobsConfig
 from agents.runs.scoring import Scores, ScoringConfig, score_model, table
 from backbone.data import TestPart
-from backbone.files import check_writable, replacing
+from backbone.files import atomic_path, check_writable
 from backbone.flags import read_flags
-from backbone.progress import say, show
+from backbone.progress import log_line, print_result
 from scripts.evaluate.splits import evaluate_splits, splits_table
 from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
@@ -129,17 +129,17 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
             jobs=config.runs,
             **vars(config.runtime),
         )
-        show(splits_table(report))
+        print_result(splits_table(report))
         for failure in failures:
-            say(f"a3d evaluate: {failure}")
+            log_line(f"a3d evaluate: {failure}")
     else:
         scores, protocol = score_checkpoint(config)
-        show(protocol)
-        show(table(scores))
+        print_result(protocol)
+        print_result(table(scores))
         if config.false_accept_rates:
-            show("\n".join(threshold_lines(scores, config.false_accept_rates)))
+            print_result("\n".join(threshold_lines(scores, config.false_accept_rates)))
         report = {**scores, "protocol": protocol}
     if config.json is not None:
-        with replacing(config.json) as partial:
+        with atomic_path(config.json) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 1 if failures else 0

@@ -21,9 +21,9 @@ from agents.runs.task import Task
 from backbone.data import ReidData, load_data
 from backbone.data.bad_frames import OnBadFrame
 from backbone.data.spec import parse_data, parse_spec
-from backbone.files import only_here, replacing
+from backbone.files import atomic_path, folder_lock
 from backbone.json_file import read_object, write_object
-from backbone.progress import say
+from backbone.progress import log_line
 
 ALL = 10
 REPORT = "splits.json"
@@ -86,13 +86,13 @@ def evaluate_splits(
         model = load_model(task.folder, device=device, cache=cache, on_bad_frame=on_bad_frame)
         return score_split(model, task, test, scoring)
 
-    with only_here(out):
+    with folder_lock(out):
         failures = run_jobs(tasks, jobs)
         scored = {str(task.seed): score(task) for task in tasks if task.result() is not None}
         if not scored:
             raise ValueError(f"not one split was trained: {failures[0]}")
         report = make_report(scored) | {"train": config.data, "test": test or config.data}
-        with replacing(out / REPORT) as partial:
+        with atomic_path(out / REPORT) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report, failures
 
@@ -142,7 +142,7 @@ def score_split(model: TrainedModel, task: Task, test: str | None, scoring: Scor
     with suppress(FileNotFoundError, ValueError):  # there are none yet, or they are damaged
         found = read_object(path, SplitScores, "it is made anew")
         return {part: found[part] for part in ("scores", "protocol")}
-    say(f"scoring {task.title}")
+    log_line(f"scoring {task.title}")
     tell_of_people_trained_on(model, data, spec)
     scores, protocol = score_model(model, data, scoring)
     write_object(path, {"scores": scores, "protocol": protocol, "how": how}, indent=2)

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.runs.model import Run
-from backbone.files import check_writable, only_here, replacing
-from backbone.progress import say, show
+from backbone.files import atomic_path, check_writable, folder_lock
+from backbone.progress import log_line, print_result
 from scripts.options import Data, Runtime, RuntimeOptions
 from scripts.probe.measures import Measured, measure
 from scripts.probe.report import Cells, draw, over_runs, summarise, text_table, verdict
@@ -95,7 +95,7 @@ def probe(config: ProbeConfig) -> Probed:
     tables, lines, notes, kinds = [], [], [], []
     for number, checkpoint in enumerate(config.checkpoint, 1):
         if len(config.checkpoint) > 1:
-            say(f"run {number} of {len(config.checkpoint)}: {checkpoint}")
+            log_line(f"run {number} of {len(config.checkpoint)}: {checkpoint}")
         run = config.runtime.load_run(checkpoint, config.data)
         kinds.append((run.config.agent, run.config.attention.reward, run.data.name))
         if kinds[-1] != kinds[0]:
@@ -107,7 +107,7 @@ def probe(config: ProbeConfig) -> Probed:
             run, max_clips=config.max_clips, clips_per_batch=config.clips_per_batch, seed=config.seed
         )
         if text := run.cache.describe_replaced():
-            say(text)
+            log_line(text)
         tables.append(summarise(measured.values, measured.person))
         lines += [line for line in header(run, measured) if line not in lines]
         notes += [note for note in measured.notes if note not in notes]
@@ -128,7 +128,7 @@ def probe(config: ProbeConfig) -> Probed:
             for name, row in table.items()
         },
     }
-    with replacing(config.folder / JSON) as partial:
+    with atomic_path(config.folder / JSON) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draw(config.folder / PICTURE, table, who)
     return probed
@@ -154,8 +154,8 @@ def header(run: Run, measured: Measured) -> list[str]:
 
 def run(config: ProbeConfig) -> None:
     """Probe, and print the table."""
-    with only_here(config.folder):
+    with folder_lock(config.folder):
         probed = probe(config)
-    show("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
-    show("\n".join(f"note: {note}" for note in probed.notes))
-    show(f"see {config.folder / PICTURE} and {config.folder / JSON}")
+    print_result("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
+    print_result("\n".join(f"note: {note}" for note in probed.notes))
+    print_result(f"see {config.folder / PICTURE} and {config.folder / JSON}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.probes import Watch
+from agents.probes import EpisodeRule
 from agents.rollout import hit_shares
 from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.model import Run
@@ -50,7 +50,7 @@ class ClipSet:
         """Whether it is known where to look in all of the clips."""
         return all(tracklet.truth_boxes is not None for tracklet in self.tracklets)
 
-    def watch(self, rows: Mapping[str, Watch], what: str) -> dict[str, "Seen"]:
+    def watch(self, rows: Mapping[str, EpisodeRule], what: str) -> dict[str, "ProbeResults"]:
         """Run the backbone over all clips, and each row over its features.
 
         Args:
@@ -60,7 +60,7 @@ class ClipSet:
         Returns:
             What each of them came to.
         """
-        seen = {name: Seen(len(self.tracklets), self.run.representation) for name in rows}
+        seen = {name: ProbeResults(len(self.tracklets), self.run.representation) for name in rows}
         for batch, process, finished in looks(self.run, self.batches, rows, what, self.labels):
             for name, episodes in finished.items():
                 if self.labels is None:
@@ -70,7 +70,7 @@ class ClipSet:
         return seen
 
 
-class Seen:
+class ProbeResults:
     """What one row's episodes came to.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.controls import centre_agent, random_agent, swap_partners, truth_agent
-from agents.probes import Recording, Watch, best_following, following, looking_at, mean_locations
+from agents.probes import EpisodeRule, RecordingRule, best_following, following, looking_at, mean_locations
 from agents.rollout import Agent
 from agents.runs.model import Run
 from agents.runs.scoring import retrieve, searched_tracklets
@@ -72,7 +72,7 @@ def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32
 
 
 def _measure_known(agent: Agent, clips: ClipSet, measured: Measured, seed: int) -> None:
-    recording = Recording(agent)
+    recording = RecordingRule(agent)
     seen = clips.watch({POLICY: recording}, "training people, policy")
     rows = _rows(agent, clips, recording.locations(), seed, measured.notes, "training")
     seen |= clips.watch(rows | {BEST: best_following(agent)}, "training people, all rows")
@@ -83,7 +83,7 @@ def _measure_known(agent: Agent, clips: ClipSet, measured: Measured, seed: int) 
 
 
 def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) -> None:
-    recording = Recording(run.agent)
+    recording = RecordingRule(run.agent)
     seen = clips.watch({POLICY: recording}, "test people, policy")
     locations, of_policy = recording.locations(), seen[POLICY].descriptors.values()
     rows = _rows(run.agent, clips, locations, seed, measured.notes, "test")
@@ -107,7 +107,7 @@ def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) 
 
 def _rows(
     agent: Agent, clips: ClipSet, locations: Tensor, seed: int, notes: list[str], half: str
-) -> dict[str, Watch]:
+) -> dict[str, EpisodeRule]:
     """Return the rows that can be had, except the policy's mean and the best bins."""
     rows = {
         SAMPLED: following(agent, deterministic=False),

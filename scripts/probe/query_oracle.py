@@ -17,7 +17,7 @@ from scripts.probe.clip_set import ClipSet
 
 
 class QueryOracle:
-    """A `Watch`: the best bins on the clips of queries, by a judge that stands in for F_c; else the policy's mean.
+    """An `EpisodeRule`: best bins on queries' clips, by a judge in F_c's place; on other clips the policy's mean.
 
     F_c does not know the people of the queries. So the judge is the softmax of negative squared distances to each
     person's mean descriptor, the policy's, over the gallery tracklets of other cameras: the bin is taken that

@@ -11,7 +11,7 @@ from agents.runs.policy_scores import COLUMNS as EPISODE
 from agents.runs.scoring import COLUMNS as RETRIEVAL
 from agents.runs.table import Table
 from agents.statistics import Interval, mean_over_people, paired_interval
-from backbone.files import replacing
+from backbone.files import atomic_path
 from scripts.probe.measures import AVERAGE_PLACE, OTHER_CLIP, POLICY, ROWS
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def draw(path: Path, table: Cells, title: str) -> None:
         lower.axvline(0, color="black", linewidth=0.8)
         upper.set_title(f"{column.replace('_', ' ')}{', %' if column in RETRIEVAL else ''}")
         lower.set_xlabel("policy mean minus row")
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         figure.savefig(partial, dpi=110)
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
-from backbone.files import check_writable, replacing
-from backbone.progress import show
+from backbone.files import atomic_path, check_writable
+from backbone.progress import print_result
 from backbone.search import IndexName, nearest
 from scripts.options import Runtime, RuntimeOptions
 
@@ -275,12 +275,12 @@ def run(config: SearchConfig) -> None:
         other_cameras=config.other_cameras,
         index=config.index,
     )
-    show(table(query, gallery, results[: config.shown]))
+    print_result(table(query, gallery, results[: config.shown]))
     if len(results) > config.shown:
-        show(f"... and {len(results) - config.shown:,} more queries (--shown, or --json for all)")
-    show(summary(query, gallery, results, other_cameras=config.other_cameras))
+        print_result(f"... and {len(results) - config.shown:,} more queries (--shown, or --json for all)")
+    print_result(summary(query, gallery, results, other_cameras=config.other_cameras))
     if config.json is not None:
-        with replacing(config.json) as partial:
+        with atomic_path(config.json) as partial:
             partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
     if config.page is not None:
         from scripts.search.page import Strips, write_page
@@ -289,4 +289,4 @@ def run(config: SearchConfig) -> None:
         shown = as_json(query, gallery, results)[: config.shown]
         rows = [[hit.row for hit in hits] for hits in results]
         write_page(config.page, shown, rows, *strips)
-        show(f"see {config.page}")
+        print_result(f"see {config.page}")

@@ -22,8 +22,8 @@ from backbone.data.source import read_source
 from backbone.data.spec import check_trusted_data
 from backbone.data.tracklet import Tracklet
 from backbone.embeddings import Embeddings
-from backbone.files import replacing
-from backbone.progress import say
+from backbone.files import atomic_path
+from backbone.progress import log_line
 
 HEIGHT = 150  # pixels of a strip
 JPEG_QUALITY = 85
@@ -66,7 +66,7 @@ class Strips:
         source, bins = self.embeddings.source[row], self.embeddings.bins[row]
         if (tracklet := self._tracklets.get(source)) is None:
             if self._tracklets:
-                say(f"there is no picture of {source}: it is no longer in the data")
+                log_line(f"there is no picture of {source}: it is no longer in the data")
             return None
         clips = consecutive_clips(len(tracklet), self.num_frames)
         number = int(self.embeddings.clip[row])
@@ -75,7 +75,7 @@ class Strips:
                 raise ValueError("it is not what was described: have frames been removed?")
             frames = np.asarray(self.cache.frames(tracklet))[clips[number]]
         except ValueError as error:
-            say(f"there is no picture of {source}: {error}")
+            log_line(f"there is no picture of {source}: {error}")
             return None
         drawn = draw_glimpses(replace(self.blank, frames=frames[None]), 0, bins.tolist())
         width = round(drawn.shape[1] * HEIGHT / drawn.shape[0])
@@ -84,13 +84,13 @@ class Strips:
     @cached_property
     def _tracklets(self) -> dict[str, Tracklet]:
         origin = self.embeddings.origin
-        say(f"pictures are read from {origin.data}")
+        log_line(f"pictures are read from {origin.data}")
         try:
             check_trusted_data(origin.data, "the file of descriptors")
             options = dacite.from_dict(DataConfig, origin.options, dacite.Config(cast=[tuple]))
             found = read_source(origin.data, origin.part, options, self.cache.folder)  # type: ignore[arg-type]
         except (ValueError, OSError, dacite.DaciteError) as error:
-            say(f"{origin.data} can't be read any more, so there are no pictures of it: {error}")
+            log_line(f"{origin.data} can't be read any more, so there are no pictures of it: {error}")
             return {}
         return {tracklet.source: tracklet for tracklet in found}
 
@@ -134,7 +134,7 @@ def write_page(
         + "\n".join(sections)
         + "\n</main></body></html>\n"
     )
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 

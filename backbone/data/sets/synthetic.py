@@ -32,7 +32,7 @@ from backbone.data.sets.drawing import (
 )
 from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.tracklet import FrameArray, Tracklet
-from backbone.files import explaining_no_room, temporary_folder
+from backbone.files import explain_disk_full, temporary_folder
 
 LOG = logging.getLogger("a3d")
 
@@ -141,7 +141,7 @@ def _draw_into(config: SyntheticConfig, folder: Path) -> None:
 
     with temporary_folder(folder, is_alone=False) as partial:
         # written, not mapped: where a disk is full, a map's writer is killed without a word
-        with explaining_no_room(folder, math.prod(shape)):
+        with explain_disk_full(folder, math.prod(shape)):
             write_parts(partial / "frames.npy", np.dtype(np.uint8), shape, drawn())
             write_array(partial / "truth_boxes.npy", boxes)
         _rename(partial, folder)
