@@ -93,7 +93,7 @@ def atomic_path(path: Path, *, needed: int | None = None, is_precious: bool = Tr
 
 @contextmanager
 def atomic_file(path: Path, *, needed: int | None = None, is_precious: bool = True) -> Iterator[BinaryIO]:
-    """Yield a file to write to, as `atomic_path` does a path; for libraries, too, that abort when a disk is full."""
+    """Yield a file to write to, as `atomic_path`; for libraries, too, that abort when a disk is full."""
     with (
         atomic_path(path, needed=needed, is_precious=is_precious) as partial,
         deferred_error_file(partial) as file,
