@@ -53,10 +53,7 @@ def make_report(
         max(table.mean(1).max() for table in scores.values()),
     )
     thresholds = np.linspace(low - 0.02 * (high - low), high, PROFILE_POINTS)
-    rows = [
-        make_row(name, runs, scores, reference, ends, np.array(results[0]["person"]), thresholds)
-        for name, runs in by_agent.items()
-    ]
+    rows = [make_row(name, runs, scores, reference, ends, thresholds) for name, runs in by_agent.items()]
     rows.sort(key=lambda row: -row["iqm"]["value"])
     settings = {key: value for key, value in results[0]["settings"].items() if key not in ("agent", "seed", "out")}
     return {
@@ -78,10 +75,10 @@ def make_row(
     scores: Mapping[str, np.ndarray],
     reference: str,
     ends: Sequence[float | None],
-    person: np.ndarray,
     thresholds: np.ndarray,
 ) -> dict[str, Any]:
     """Compute an agent's row."""
+    person = np.array(runs[0]["person"])  # the same in all runs, as are the clips
     own = scores[name].mean(axis=1)  # (num_runs,)
     other = scores[reference].mean(axis=1)
     random, best = ends

@@ -34,7 +34,7 @@ from backbone.data import TestPart
 from backbone.files import atomic_path, check_writable
 from backbone.flags import read_flags
 from backbone.progress import log_line, print_result
-from scripts.evaluate.splits import evaluate_splits, splits_table
+from scripts.evaluate.splits import SplitRuns, evaluate_splits, splits_table
 from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
 
@@ -119,16 +119,8 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
     if config.splits:
         assert config.out is not None
         check_writable(config.out, is_folder=True)
-        report, failures = evaluate_splits(
-            config.splits,
-            config.out,
-            config,
-            flags,
-            train=config.train,
-            test=config.test,
-            jobs=config.runs,
-            **vars(config.runtime),
-        )
+        runs = SplitRuns(config.splits, config.out, flags, config.train, config.test, config.runs, config.runtime)
+        report, failures = evaluate_splits(runs, config)
         print_result(splits_table(report))
         for failure in failures:
             log_line(f"a3d evaluate: {failure}")

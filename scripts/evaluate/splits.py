@@ -15,15 +15,15 @@ from agents.runs.build import build_cache
 from agents.runs.checkpoint import fingerprint
 from agents.runs.config import with_seed
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
-from agents.runs.model import TrainedModel, load_model, tell_of_people_trained_on
+from agents.runs.model import TrainedModel, tell_of_people_trained_on
 from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 from agents.runs.task import Task
 from backbone.data import ReidData, load_data
-from backbone.data.bad_frames import OnBadFrame
 from backbone.data.spec import parse_data, parse_spec
 from backbone.files import atomic_path, folder_lock
 from backbone.json_file import read_object, write_object
 from backbone.progress import log_line
+from scripts.options import RuntimeOptions
 
 ALL = 10
 REPORT = "splits.json"
@@ -37,32 +37,35 @@ class SplitScores:
     protocol: str
 
 
-def evaluate_splits(
-    splits: str,
-    out: Path,
-    scoring: ScoringConfig,
-    flags: Sequence[str] = (),
-    *,
-    train: str | None = None,
-    test: str | None = None,
-    jobs: JobsConfig,
-    device: str = "auto",
-    cache: Path | None = None,
-    on_bad_frame: OnBadFrame | None = None,
-) -> tuple[dict[str, Any], list[Failure]]:
+@dataclasses.dataclass(frozen=True)
+class SplitRuns:
+    """The runs of several splits.
+
+    Attributes:
+        splits: all, or split numbers with commas between.
+        out: the folder of the runs.
+        flags: flags of `a3d train`.
+        train: the data to train on, NAME[:DIRECTORY]; by default the preset's.
+        test: other data to test on, as in `backbone.data.spec`; split s adds s to a seed that it names.
+        jobs: the number of runs at a time, and where they run.
+        runtime: the device, and how frames are read, in training and scoring.
+    """
+
+    splits: str
+    out: Path
+    flags: Sequence[str]
+    train: str | None
+    test: str | None
+    jobs: JobsConfig
+    runtime: RuntimeOptions
+
+
+def evaluate_splits(runs: SplitRuns, scoring: ScoringConfig) -> tuple[dict[str, Any], list[Failure]]:
     """Train what is not yet trained, in `<out>/<split>`, score what is not yet scored, write `<out>/splits.json`.
 
     Args:
-        splits: all, or numbers with commas between.
-        out: the runs' folder.
+        runs: the runs.
         scoring: how to score.
-        flags: of `a3d train`.
-        train: the data to train on, NAME[:DIRECTORY]; by default the preset's.
-        test: other data to test on, as in `backbone.data.spec`; split s adds s to a seed that it names.
-        jobs: how many runs at a time, and where.
-        device: as in training.
-        cache: as in training.
-        on_bad_frame: as in training.
 
     Returns:
         The report, and the runs that failed. In the report `splits` are scores by split and agent, `mean` and
@@ -71,10 +74,16 @@ def evaluate_splits(
     Raises:
         ValueError: settings or data that can't be used, or runs of other settings in the folder.
     """
-    given = {"data": train, "device": device, "cache": cache, "on-bad-frame": on_bad_frame}
+    out, test, runtime = runs.out, runs.test, runs.runtime
+    given = {
+        "data": runs.train,
+        "device": runtime.device,
+        "cache": runtime.cache,
+        "on-bad-frame": runtime.on_bad_frame,
+    }
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    config, _ = read_arguments([*flags, *words])
-    numbers = read_numbers(splits, parse_spec(config.data).data_set.num_splits)
+    config, _ = read_arguments([*runs.flags, *words])
+    numbers = read_numbers(runs.splits, parse_spec(config.data).data_set.num_splits)
     tasks = [
         Task(row="split", seed=number, config=with_seed(config, number), folder=out / str(number), keep=True)
         for number in numbers
@@ -83,11 +92,10 @@ def evaluate_splits(
     read_test_data(test, tasks[0])
 
     def score(task: Task) -> dict[str, Any]:
-        model = load_model(task.folder, device=device, cache=cache, on_bad_frame=on_bad_frame)
-        return score_split(model, task, test, scoring)
+        return score_split(runtime.load_model(task.folder), task, test, scoring)
 
     with folder_lock(out):
-        failures = run_jobs(tasks, jobs)
+        failures = run_jobs(tasks, runs.jobs)
         scored = {str(task.seed): score(task) for task in tasks if task.result() is not None}
         if not scored:
             raise ValueError(f"not one split was trained: {failures[0]}")

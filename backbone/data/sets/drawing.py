@@ -118,13 +118,13 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
     limb = max(1, round(0.075 * size * look.build))
     darker = _shade(look.bottom, 0.75)
 
-    _limb(canvas, hip, 0.24 * size, -swing, limb, darker, bend=0.25 * swing)
-    _limb(canvas, neck, 0.19 * size, 0.8 * swing, limb, _shade(look.top, 0.7))
-    _limb(canvas, hip, 0.24 * size, swing, limb, look.bottom, bend=-0.25 * swing)
+    _limb(canvas, hip, 0.24 * size, (-swing, -swing + 0.25 * swing), limb, darker)
+    _limb(canvas, neck, 0.19 * size, (0.8 * swing, 0.8 * swing), limb, _shade(look.top, 0.7))
+    _limb(canvas, hip, 0.24 * size, (swing, swing + -0.25 * swing), limb, look.bottom)
     _polygon(canvas, _torso(pose, look), look.top)
     _ellipse(canvas, (pose.x, pose.y - 0.40 * size), 0.062 * size, 0.08 * size, look.skin)
     _ellipse(canvas, (pose.x, pose.y - 0.44 * size), 0.064 * size, 0.05 * size, look.hair)
-    _limb(canvas, neck, 0.19 * size, -0.8 * swing, limb, _shade(look.top, 0.85))
+    _limb(canvas, neck, 0.19 * size, (-0.8 * swing, -0.8 * swing), limb, _shade(look.top, 0.85))
     if pose.shows_thing:
         sideways, down = PLACES[look.place]
         middle = (pose.x - pose.facing * sideways * size, pose.y + down * size)
@@ -177,14 +177,14 @@ def _limb(
     canvas: np.ndarray,
     start: tuple[float, float],
     length: float,
-    angle: float,
+    angles: tuple[float, float],
     thickness: int,
     colour: Colour,
-    bend: float = 0.0,
 ) -> None:
-    """Draw two lines of `length` px, the first at `angle` from straight down, the second bent by `bend`."""
-    knee = (start[0] + length * np.sin(angle), start[1] + length * np.cos(angle))
-    foot = (knee[0] + length * np.sin(angle + bend), knee[1] + length * np.cos(angle + bend))
+    """Draw two joined lines of `length` px, each at its angle from straight down, in radians."""
+    upper, lower = angles
+    knee = (start[0] + length * np.sin(upper), start[1] + length * np.cos(upper))
+    foot = (knee[0] + length * np.sin(lower), knee[1] + length * np.cos(lower))
     points = [_subpixel(np.array([start, knee, foot]))]
     cv2.polylines(canvas, points, False, (*colour, 0), thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
