@@ -22,36 +22,45 @@ def read_flags(kind: Any, argv: list[str], command: str, description: str | None
         kind: a dataclass, or a union of those of subcommands.
         argv: the flags.
         command: the command's name, after `a3d`.
-        description: what --help says first.
-        settings: further arguments of `tyro.cli`, as `default` and `return_unknown_args`.
+        description: text that --help begins with.
+        settings: further arguments of `tyro.cli`, such as `default` and `return_unknown_args`.
 
     Returns:
         What `tyro.cli` returns: an instance of `kind`.
     """
     if {"-h", "--help"} & {*argv}:
-        join_help_texts(kind)
+        write_help_texts(kind, settings.get("default"))
         # but not before an example, or in an indented list of them
         description = re.sub(r"(?<!\n)\n(?=[^\s`]|`-)", " ", description or "")
     alike = (tyro.conf.FlagCreatePairsOff,)
     return tyro.cli(kind, args=argv, prog=f"a3d {command}", description=description, config=alike, **settings)
 
 
-def join_help_texts(kind: Any) -> None:
-    """Put each help text of a configuration on one line: tyro wraps lines, but keeps breaks before indented ones.
+def write_help_texts(kind: Any, default: Any = None) -> None:
+    """Put each help text of a configuration on one line, and let that of a flag --no-... say what the flag does.
+
+    tyro wraps lines, but keeps breaks before indented ones. It shows a setting that is True by default as its
+    inverse, --no-normalize beside "Normalize ...".
 
     Args:
-        kind: a dataclass or, of a setting, any type.
+        kind: a dataclass, or the type of a setting.
+        default: an instance of the dataclass, whose values are shown as defaults; None: the dataclass's own.
     """
     for inner in typing.get_args(kind):
-        join_help_texts(inner)
+        write_help_texts(inner)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return
     owners = filter(dataclasses.is_dataclass, reversed(kind.__mro__))
     texts = {one.arg_name: one.description for owner in owners for one in parse_from_object(owner).params}
     for field in dataclasses.fields(kind):
-        if text := texts.get(field.name):
-            field.metadata = types.MappingProxyType({**field.metadata, "help": " ".join(text.split())})
-        join_help_texts(field.type)
+        value = getattr(default, field.name, field.default)
+        if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        if text := " ".join((texts.get(field.name) or "").split()):
+            if value is True:
+                text = f"Turn off what is on by default: {text[0].lower()}{text[1:]}"
+            field.metadata = types.MappingProxyType({**field.metadata, "help": text})
+        write_help_texts(field.type, value)
 
 
 @contextmanager

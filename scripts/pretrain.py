@@ -36,7 +36,7 @@ class PretrainConfig:
     steps: int | None = None
     """Batches to train on; by default the preset's."""
     flow: bool = True
-    """Make weights for the network with a flow stream; --no-flow: for the one without."""
+    """Make weights for the network with a flow stream."""
     seed: int = 0
     """Seed of weights and batches."""
     device: Device = "auto"

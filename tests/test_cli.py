@@ -150,6 +150,8 @@ class Outer(Inner):
     number: int = 1
     """A number,
     1 or 2."""
+    scale: bool = True
+    """Scale it."""
     inner: Inner = field(default_factory=Inner)
 
 
@@ -160,6 +162,23 @@ def test_help_texts_have_no_line_breaks_of_the_source(capsys):
     assert "Try it (once), or `--number 2`.\n\nAn example:\n`a3d try`" in printed
     assert "A number, 1 or 2. (default: 1)" in printed
     assert printed.count("Keep it (and say so).") == 2
+
+
+@dataclass
+class Group:
+    inner: Inner = field(default_factory=lambda: Inner(kept=True))
+
+
+def test_the_help_of_an_inverted_flag_says_what_the_flag_does(capsys):
+    def shown(kind, **settings):
+        with pytest.raises(SystemExit):
+            read_flags(kind, ["--help"], "try", None, **settings)
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    assert "--no-scale Turn off what is on by default: scale it. (default: True)" in shown(Outer)
+    assert "--scale Scale it. (default: False)" in shown(Outer, default=Outer(scale=False))
+    assert "--inner.no-kept Turn off what is on by default: keep it (and say so). (default: True)" in shown(Group)
+    assert "--inner.kept Keep it (and say so). (default: False)" in shown(Group, default=Group(Inner()))
 
 
 def test_the_settings_that_people_use_come_first():

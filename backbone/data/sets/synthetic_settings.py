@@ -41,7 +41,7 @@ class SyntheticConfig:
     passers_by: float = 1.0
     """Expected number of people who cross in a tracklet."""
     look_alikes: bool = False
-    """Passers-by wear the clothes of the people, not any; their things are of the same kinds in either case."""
+    """Draw passers-by in the people's clothes, not in any; what they carry is of the same kinds in either case."""
     num_colours: int = len(THING_COLOURS)
     """Different colours of things."""
     num_shapes: int = len(SHAPES)
