@@ -72,19 +72,19 @@ def saying_if_stopped(what: Callable[[], str]) -> Iterator[None]:
         raise KeyboardInterrupt(what()) from stop
 
 
-Device = Annotated[str, tyro.conf.arg(help="cpu, cuda, ...; auto takes a GPU if there is one.")]
+Device = Annotated[str, tyro.conf.arg(help="Device: cpu, cuda, ...; auto takes a GPU if there is one.")]
 
 CacheFolder = Annotated[
     Path | None,
     tyro.conf.arg(
         help="Folder where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder. "
-        "That of a run's training is not taken from its checkpoint (--resume, too): give it again."
+        "A checkpoint does not name the folder that its training used: give it again (with --resume, too)."
     ),
 ]
 
 BAD_FRAME = (
-    "What is done with an image file that is missing or can't be read. error: stop, and name it; skip: put its "
-    "nearest readable neighbour in its place, and say in the end how many there were, and which."
+    "Treatment of an image file that is missing or can't be read. error: stop, and name the file; skip: put its "
+    "nearest readable neighbour in its place, and say in the end how many files that were, and which."
 )
 
 BadFrame = Annotated[OnBadFrame, tyro.conf.arg(help=BAD_FRAME)]

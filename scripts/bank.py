@@ -22,18 +22,19 @@ from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
 @dataclass(frozen=True)
 class BankConfig:
-    """Which clips go where."""
+    """Clips of a bank, and its folder."""
 
     checkpoint: Checkpoint[Path]
     out: Path
-    """The bank's folder, which is not there yet."""
+    """Folder of the bank, which is not there yet."""
     split: Literal["train", "test"] = "train"
-    """train: tracklets of the training identities; test: queries and gallery, people whom F_c does not know."""
+    """Split of the data. train: tracklets of the training identities; test: queries and gallery, people whom F_c
+    does not know."""
     data: Data = None
     frames: bool = False
     """Keep the clips' frames, so that episodes can be drawn."""
     clips_per_batch: int = 32
-    """Clips that are in memory at once."""
+    """Number of clips that are in memory at once."""
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:

@@ -44,32 +44,32 @@ class Cut:
     """
 
     video: Path
-    """The video file, in any format that OpenCV decodes (one that is to be turned, as a phone's, is turned); or a
-    folder: a MOT sequence, or images numbered from 0 or 1."""
+    """Video file, in any format that OpenCV decodes (turned as its file says, as a phone's); or a folder: a MOT
+    sequence, or images numbered from 0 or 1."""
     tracks: Path
     """Text file of boxes in pixels, one a line: frame,id,left,top,width,height,confidence,class,visibility. What
     comes after the height may be missing."""
     out: Path
     """Folder to write: <out>/<person>/<camera>/<tracklet>/<frame>.png. Must be missing or empty."""
     chunk_frames: int = 32
-    """Frames of a tracklet."""
+    """Number of frames of a tracklet."""
     gap_frames: int = 16
-    """Frames left out between two tracklets of a person."""
+    """Number of frames left out between two tracklets of a person."""
     min_frames: int = 6
-    """Tracklets shorter than this are left out."""
+    """Fewest frames of a tracklet; shorter ones are left out."""
     first_frame: int | None = None
-    """The number that the tracks give the video's first frame, 0 or 1; by default 0 if they have a frame 0."""
+    """Number that the tracks give the video's first frame, 0 or 1; by default 0 if they have a frame 0."""
     corners: bool = False
-    """The boxes are left, top, right, bottom."""
+    """Read the boxes as left, top, right, bottom."""
     classes: tuple[int, ...] = ()
-    """Classes (column 8) that are people, as in 1 for MOT17's pedestrians; by default all."""
+    """Classes (column 8) of people, as in 1 for MOT17's pedestrians; by default all."""
     min_visibility: float = 0.0
     """Leave out boxes of which less than this share is visible (column 9)."""
     bridge_gaps: int = 0
-    """Where a track misses as many frames or fewer, put boxes in between, on a line from the last to the next. A
-    tracker that misses one frame in five leaves tracklets too short to keep."""
+    """Put boxes into gaps of up to this many frames in a track, on a line from the last box to the next. A tracker
+    that misses one frame in five leaves tracklets too short to keep."""
     overwrite: bool = False
-    """Replace what an earlier cut wrote to the same folder, once the new one is complete."""
+    """Replace the result of an earlier cut in the same folder, once the new one is complete."""
     json: bool = False
     """Print the report as JSON, and nothing else, on standard output."""
 
@@ -106,11 +106,11 @@ class Check:
 
     data: DataName
     sample: float = 1.0
-    """Share of the frames that are decoded, drawn by --seed; names and sizes are checked of all."""
+    """Share of the frames that are decoded, drawn by --seed; the names and sizes of all are checked."""
     seed: int = 0
-    """Of the sample."""
+    """Seed that chooses the frames of --sample."""
     workers: int = 2
-    """Frames decoded at once."""
+    """Number of frames decoded at once."""
     json: Path | None = None
     """Write all problems to this file, too; otherwise the first 20 of each kind are printed."""
 
@@ -145,17 +145,18 @@ class Cache:
 
     data: DataName
     height: int | None = None
-    """Of the frames, in pixels; by default the preset's of that name (prid, ilids, mars), else that of small."""
+    """Height of the frames in pixels; by default that of the preset named as the data (prid, ilids, mars), else
+    that of small."""
     width: int | None = None
-    """Of the frames, in pixels; by default as the height."""
+    """Width of the frames in pixels; by default that of the same preset."""
     flow: str | None = "dis-fast"
-    """The optical-flow method; None for frames alone."""
+    """Optical-flow method; None for frames alone."""
     cache: CacheFolder = None
     on_bad_frame: BadFrame = "error"
     verify: bool = False
-    """Read what is there already, and make anew what is not as it was written, by its digest."""
+    """Read all files that are there already, and make those anew whose content does not match their digest."""
     workers: int = 2
-    """Tracklets at once."""
+    """Number of tracklets decoded at once."""
 
     def run(self) -> int:
         """Say what it takes, and do it."""

@@ -52,25 +52,26 @@ RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
 
 @dataclass(frozen=True)
 class DebugConfig:
-    """Whose episodes, which, and what is written."""
+    """Choice of episodes, and the files to write of each."""
 
     checkpoint: Path
     """A run's folder or its checkpoint.pt (a3d train), or a policy's folder (a3d policy)."""
     out: Path
-    """Where the pages go."""
+    """Folder of the pages."""
     query: tuple[str, ...] = ()
     """Test tracklets, by their number among the queries, or by folder or name."""
     train: tuple[str, ...] = ()
     """Training tracklets, in the same way."""
     clip: tuple[int, ...] = ()
-    """Of a run: which of the tracklet's consecutive clips, from 0 (one number; by default the middle one). Of a
-    policy: clips of the bank."""
+    """Clip to show. Of a run: its number among the tracklet's consecutive clips, from 0 (one number; by default
+    the middle one). Of a policy: numbers of clips of the bank."""
     worst: int = 0
-    """So many in which the true person got the least: queries of a run, held-out clips of a policy."""
+    """Show this many episodes with the lowest probability of the true person: of a run's queries, or of a policy's
+    held-out clips."""
     wrong: int = 0
-    """So many in which another person was named, the surest first."""
+    """Show this many episodes in which another person was named, the most confident first."""
     random: int = 0
-    """So many that are drawn."""
+    """Show this many episodes chosen at random."""
     set_glimpse: tuple[str, ...] = ()
     """Look elsewhere: GLIMPSE=TIME,HEIGHT,WIDTH, the bin's corner in cells, as in 2=3,5,1. Later glimpses are the
     agent's."""
@@ -79,10 +80,10 @@ class DebugConfig:
     sample: bool = False
     """Draw from the agent's policy; by default it takes its mean, as at test time."""
     seed: int = 0
-    """Of what is drawn."""
+    """Seed of the random choices."""
     data: Data = None
     bank: Path | None = None
-    """A policy's: other clips than the bank that it was trained on."""
+    """Bank whose clips a policy is shown on; by default the one that it was trained on."""
     gif: bool = False
     """Write an animation of each episode, too."""
     minari: bool = False
@@ -151,7 +152,7 @@ def open_source(config: DebugConfig) -> Source:
     """Return where the episodes come from.
 
     Raises:
-        ValueError: it can't be used, or unknown agent.
+        ValueError: unknown agent, or a checkpoint or data that can't be used.
     """
     control = None if config.agent is None else ControlAgent(_known_control(config.agent), config.seed)
     if (config.checkpoint / POLICY).exists():
@@ -171,7 +172,7 @@ def pick_episodes(config: DebugConfig, source: Source) -> list[Pick]:
     """Return the episodes that are asked for, each once.
 
     Raises:
-        ValueError: none is, or there is no such episode.
+        ValueError: no episode is asked for, or there is no such episode.
     """
     picks = [source.find("query", name) for name in config.query]
     picks += [source.find("train", name) for name in config.train]
@@ -199,7 +200,7 @@ def read_change(text: str) -> tuple[int, tuple[int, int, int]]:
     """Read `GLIMPSE=TIME,HEIGHT,WIDTH`.
 
     Raises:
-        ValueError: it is written otherwise.
+        ValueError: the text has another form.
     """
     try:
         number, _, corner = text.partition("=")

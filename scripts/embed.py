@@ -33,15 +33,15 @@ from scripts.options import Checkpoint, Runtime, RuntimeOptions
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """What to describe, and by which model."""
+    """Tracklets to describe, the model that does it, and the file to write."""
 
     checkpoint: Checkpoint[Path]
     out: Path
-    """The file to write; its ending says which kind: .npz or .safetensors."""
+    """File to write; its ending gives the format: .npz or .safetensors."""
     data: Annotated[str | None, tyro.conf.arg(help=f"Tracklets: {FORMS}; by default the training's.")] = None
     part: Part = "test"
-    """Part of a data set: its queries, its gallery, both (test), its training half, or all. Of a folder or table
-    without a division of its own, and of a video, everybody is described, those of the training, too."""
+    """Part of a data set: its queries, its gallery, both (test), its training half, or all. Of a video, and of a
+    folder or table without a division of its own, everybody is described, people of the training, too."""
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:

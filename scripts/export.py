@@ -59,11 +59,11 @@ Runner = Callable[[tuple[Tensor, ...]], Outputs]
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to export, and where to."""
+    """Model to export, and the file to write."""
 
     checkpoint: Checkpoint[Path]
     out: Path
-    """The file to write; its ending says which kind: .onnx, or .pt2 (torch.export)."""
+    """File to write; its ending gives the format: .onnx, or .pt2 (torch.export)."""
 
     def __post_init__(self) -> None:
         if self.out.suffix not in ENDINGS:
@@ -72,13 +72,13 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class Parity:
-    """How near an exported file comes to what `a3d embed` and `a3d evaluate` compute.
+    """Difference between an exported file and what `a3d embed` and `a3d evaluate` compute.
 
     Attributes:
-        clips: compared.
-        same_bins: of them, those at which both looked at the same bins: a choice between two bins that score alike
-            can fall to either.
-        difference: the largest of a number of descriptors and logits, over those; NaN if one is NaN.
+        clips: number of clips that were compared.
+        same_bins: number of these clips at which both looked at the same bins: a choice between two bins that
+            score alike can fall to either.
+        difference: largest difference of a number in descriptors and logits, over those clips; NaN if one is NaN.
     """
 
     clips: int
@@ -104,8 +104,8 @@ def export_model(model: TrainedModel, path: Path) -> Parity:
     """Write a model as one file, all or nothing, if it computes what the model does in float32.
 
     Args:
-        model: on the CPU.
-        path: ends in .onnx or .pt2.
+        model: model, on the CPU.
+        path: file to write, which ends in .onnx or .pt2.
 
     Raises:
         ValueError: an agent that can't be exported, or a file that computes something else.
@@ -141,9 +141,9 @@ def compare(model: TrainedModel, run: Runner, precision: Precision) -> Parity:
     """Compare with episodes of the decision process, as evaluation has them.
 
     Args:
-        model: on the CPU.
-        run: runs what was exported.
-        precision: of the model's backbone.
+        model: model, on the CPU.
+        run: function that runs the exported file.
+        precision: precision of the model's backbone.
     """
     clips, same, largest = 0, 0, 0.0
     for count in CHECKED_BATCHES:

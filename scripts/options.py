@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-Checkpoint = Annotated[Value, tyro.conf.arg(help="A run's folder, or its checkpoint.pt.")]
+Checkpoint = Annotated[Value, tyro.conf.arg(help="Folder of a run, or its checkpoint.pt.")]
 Data = Annotated[
     str | None,
     tyro.conf.arg(
-        help="NAME[:DIRECTORY], or NAME[:DIRECTORY]@OPTION=VALUE,... with other settings of the data, as in "
+        help="Data: NAME[:DIRECTORY], or NAME[:DIRECTORY]@OPTION=VALUE,... with other settings of the data, as in "
         "synthetic@seed=2000; by default the data that the run was trained on."
     ),
 ]
@@ -27,7 +27,7 @@ Data = Annotated[
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Where a trained model runs, and how frames are read for it."""
+    """Device of a trained model, and the reading of frames for it."""
 
     device: Device = "auto"
     cache: CacheFolder = None

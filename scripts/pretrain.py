@@ -29,12 +29,12 @@ from backbone.tensor_file import save_tensors
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What to make."""
+    """Settings of the small backbone's starting weights."""
 
     out: Path
-    """The weights file."""
+    """File to write the weights to."""
     steps: int | None = None
-    """Batches to train on; by default the preset's."""
+    """Number of batches to train on; by default the preset's."""
     flow: bool = True
     """Make weights for the network with a flow stream."""
     seed: int = 0

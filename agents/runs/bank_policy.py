@@ -49,34 +49,36 @@ def with_possible_baseline(policy: PolicyConfig, episodes_per_clip: int) -> Poli
 
 @dataclass(frozen=True)
 class PolicyRunConfig:
-    """Who is trained on what."""
+    """Settings of an agent that is trained on a bank."""
 
     bank: Path
     """A bank's folder, as `a3d bank` writes it."""
     out: Path
-    """Where the policy and its scores go."""
+    """Folder to write: the policy and its scores."""
     agent: str = "reinforce"
-    """Who looks, by a name of agents.ALGORITHMS, or module:Class: a stable-baselines3 algorithm of your own, or
-    any class with learn(total_timesteps) and predict(observation, deterministic). Settings of the algorithm by
-    --agents.NAME.KEYWORD VALUE, or --agents FILE.yaml, as in a3d train."""
+    """Agent that chooses the bins, by a name of agents.ALGORITHMS, or module:Class: a stable-baselines3 algorithm
+    of your own, or any class with learn(total_timesteps) and predict(observation, deterministic). Settings of the
+    algorithm by --agents.NAME.KEYWORD VALUE, or --agents FILE.yaml, as in a3d train."""
     timesteps: Annotated[int, tyro.conf.arg(aliases=("--steps",))] = 100_000
     """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
     num_envs: int = 64
-    """Episodes at once."""
+    """Number of episodes that run at once."""
     episodes_per_clip: int = STRONG["episodes"]["joint"]["episodes_per_clip"]
-    """How many of them look at one clip, as in the recipe strong of a3d train and in a3d compare; with 1,
-    --policy.baseline clip, which compares them, becomes value."""
+    """Number of episodes on one clip at once, as in the recipe strong of a3d train and in a3d compare; with 1,
+    --policy.baseline clip, which compares these episodes, becomes value."""
     seed: int = 0
-    """Of weights, episodes and exploration; which clips are held out does not depend on it."""
+    """Seed of weights, episodes and exploration; which clips are held out does not depend on it."""
     reward: str = STRONG["glimpse_reward"]["attention"]["reward"]
-    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank, glimpses, or module:name
-    of your own (docs/your_own.md); by default as in the recipe strong of a3d train, and in a3d compare."""
+    """Reward at an episode's end: identity (equation 7, the default of an environment by itself), log_prob,
+    margin, rank, glimpses, or module:name of your own (docs/your_own.md); by default that of a3d compare and of
+    the recipe strong of a3d train."""
     overview: tuple[int, int, int] | None = None
-    """Bins along time, height and width that the agent always sees; by default those of the bank's run, if any."""
+    """Numbers of bins along time, height and width that the agent always sees; by default those of the bank's run,
+    if any."""
     held_out: float = 0.25
-    """Share of the tracklets whose clips are not trained on, and scored."""
+    """Share of the tracklets that are held out: the agent is scored on their clips, and trained on the others."""
     device: str = "cpu"
-    """The agent's; the bank stays on the CPU."""
+    """Device of the agent; the bank stays on the CPU."""
     agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
     policy: PolicyConfig = field(default_factory=default_policy)
@@ -181,7 +183,7 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
     """Return the agent with its environment, the process over the whole bank, and the clips held out, int64 (N,).
 
     Raises:
-        ValueError: as `train_policy`.
+        ValueError: the errors of `train_policy`.
     """
     probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview)
     process = probe.process

@@ -40,25 +40,26 @@ DataName = Annotated[
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """How the agent learns."""
+    """Settings of the agent's learning."""
 
     learning_rate: float | None = 2e-4
-    """Of F_a and V (or of the algorithm, whatever it trains); None: the algorithm's own (agents.ALGORITHMS)."""
+    """Learning rate of the agent's networks (reinforce: F_a and V). None: the default of that algorithm
+    (agents.ALGORITHMS)."""
     variance: float = PAPER_VARIANCE
-    """Of the policy's Gaussian, or of each of its mixture, in [-1, 1] coordinates; algorithms that learn their own
-    ignore it."""
+    """Variance of the policy's Gaussian, or of each Gaussian of its mixture, in coordinates from -1 to 1;
+    algorithms that learn a variance ignore this."""
     locator: str = "linear"
-    """F_a: linear, one layer on the hidden state, mixture, a choice among the bins of an overview
-    (attention.overview) by what is in them, or module:name of your own torch.nn.Module (docs/your_own.md);
-    algorithms with a policy network of their own ignore it."""
+    """Locator F_a. linear: one layer on the hidden state; mixture: a choice among the bins of an overview
+    (attention.overview) by their features; or module:name of your own torch.nn.Module (docs/your_own.md).
+    Algorithms with a policy network of their own ignore it."""
     normalize_advantage: bool = False
     """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
     baseline: Baseline = "value"
-    """What reinforce compares an episode's return with: the value network's estimate, or the mean return of the
-    other episodes on the same clip; other algorithms ignore it."""
+    """Baseline that reinforce subtracts from an episode's return. value: the value network's estimate; clip: the
+    mean return of the other episodes on the same clip. Other algorithms ignore it."""
     gradient_to_glimpse: bool = True
-    """Let reinforce's policy gradient train F_o and F_h beside the supervised losses; other algorithms' never
-    does."""
+    """Let reinforce's policy gradient train F_o and F_h beside the supervised losses; the gradients of other
+    algorithms never do."""
 
     def __post_init__(self) -> None:
         check_locator(self.locator)
@@ -66,52 +67,51 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of a training run."""
+    """Settings of a training run."""
 
     preset: str = "benchmark"
-    """Where the other settings start from. benchmark: built-in data, minutes on a CPU; tiny: seconds, learns
-    nothing; street: your own tracklets of real people, with a MobileNetV2 from ImageNet, on a CPU; small: the same
-    with the benchmark's small network; prid, ilids, mars: the paper's, with --recipe paper; walkers: for a3d
-    pretrain."""
+    """Settings to start from. benchmark: built-in data, minutes on a CPU; tiny: seconds, learns nothing; street:
+    your own tracklets of real people, with a MobileNetV2 from ImageNet, on a CPU; small: the same with the
+    benchmark's small network; prid, ilids, mars: the paper's, with --recipe paper; walkers: for a3d pretrain."""
     recipe: str = "paper"
-    """The method's settings, after the preset and before the flags. strong, the one of a3d train: what makes the
-    agent find the identifying thing on other people, and what the field trains with (agents/runs/recipes.py says
-    what that is); paper: the preset as it is, and what tiny and walkers take unless told otherwise; plain: frames
-    averaged, no attention, to compare with."""
+    """Settings of the method, which change those of the preset; flags go before both. strong, the default of a3d
+    train: what makes the agent find the identifying thing on people that it was not trained on, and common ways of
+    training (listed in agents/runs/recipes.py); paper: the preset as it is, and the default of tiny and walkers;
+    plain: frames averaged, no attention, to compare with."""
     data: DataName = "synthetic"
     agent: str = "reinforce"
-    """Who decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac, tqc,
-    td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
+    """Agent that decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac,
+    tqc, td3, ddpg, dqn, qrdqn, ..., or module:Class of your own. Not learning: untrained (the policy as it was
     initialised, no RL objective), random, centre, truth (on the identifying thing, where it is known), ... Any
-    keyword of the algorithm's constructor is set by --agents.NAME.KEYWORD VALUE, as in
-    --agents.ppo.learning-rate 3e-4, or in a file: --agents FILE.yaml (name -> keyword -> value)."""
+    keyword of the algorithm's constructor is set by --agents.NAME.KEYWORD VALUE, as in --agents.ppo.learning-rate
+    3e-4, or in a file: --agents FILE.yaml (name -> keyword -> value)."""
     agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
     out: Path | None = None
-    """The run's folder; by default runs/<preset>, with a number if that is taken."""
+    """Folder of the run; by default runs/<preset>, with a number if that is taken."""
     resume: bool = False
     """Go on from the checkpoint in the run's folder, with the settings saved there."""
     steps: int = 600
-    """Batches to train on."""
+    """Number of batches to train on."""
     seed: int = 0
     """Seed of weights, batches and exploration."""
     evaluate_every: int = 0
-    """Batches between two scorings of the test people, which go to scores.jsonl, curves.png and TensorBoard; 0:
-    only before and after the training. The checkpoint of the highest mAP is kept as best.pt; since the test people
-    chose it, its scores on them flatter."""
+    """Number of batches between two scorings of the test people, whose scores go to scores.jsonl, curves.png and
+    TensorBoard; 0: score only before and after the training. The checkpoint of the highest mAP is kept as best.pt;
+    since the test people chose it, its scores on them are too high."""
     device: Device = "auto"
     cache: CacheFolder = None
     decode_anew: bool = False
     """Keep nothing on disk, but decode image files and compute flow anew for each clip: for data larger than the
-    disk. It is slower, by how much depends on --load.workers."""
+    disk. Training is slower; more --load.workers make up for it."""
     on_bad_frame: BadFrame = "error"
     checkpoint_every: int = 100
-    """Batches between two checkpoints."""
+    """Number of batches between two checkpoints."""
     log_every: int = 10
-    """Batches that a point of the learning curves averages."""
+    """Number of batches that each point of the learning curves averages."""
     callbacks: str = ""
-    """Callbacks of your own, module:name with commas: kinds of stable-baselines3's BaseCallback, made without
-    arguments (docs/your_own.md). To be given again with --resume: code that a checkpoint names is not run."""
+    """Callbacks of your own, module:name with commas: subclasses of stable-baselines3's BaseCallback, made without
+    arguments (docs/your_own.md). Give them again with --resume: code that a checkpoint names is not run."""
     data_options: DataConfig = field(default_factory=DataConfig)
     load: LoadConfig = field(default_factory=LoadConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -281,8 +281,8 @@ def config_from_json(text: str | bytes, source: Path) -> TrainConfig:
     """Read a configuration from JSON text.
 
     Args:
-        text: what `config_to_json` wrote.
-        source: the file it came from, for the error.
+        text: text that `config_to_json` wrote.
+        source: name of the file that the text is from, for the error.
 
     Raises:
         ValueError: the text is no configuration of this version.

@@ -26,14 +26,14 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class JobsConfig:
-    """How many runs there are at a time, and where."""
+    """Number of runs at a time, and the machines that they use."""
 
     jobs: int | None = None
     """Number of runs at a time; those that train a representation share the machine's cores. By default 1, in
     a3d compare one on each core, and with ray as many as the cluster has cores."""
     backend: Literal["threading", "ray"] = "threading"
-    """Where the runs are: on this machine, or on a ray cluster (pip install 'a3d[cluster]'), all of whose machines
-    have to see the folders of this command."""
+    """Machines of the runs: this one, or a ray cluster (pip install 'a3d[cluster]'), all of whose machines must
+    see the folders of this command."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
@@ -41,11 +41,11 @@ class JobsConfig:
 
 
 class Job(ABC):
-    """One run of a command: what its process is told, and the files that it leaves.
+    """One run of a command: the task of its process, and the files that the process leaves.
 
     Attributes:
-        unit: what its work is counted in.
-        threads: of its process; None: its share of the cores.
+        unit: name of the steps that the run's work is counted in.
+        threads: number of threads of its process; None: its share of the cores.
     """
 
     unit: ClassVar[str]
@@ -59,16 +59,16 @@ class Job(ABC):
     @property
     @abstractmethod
     def result_file(self) -> Path:
-        """What it leaves when it is finished, all or nothing."""
+        """File that the run leaves when it is finished, all or nothing."""
 
     @property
     @abstractmethod
     def error_file(self) -> Path:
-        """What it leaves when it fails; the last line says why."""
+        """File that the run leaves when it fails; the last line says why."""
 
     @property
     def log_file(self) -> Path | None:
-        """What it prints; None: that is kept only where it fails without a traceback, in the error's file."""
+        """File of the run's output; None: it is kept, in the error's file, only if no traceback says why."""
         return None
 
     @property
@@ -79,11 +79,11 @@ class Job(ABC):
     @property
     @abstractmethod
     def num_steps(self) -> int:
-        """Steps that it takes from its beginning."""
+        """Number of steps of the whole run."""
 
     @abstractmethod
     def steps_taken(self) -> int:
-        """Return how many of them it has taken, as its files say; 0 where they can't be read."""
+        """Return how many steps the run has taken, as its files say; 0 if they can't be read."""
 
     @abstractmethod
     def result(self) -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return the failure as a line to print."""
         return f"{self.job.title} failed: {self.reason}; see {self.job.error_file}"
 
 
@@ -149,8 +149,8 @@ def run_job(job: Job, folder: str, paths: str, share: int) -> Failure | None:
 
     Args:
         job: the job.
-        folder: that it works in.
-        paths: where modules are imported from, as PYTHONPATH has them.
+        folder: working folder of the process.
+        paths: folders that modules are imported from, as PYTHONPATH has them.
         share: threads of its process, unless the job or the user's OMP_NUM_THREADS says otherwise.
     """
     if os.getcwd() != folder:  # on another machine of a cluster
@@ -180,8 +180,8 @@ def do(job: JobType, work: Callable[[JobType], dict[str, Any]], command: str, **
     Args:
         job: the job.
         work: does it, and returns the result.
-        command: of `a3d`.
-        options: of `json.dumps`, for the result.
+        command: name of the command of `a3d`.
+        options: keyword arguments of `json.dumps`, for the result.
     """
     try:
         write_object(job.result_file, work(job), **options)

@@ -33,16 +33,17 @@ RAW: tuple[Compared, ...] = ("concatenation", "global")
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """How to score."""
+    """Settings of a scoring."""
 
     scoring: Literal["standard", "official", "torchreid"] = "standard"
-    """Three ways in use for MARS, which differ by points: standard, that of most recent papers; official, that of
-    its own code (another average precision); torchreid, without the queries in the gallery."""
+    """Scoring of MARS, of which three are in use that differ by points: standard, that of most recent papers;
+    official, that of MARS's own code (another average precision); torchreid, without the queries in the
+    gallery."""
     rerank: bool = False
     """Re-rank the gallery by k-reciprocal neighbours (Zhong et al., 2017) before scoring."""
     false_accept_rates: tuple[float, ...] = ()
-    """Which distance says that two tracklets are of one person? The ones at which these shares of pairs of two
-    people are accepted, as in 0.01 0.001, and the one of equal error rates."""
+    """Shares of pairs of two people that may be accepted as one person, as in 0.01 0.001: print the distance
+    threshold of each share, and that of equal error rates."""
     controls: bool = False
     """Score random and centre bins on the same representation, too."""
     also_raw: bool = False
@@ -69,16 +70,16 @@ def evaluate(
 
     Args:
         model: the networks.
-        agents: who looks.
+        agents: agents that choose the bins, by name.
         data: queries and gallery.
-        config: how to score; thresholds are of the plain distances, re-ranked or not.
+        config: settings of the scoring; thresholds are of the plain distances, re-ranked or not.
         clips_per_batch: clips in memory.
 
     Returns:
-        For each agent's name, and with `also_raw` for "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and
-        hit_rate, percentages. hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over
-        clips in which it is seen; None where the truth is unknown, or nothing is chosen (T of 0 or 1). The
-        thresholds of `verification_scores`, if false-accept rates are given.
+        Scores by agent, and with `also_raw` by "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate,
+        percentages. hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in
+        which it is seen; None if the truth is unknown, or nothing is chosen (T of 0 or 1). The thresholds of
+        `verification_scores`, too, if false-accept rates are given.
     """
     config = config or ScoringConfig()
     representation, tracklets = model.representation, searched_tracklets(data)
@@ -142,13 +143,14 @@ def retrieve(
 
     Args:
         data: queries and gallery.
-        descriptors: of `searched_tracklets(data)`, float32 (num_tracklets, D).
-        of_gallery: the gallery's, like them, where they differ from the queries'.
+        descriptors: descriptors of `searched_tracklets(data)`, float32 (num_tracklets, D).
+        of_gallery: descriptors to use for the gallery, if another agent described it than the queries; by default
+            `descriptors`.
         scoring: a name of `backbone.metrics.SCORINGS`.
         rerank: re-rank by k-reciprocal neighbours.
 
     Raises:
-        ValueError: as `evaluate_retrieval`, or unknown scoring.
+        ValueError: unknown scoring, or an error of `evaluate_retrieval`.
     """
     search = search_of(data, descriptors, of_gallery, scoring)
     return evaluate_retrieval(search, average_precision=get_scoring(scoring).average_precision, rerank=rerank)

@@ -43,29 +43,29 @@ from scripts.ablate.text import main_table
 
 @dataclass(frozen=True)
 class AblateConfig:
-    """What to run, and how often."""
+    """Settings of an ablation."""
 
     table: Literal["7", "8", "9", "10", "fig5", "fig6", "fig7", "ladder", "levers", "all"] = "7"
-    """The paper's table or figure."""
+    """Name of the paper's table or figure."""
     seeds: int = 5
-    """Runs of each row."""
+    """Number of runs of each row, each with a seed of its own."""
     out: Path | None = None
-    """Where runs and reports go; by default runs/<table>. Tables in one folder share the runs that they have in
-    common."""
+    """Folder of the runs and reports; by default runs/<table>. Tables in one folder share the runs that they have
+    in common."""
     rows: str = ""
-    """Only these rows, by name, as in full,random; of all tables those that have any of them; unknown names are
-    answered with the known ones."""
+    """Rows to run, by name, as in full,random, of all tables that have any of them; unknown names are answered
+    with the known ones."""
     recipe: str | None = None
-    """The recipe that the settings start from, as in a3d train; levers takes strong."""
+    """Recipe that the settings start from, as in a3d train; levers takes strong."""
     test_data: str = "synthetic@seed=2000,passers_by=3"
-    """Table X's other data: NAME[:DIRECTORY], and settings of it if they differ from the training data's, as in
-    synthetic@seed=2000,passers_by=3 (a busier street); run s adds s to a seed."""
+    """Other data that Table X tests on: NAME[:DIRECTORY], and settings of it if they differ from the training
+    data's, as in synthetic@seed=2000,passers_by=3 (a busier street); run s adds s to a seed."""
     keep: bool = False
     """Keep all checkpoints; otherwise only those of the full method."""
     report_only: bool = False
     """Run nothing; report what is finished."""
     runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = field(default_factory=JobsConfig)
-    """How many runs there are at a time, and where."""
+    """Number of runs at a time, and the machines that they use."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -73,7 +73,7 @@ class AblateConfig:
 
     @property
     def folder(self) -> Path:
-        """Where runs and reports go."""
+        """Folder of the runs and reports."""
         names = {"all": "ablations", "9": COST} | {name: table.name for name, table in TABLES.items()}
         return self.out or Path("runs") / names[self.table]
 

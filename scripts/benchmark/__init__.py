@@ -44,10 +44,10 @@ RANKED_SHARE = 20  # the plain way ranks this part of the queries, and its time 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """How long to measure, and on what."""
+    """Settings of the measurements."""
 
     seconds: float = 2.0
-    """For each of the two ways of each comparison."""
+    """Seconds to measure each of the two ways of each comparison."""
     device: Device = "auto"
     rerank: bool = False
     """Measure k-reciprocal re-ranking at MARS's size, too."""
@@ -60,9 +60,9 @@ class Comparison:
     """The median seconds of the plain way and of the fast way to do the same.
 
     Attributes:
-        what: the two ways, for people.
-        plain_seconds: of the plain way.
-        fast_seconds: of the fast way.
+        what: name of the two ways, as it is printed.
+        plain_seconds: median seconds of the plain way.
+        fast_seconds: median seconds of the fast way.
     """
 
     what: str
@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast the fast way is."""
+        """Seconds of the plain way as a multiple of those of the fast way."""
         return self.plain_seconds / self.fast_seconds
 
 

@@ -50,40 +50,42 @@ DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Who is compared on what."""
+    """Settings of a comparison of agents."""
 
     bank: Path
     """A bank's folder, as `a3d bank` writes it."""
     agents: str = "reinforce,ppo,sac,random"
-    """Names of agents.ALGORITHMS, or module:Class, with commas; random and best (the table's oracle) are added.
-    module:Class is a stable-baselines3 algorithm of your own, or any class with learn(total_timesteps) and
-    predict(observation, deterministic). --agents FILE.yaml (name -> keyword -> value) has any settings of the
-    algorithms' constructors, and says who is compared if nothing else does; or one by one,
+    """Agents to compare, by names of agents.ALGORITHMS, or module:Class, with commas; random and best (the table's
+    oracle) are added. module:Class is a stable-baselines3 algorithm of your own, or any class with
+    learn(total_timesteps) and predict(observation, deterministic). --agents FILE.yaml (name -> keyword -> value)
+    has any settings of the algorithms' constructors, and names the agents if nothing else does; or one by one,
     --agents.NAME.KEYWORD VALUE."""
     seeds: int = 5
-    """Runs of each agent."""
+    """Number of runs of each agent, each with a seed of its own."""
     first_seed: int = 0
-    """The first run's seed."""
+    """Seed of each agent's first run."""
     steps: Annotated[int, tyro.conf.arg(name="timesteps", aliases=("--steps",))] = PolicyRunConfig.timesteps
-    """Environment steps of each run, T - 1 an episode."""
+    """Number of environment steps of each run, T - 1 an episode."""
     out: Path = Path("runs/compare")
-    """Where results and report go."""
+    """Folder of the results and the report."""
     reward: str = PolicyRunConfig.reward
-    """identity (equation 7, what an environment pays by itself), log_prob, margin, rank, glimpses, or module:name
-    of your own (docs/your_own.md); by default as in a3d policy, and in the recipe strong of a3d train."""
+    """Reward at an episode's end: identity (equation 7, the default of an environment by itself), log_prob,
+    margin, rank, glimpses, or module:name of your own (docs/your_own.md); by default that of a3d policy and of the
+    recipe strong of a3d train."""
     num_envs: int = PolicyRunConfig.num_envs
-    """Episodes at once."""
+    """Number of episodes that run at once."""
     episodes_per_clip: int = PolicyRunConfig.episodes_per_clip
-    """How many of them look at one clip: what the baseline clip compares; the same for all agents."""
+    """Number of episodes on one clip at once, which the baseline clip compares; the same for all agents."""
     held_out: float = 0.25
-    """Share of the tracklets whose clips are not trained on, and scored."""
+    """Share of the tracklets that are held out: agents are scored on their clips, and trained on the others."""
     overview: tuple[int, int, int] | None = None
-    """Bins along time, height and width that the agents always see; by default those of the bank's run, if any."""
+    """Numbers of bins along time, height and width that the agents always see; by default those of the bank's run,
+    if any."""
     reference: str = "reinforce"
-    """The agent that the others are compared with; the first one if it has no finished run."""
+    """Agent that the others are compared with; the first one if this one has no finished run."""
     locator: str = "auto"
-    """F_a of reinforce, a2c, ppo and trpo: linear, mixture, or module:name of your own (docs/your_own.md); auto:
-    mixture where there is an overview, else linear."""
+    """Locator F_a of reinforce, a2c, ppo and trpo: linear, mixture, or module:name of your own (docs/your_own.md);
+    auto: mixture if there is an overview, else linear."""
     agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
     policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
@@ -91,7 +93,7 @@ class CompareConfig:
     report_only: bool = False
     """Run nothing; report what is finished."""
     runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobsConfig)
-    """How many runs there are at a time, and where."""
+    """Number of runs at a time, and the machines that they use."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "steps"):

@@ -40,26 +40,26 @@ from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
 
 @dataclass(frozen=True)
 class EvaluateConfig(ScoringConfig):
-    """What to score, and how."""
+    """Models, data and settings of a scoring."""
 
     checkpoint: Checkpoint[Path | None] = None
     data: Data = None
     part: TestPart = "test"
-    """People to search for: test, those of the test half; or all: of a folder everybody in it, of other data the
-    training half, too. The scores of people who were trained on are not those on strangers; a line says how many
-    they are."""
+    """People to search for: test, those of the test half; or all: everybody in a folder; of other data the
+    training half, too. Scores of people who were trained on are not those of strangers; a line says how many they
+    are."""
     splits: str = ""
-    """Instead of a checkpoint: train on these splits of the data, and score each: all, or some, as in 0,3,7. Of
-    prid and ilids they are the ten published ones; of other data people are drawn or divided anew. Further flags
+    """Splits of the data to train on and to score, in the place of a checkpoint: all, or some, as in 0,3,7. Of
+    prid and ilids they are the ten published ones; people of other data are drawn or divided anew. Further flags
     are those of a3d train: --preset, --steps, --agent, ..."""
     train: str | None = None
-    """With --splits: the data to train on, NAME[:DIRECTORY]; by default the preset's."""
+    """Data to train on with --splits, NAME[:DIRECTORY]; by default the preset's."""
     test: str | None = None
-    """With --splits: other data to test on, as --data; split s adds s to a seed that is named."""
+    """Other data to test on with --splits, in the form of --data; split s adds s to a seed that is named."""
     out: Path | None = None
-    """With --splits: where runs and scores go."""
+    """Folder of the runs and scores of --splits."""
     runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = field(default_factory=JobsConfig)
-    """With --splits: how many runs there are at a time, and where."""
+    """Number of runs of --splits at a time, and the machines that they use."""
     json: Path | None = None
     """Write the scores to this file as JSON, too."""
     runtime: Runtime = field(default_factory=RuntimeOptions)

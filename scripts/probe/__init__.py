@@ -36,19 +36,20 @@ JSON, PICTURE = "probe.json", "probe.png"
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Whose agent looks at what."""
+    """Checkpoints to probe, and the clips to probe them on."""
 
     checkpoint: tuple[Path, ...]
-    """A run's folder, or its checkpoint.pt; or those of several."""
+    """Folder of a run, or its checkpoint.pt; or several of them."""
     data: Data = None
     out: Path | None = None
-    """Where probe.json and probe.png go; by default the folder `probe` beside the checkpoint; several need it."""
+    """Folder of probe.json and probe.png; by default the folder `probe` beside the checkpoint; several checkpoints
+    need it."""
     max_clips: int | None = None
-    """Clips of each tracklet at most, spread evenly over it; by default all."""
+    """Most clips of each tracklet, spread evenly over it; by default all."""
     clips_per_batch: int = 32
-    """Clips that are in memory at once."""
+    """Number of clips that are in memory at once."""
     seed: int = 0
-    """Seed of the random and the sampled bins, and of which other clip each clip takes its places from."""
+    """Seed of the random and the sampled bins, and of the choice of another person's clip for each clip."""
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class ProbeConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """Folder of the results."""
         (first, *_) = self.checkpoint
         run = first if first.is_dir() else first.parent
         return self.out or run / "probe"
@@ -72,12 +73,12 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class Probed:
-    """What was found out, of one run or of several.
+    """Results of a probe, of one run or of several.
 
     Attributes:
         table: rows and columns.
-        header: what was measured on whom.
-        notes: what is missing, and why.
+        header: line that says what was measured on whom.
+        notes: lines that say which values are missing, and why.
     """
 
     table: Cells
@@ -89,7 +90,7 @@ def probe(config: ProbeConfig) -> Probed:
     """Measure all rows, and write the numbers and the figure.
 
     Raises:
-        ValueError: as `load_run` and `measure`.
+        ValueError: the errors of `load_run` and `measure`.
     """
     check_writable(config.folder, is_folder=True)
     tables, lines, notes, kinds = [], [], [], []

@@ -31,24 +31,26 @@ from scripts.options import Runtime, RuntimeOptions
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Who is searched for, and where."""
+    """Queries and gallery of a search, and the files to write."""
 
     query: str
-    """A file of a3d embed (.npz, .safetensors); or tracklets as a3d embed's --data, of a data set its queries."""
+    """File of a3d embed (.npz, .safetensors); or tracklets in the form of a3d embed's --data, of a data set its
+    queries."""
     gallery: str
-    """As the query; of a data set its gallery."""
+    """Gallery, in the forms of the query; of a data set its gallery."""
     checkpoint: Path | None = None
-    """The run whose model describes what is no file of descriptors."""
+    """Run whose model describes tracklets that are given as frames, not as a file of descriptors."""
     top: int = 10
-    """Tracklets found for each query."""
+    """Number of tracklets to find for each query."""
     below: float | None = None
-    """Only those nearer than this."""
+    """Largest distance: only tracklets nearer than this are found."""
     other_cameras: bool = False
     """Leave out the tracklets of the query's own camera; both have to be of the same data."""
     index: IndexName = "exact"
-    """exact: compare with every tracklet; hnsw: with few, by a graph, for large galleries: it may miss some."""
+    """Index of the gallery. exact: compare with every tracklet; hnsw: compare with few, by a graph, for large
+    galleries, which may miss some."""
     shown: int = 10
-    """Queries that are printed and drawn; the JSON has all."""
+    """Number of queries that are printed and drawn; the JSON has all."""
     json: Path | None = None
     """Write what was found to this file."""
     page: Path | None = None
@@ -68,10 +70,10 @@ class Hit:
     """A gallery tracklet that was found.
 
     Attributes:
-        row: its place in the gallery.
-        rank: from 1.
-        distance: Euclidean, to the query.
-        is_match: whether it is of the query's person; None where that is not known (`known_people`).
+        row: number of the tracklet in the gallery.
+        rank: rank among the tracklets found, from 1.
+        distance: Euclidean distance to the query.
+        is_match: whether the tracklet shows the query's person; None if that is not known (`known_people`).
     """
 
     row: int
@@ -84,7 +86,8 @@ def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
     """Return queries and gallery, described by the same model.
 
     Raises:
-        ValueError: they can't be read, no model is named to describe them, or they are of different models.
+        ValueError: files that can't be read, no model is named to describe tracklets, or descriptors of different
+            models.
     """
     specs = {"query": arguments.query, "gallery": arguments.gallery}
     known = {part: load_embeddings(Path(spec)) for part, spec in specs.items() if spec.endswith(ENDINGS)}
@@ -125,12 +128,12 @@ def search(
     A tracklet never finds itself, by whatever name its folder is read, and junk (person -1) is not found.
 
     Args:
-        query: who is searched for.
-        gallery: where, described by the same model.
-        top: found at most for each query.
-        below: a distance that all found are nearer than; None: any.
+        query: descriptors of the tracklets that are searched for.
+        gallery: descriptors of the tracklets that are searched in, by the same model.
+        top: most tracklets found for each query.
+        below: distance that all tracklets found are nearer than; None: any.
         other_cameras: leave out the query's own camera.
-        index: as in `backbone.search.nearest`.
+        index: index, a name that `backbone.search.nearest` takes.
 
     Raises:
         ValueError: cameras of different data, which can't be compared.
