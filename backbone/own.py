@@ -39,7 +39,7 @@ def check_trusted(name: str, source: object, what: str = "code") -> None:
     """
     if not is_trusted(name):
         raise ValueError(
-            f"{source} names {what} that is no part of this library, {name}: using it runs the code of that. "
+            f"{source} names {what} that is no part of this library, {name}: using it runs its code. "
             f"If you trust it, say so: a3d --trust {name} COMMAND ..., or backbone.own.trust({name!r}) in Python"
         )
 

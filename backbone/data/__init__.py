@@ -19,9 +19,9 @@ def load_data(spec: str, config: DataConfig, cache: Path, part: TestPart = "test
     Args:
         spec: a name of `DATASETS`, with a directory where the data set needs one, and settings that go before
             `config`.
-        config: its settings.
-        cache: where drawn data is kept.
-        part: who is searched for: the test half, or all, whoever is trained on (`division.everybody`).
+        config: settings of the data.
+        cache: folder of drawn data.
+        part: people to search for: the test half, or all, people of the training, too (`division.everybody`).
 
     Raises:
         ValueError: unknown name or option, or data that is missing or damaged (the message says what and where).

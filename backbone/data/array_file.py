@@ -25,7 +25,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array and its digest, all or nothing.
 
     Raises:
-        OSError: it can't be written; where the disk is full, the message says so.
+        OSError: the file can't be written; if the disk is full, the message says so.
     """
     with atomic_file(path, needed=array.nbytes, is_precious=False) as file:
         np.save(file, np.ascontiguousarray(array))
@@ -33,7 +33,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def write_parts(path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
-    """Write an array that is given part by part, in order, and its digest: as `write_array`."""
+    """Write an array that is given part by part, in order, and its digest, like `write_array`."""
     digest = _new_digest(dtype, shape)
     with atomic_file(path, needed=math.prod(shape) * dtype.itemsize, is_precious=False) as file:
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
@@ -52,7 +52,7 @@ def read_array(path: Path) -> np.ndarray | None:
 
 
 def read_verified(path: Path) -> np.ndarray | None:
-    """As `read_array`, but None, too, where the content is not what was written.
+    """Return the array like `read_array`, but None, too, if the content does not match the digest.
 
     A process reads each version of a file once for that.
     """

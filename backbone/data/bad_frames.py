@@ -1,4 +1,4 @@
-"""Frames that can't be read: what takes their place if work is to go on, and how that is said."""
+"""Frames that can't be read: their replacement if work is to go on, and the message about it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ SHOWN = 5  # names in a line for people
 
 
 def nearest_readable(readable: Sequence[int], num_frames: int) -> np.ndarray:
-    """Return which frame to show in each frame's place: itself, or the nearest that can be read.
+    """Return the number of the frame to show in each frame's place: itself, or the nearest that can be read.
 
     Args:
-        readable: the numbers of the frames that can be read, from 0, ascending, one or more.
-        num_frames: of the tracklet.
+        readable: numbers of the frames that can be read, from 0, ascending, one or more.
+        num_frames: number of frames of the tracklet.
 
     Returns:
-        int64 (num_frames,); of two that are equally near it is the one before.
+        Frame numbers, int64 (num_frames,); of two that are equally near the one before.
     """
     there = np.asarray(readable, dtype=np.int64)
     return there[np.abs(np.arange(num_frames)[:, None] - there).argmin(axis=1)]
@@ -38,7 +38,7 @@ def describe_replaced(replaced: Mapping[str, Sequence[Path]]) -> str:
     """Say in a line how many frames were replaced, and name the first few.
 
     Args:
-        replaced: the files, by the tracklet's name.
+        replaced: files, by the tracklet's name.
     """
     names = [str(path) for _, paths in sorted(replaced.items()) for path in paths]
     if not names:

@@ -21,7 +21,7 @@ from backbone.flow import optical_flow
 LOG = logging.getLogger("a3d")
 
 Numbers = tuple[int, ...]
-"""Of frames in a tracklet, from 0, ascending."""
+"""Numbers of frames in a tracklet, from 0, ascending."""
 Arrays = tuple[np.ndarray, np.ndarray | None]
 """Frames, uint8 (..., height, width, 3), RGB, and flow, float16 (..., height, width, 2), or None."""
 
@@ -43,18 +43,18 @@ class FrameCache:
     have the same files whatever is to be done with bad frames.
 
     Args:
-        folder: where the files are.
-        height: of the frames, in pixels.
-        width: of the frames, in pixels.
+        folder: folder of the files.
+        height: height of the frames, in pixels.
+        width: width of the frames, in pixels.
         flow_method: a name of `backbone.flow.FLOW_METHODS`, or None for no flow.
-        on_bad_frame: what to do with an image file that is missing or can't be decoded: `error`, or `skip`, put
-            the nearest readable frame of the tracklet in its place, the one before of two. The tracklet keeps its
+        on_bad_frame: treatment of an image file that is missing or can't be decoded: `error`, or `skip`, put the
+            nearest readable frame of the tracklet in its place, the one before of two. The tracklet keeps its
             length.
-        decode_anew: keep nothing of image files on disk: `clip` decodes them.
+        decode_anew: whether to keep nothing of image files on disk: `clip` decodes them.
 
     Attributes:
-        replaced: the image files that were replaced, by the name of their tracklet, of all tracklets looked at so
-            far; by worker processes, too (`backbone.data.loader.load_ahead`).
+        replaced: image files that were replaced, by the name of their tracklet, of all tracklets looked at so far;
+            by worker processes, too (`backbone.data.loader.load_ahead`).
 
     Raises:
         ValueError: unknown `on_bad_frame`.
@@ -84,7 +84,7 @@ class FrameCache:
         """Return the frames at the cache's size (`resize_frame`), uint8 (num_frames, height, width, 3), RGB.
 
         Raises:
-            ValueError: a frame can't be decoded, or, where those are replaced, none can; the message names it.
+            ValueError: a frame can't be decoded or, if bad frames are replaced, none can; the message names it.
         """
         return self._frames(tracklet)[0]
 
@@ -121,13 +121,13 @@ class FrameCache:
         the same. Flow is None without a method.
 
         Args:
-            tracklet: whose.
-            frame_indices: int64 (L,), ascending.
-            arrays: what returns the tracklet's frames and flow, if these are wanted, from a memory in front of the
-                cache; by default the cache's own `arrays`.
+            tracklet: tracklet of the clip.
+            frame_indices: numbers of the clip's frames, int64 (L,), ascending.
+            arrays: function that returns the tracklet's frames and flow, if these are wanted, from a memory in
+                front of the cache; by default the cache's own `arrays`.
 
         Raises:
-            ValueError: as `frames`.
+            ValueError: a frame can't be decoded, like `frames`.
         """
         if self.decode_anew and are_files(tracklet.frames):
             paths, method = tracklet.frames.paths, self.flow_method

@@ -1,4 +1,4 @@
-"""Is a data set whole? Its counts by the protocol, its files by name and size, and its frames by decoding them."""
+"""Checks of a data set: counts by the protocol, files by name and size, and frames by decoding them."""
 
 import os
 import re
@@ -25,12 +25,12 @@ KINDS = ("structure", "missing", "wrongly named", "empty", "truncated", "unreada
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong.
+    """A problem of the data.
 
     Attributes:
         kind: a name of `KINDS`.
         path: the file, or the data's folder.
-        text: what is wrong, with the file's name.
+        text: description of the problem, with the file's name.
     """
 
     kind: str
@@ -40,13 +40,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check came to.
+    """Results of a check.
 
     Attributes:
-        files: images found.
-        decoded: of them.
-        counts: what the data holds, in lines for people; nothing if it can't be read as a whole.
-        problems: by kind, then by path.
+        files: number of images found.
+        decoded: number of images decoded.
+        counts: lines that say what the data holds; none if it can't be read as a whole.
+        problems: problems found, by kind, then by path.
     """
 
     files: int
@@ -64,10 +64,10 @@ def check_data(
 
     Args:
         spec: NAME:DIRECTORY.
-        sample: the share of the frames that are decoded.
-        seed: of the sample.
-        workers: threads that decode.
-        progress: told the stage, the files done and all of them.
+        sample: share of the frames that are decoded.
+        seed: seed that chooses the frames to decode.
+        workers: number of threads that decode.
+        progress: function that is told the stage, the files done and all of them.
 
     Raises:
         ValueError: there is no such folder, or a setting is out of range.
@@ -122,7 +122,7 @@ def _structure(spec: str, num_splits: int) -> tuple[list[str], list[Problem], se
 
 
 def counts_of(data: ReidData) -> list[str]:
-    """Return how many tracklets, people and frames there are, in lines for people."""
+    """Return lines that say how many tracklets, people and frames there are."""
     lines = []
     for half, tracklets in (("train", data.train), ("query", data.query), ("gallery", data.gallery)):
         lengths = [len(tracklet) for tracklet in tracklets] or [0]

@@ -39,12 +39,12 @@ class IdentitySampler:
     """Draws P persons x K clips a batch; every person comes once an epoch.
 
     Args:
-        tracklets: to draw from.
-        num_people: P.
-        clips_per_person: K.
-        num_frames: L, the frames of a clip.
-        seed: of all draws.
-        sampling: a clip's frames: `consecutive` ones, or `spread` over the tracklet (`spread_clip`).
+        tracklets: tracklets to draw clips from.
+        num_people: P, the number of people of a batch.
+        clips_per_person: K, the number of clips of each person.
+        num_frames: L, the number of frames of a clip.
+        seed: seed of all draws.
+        sampling: sampling of a clip's frames: `consecutive` ones, or `spread` over the tracklet (`spread_clip`).
 
     Raises:
         ValueError: there are fewer people than P, or a number below 1.
@@ -81,7 +81,7 @@ class IdentitySampler:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in which nearly all people come once: those left over sit out, other ones each epoch."""
+        """Number of batches in which nearly all people come once; each epoch other people are left over."""
         return len(self._by_person) // self.num_people
 
     def batch(self, step: int) -> list[tuple[int, np.ndarray]]:

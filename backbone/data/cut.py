@@ -18,7 +18,7 @@ from backbone.progress import Progress
 
 @dataclass(frozen=True)
 class CutReport:
-    """What `cut_video` wrote. `boxes` = `frames` + the boxes of all omissions."""
+    """Report of `cut_video`. `boxes` = `frames` + the boxes of all omissions."""
 
     video: str
     tracks: str
@@ -54,18 +54,18 @@ def cut_video(
     report is kept in `<out>/.cut_report.json`, which `read_folder` passes over.
 
     Args:
-        video: the video file, or a folder of its frames.
-        tracks: the MOT-format file, as `read_tracks` takes it.
-        out: the folder to write; missing, or empty.
-        chunk_frames: as in `video_tracklets`.
-        gap_frames: as in `video_tracklets`.
-        min_frames: as in `video_tracklets`.
-        overwrite: replace `out` where an earlier cut wrote it, once the new one is complete.
-        how: what in the file of tracks differs from MOT's format.
-        progress: called after each frame counted and cut.
+        video: video file, or a folder of its frames.
+        tracks: MOT-format file, in the form that `read_tracks` takes.
+        out: folder to write; missing, or empty.
+        chunk_frames: frames of a tracklet, an argument of `video_tracklets`.
+        gap_frames: frames left out between two tracklets, an argument of `video_tracklets`.
+        min_frames: fewest frames of a tracklet, an argument of `video_tracklets`.
+        overwrite: whether to replace `out` if an earlier cut wrote it, once the new one is complete.
+        how: format of the file of tracks, if it differs from MOT's.
+        progress: function that is called after each frame counted and cut.
 
     Raises:
-        ValueError: `out` is in use, or as in `read_tracks` and `video_tracklets`.
+        ValueError: `out` is in use, or an error of `read_tracks` or `video_tracklets`.
         OSError: a file can't be written.
     """
     out = out.resolve()

@@ -1,4 +1,4 @@
-"""What a data set is: its description, its settings, and its tracklets to train on and to search."""
+"""Data sets: the description of one, its settings, and its tracklets to train on and to search."""
 
 import re
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from backbone.data.tracklet import Tracklet
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which tracklets to train and test on."""
+    """Tracklets to train and test on."""
 
     test_fraction: float = 0.5
     """Share of a folder's people who are kept for the test."""
     split_seed: int = 0
-    """Which people these are."""
+    """Seed that chooses which people of a folder are kept for the test."""
     split: int = 0
-    """Which of the ten published splits of prid and ilids, 0 to 9."""
+    """Number of the published split of prid and ilids, 0 to 9."""
     swap_halves: bool = False
     """Train on the half of an ilids split that is the test half in the common reading."""
     bridge_gaps: int = 0
-    """Of video:VIDEO,TRACKS: boxes are put in where a track misses as many frames or fewer."""
+    """Longest gap, in frames, of a track of video:VIDEO,TRACKS that is filled with boxes."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
-    """What the built-in data draws."""
+    """Settings of the built-in data."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class ReidData:
     """Tracklets to train on and, of other people, queries and a gallery to search.
 
     Attributes:
-        name: the data set's, for display.
-        train: of the training identities.
-        query: each is searched for in the gallery.
-        gallery: what is searched; a query may be in it, as the same person by the same camera is left out.
-        distractors: the person ids in the gallery that stand for nobody, as for what a detector took for people.
+        name: display name of the data set.
+        train: tracklets of the training identities.
+        query: tracklets that are searched for in the gallery, one by one.
+        gallery: tracklets that are searched; a query may be among them, as the same person by the same camera is
+            left out.
+        distractors: person ids in the gallery that stand for nobody, such as what a detector took for people.
     """
 
     name: str
@@ -52,7 +53,7 @@ class ReidData:
 
     @property
     def knows_truth(self) -> bool:
-        """Whether all tracklets know where the identifying thing is."""
+        """Tell whether all tracklets know where the identifying thing is."""
         return all(one.truth_boxes is not None for one in [*self.train, *self.query, *self.gallery])
 
 
@@ -64,18 +65,18 @@ class DataSet:
     """The description of a data set: all that is known of it before it is read.
 
     Attributes:
-        name: the name by which it is asked for.
-        read: returns the tracklets, from the directory (None: none was named), the settings, and the folder for
-            drawn data.
-        example: how to ask for it.
+        name: name that selects the data set.
+        read: function that returns the tracklets, from the directory (None: none was named), the settings, and the
+            folder for drawn data.
+        example: example of the text that names the data set.
         needs_directory: whether a directory has to be named.
         is_drawn: whether its people are drawn by a seed, others for another seed.
-        options: the settings in `DataConfig` or `SyntheticConfig` that change it.
-        undivided: returns all tracklets of a directory without a division into train, query and gallery, and None
-            of one with it; None where there always is a division.
-        num_splits: how many divisions of the people its authors published; None: none.
-        frame_folders: where in the directory its frames lie; empty: anywhere.
-        frame_name: what its frames' files are called, the groups `folder` and `above` being the name of the folder
+        options: names of the settings in `DataConfig` or `SyntheticConfig` that change it.
+        undivided: function that returns all tracklets of a directory without a division into train, query and
+            gallery, and None of one with it; None if there always is a division.
+        num_splits: number of divisions of the people that its authors published; None: none.
+        frame_folders: folders of the directory that hold its frames; empty: anywhere.
+        frame_name: pattern of its frames' file names, whose groups `folder` and `above` are the name of the folder
             that a frame lies in and of the one above; None: images of any name.
     """
 

@@ -11,16 +11,16 @@ from backbone.data.tracklet import read_image
 from backbone.flow import flow_indices, optical_flow
 
 Resize = Callable[[np.ndarray], np.ndarray]
-"""Brings a frame, uint8 (height, width, 3), to the size wanted."""
+"""Function that brings a frame, uint8 (height, width, 3), to the size wanted."""
 
 
 class DecodedClip(NamedTuple):
-    """A clip, as it would be cut from its tracklet's frames and flow in a `FrameCache`.
+    """A clip, the same as one cut from its tracklet's frames and flow in a `FrameCache`.
 
     Attributes:
-        frames: uint8 (L, H, W, 3), RGB.
-        flow: float16 (L, H, W, 2), pixels per frame; None without a method.
-        replaced: the files that could not be read, in whose place others are.
+        frames: frames, uint8 (L, H, W, 3), RGB.
+        flow: flow, float16 (L, H, W, 2), pixels per frame; None without a method.
+        replaced: files that could not be read, in whose place others are.
     """
 
     frames: np.ndarray
@@ -38,14 +38,14 @@ def decode_clip(
     """Decode the frames of a clip, and compute its flow.
 
     Args:
-        paths: the tracklet's frames.
-        frame_indices: of the clip, int64 (L,), ascending.
-        resize: what is done with each frame.
+        paths: files of the tracklet's frames.
+        frame_indices: numbers of the clip's frames, int64 (L,), ascending.
+        resize: function that each decoded frame goes through.
         flow_method: a name of `backbone.flow.FLOW_METHODS`, or None for no flow.
         on_bad_frame: `error`, or `skip`, as in `FrameCache`.
 
     Raises:
-        ValueError: a frame can't be read, or, where those are replaced, none of the tracklet can.
+        ValueError: a frame can't be read or, if bad frames are replaced, none of the tracklet can.
     """
     # A map leads from its frame to the next; that of a tracklet's last frame is the one before it, repeated.
     maps = np.minimum(flow_indices(frame_indices), max(len(paths) - 2, 0))

@@ -1,4 +1,4 @@
-"""Who is trained on, who asks, and who is searched."""
+"""Division of people into those trained on, queries and gallery."""
 
 from collections.abc import Iterable, Sequence
 
@@ -40,8 +40,8 @@ def as_divided(name: str, tracklets: Iterable[tuple[str, Tracklet]]) -> ReidData
     """Return the data of tracklets that come with a division.
 
     Args:
-        name: of the data.
-        tracklets: the part, a name of `PARTS`, and the tracklet.
+        name: name of the data.
+        tracklets: pairs of a part, a name of `PARTS`, and a tracklet.
 
     Raises:
         ValueError: there is no query or no gallery, or people are in both halves.
@@ -74,7 +74,7 @@ def split_people(
         tracklets: the tracklets of all people.
         test_fraction: share of people in the test half, between 0 and 1; it is rounded to whole
             people, and bent where it would leave fewer than 2 people on a side.
-        seed: of numpy's `default_rng`.
+        seed: seed of numpy's `default_rng`.
 
     Returns:
         The train tracklets and the test tracklets.

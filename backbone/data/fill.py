@@ -19,14 +19,14 @@ SPARE = 0.05
 
 @dataclass(frozen=True)
 class FillReport:
-    """What was done.
+    """Report of `fill_cache`.
 
     Attributes:
-        tracklets: all of them.
-        frames: of them.
-        kept: tracklets that were there already.
-        written: bytes, about.
-        damaged: files that were made anew, as their content was not what had been written.
+        tracklets: number of tracklets.
+        frames: number of their frames.
+        kept: number of tracklets that were there already.
+        written: number of bytes written, about.
+        damaged: number of files that were made anew, as their content was not what had been written.
     """
 
     tracklets: int
@@ -50,15 +50,15 @@ def fill_cache(
     Frames that the cache replaced, then or now, are in `cache.replaced`.
 
     Args:
-        cache: where to.
-        tracklets: all of them.
-        workers: threads; decoding and flow are computed outside of Python.
-        verify: read all files that are there, and make those anew that do not hold what was written, by digest.
-        progress: told the stage, the frames done and all of them.
-        log_line: told how much room it takes before it begins.
+        cache: cache to write to.
+        tracklets: tracklets to decode.
+        workers: number of threads; decoding and flow are computed outside of Python.
+        verify: whether to read all files that are there, and make those anew that do not match their digest.
+        progress: function that is told the stage, the frames done and all of them.
+        log_line: function that is told how much room it takes before it begins.
 
     Raises:
-        ValueError: the disk has no room, or a frame can't be decoded; what was done by then stays.
+        ValueError: the disk has no room, or a frame can't be decoded; files written by then stay.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
@@ -117,9 +117,9 @@ def fill_from_videos(cache: FrameCache, tracklets: Sequence[Tracklet], progress:
     What is held in memory is the frames of the tracklets under way, at the cache's size.
 
     Args:
-        cache: where to; what is there stays.
-        tracklets: those that are no slices of videos are passed over.
-        progress: told the stage, the video's frames done and all of them.
+        cache: cache to write to; what is there stays.
+        tracklets: tracklets, of which those that are no slices of videos are passed over.
+        progress: function that is told the stage, the video's frames done and all of them.
 
     Raises:
         ValueError: a video can't be decoded, or ends too early.

@@ -15,8 +15,8 @@ class Sequence:
     """The frames of a video that is a folder.
 
     Attributes:
-        paths: its images in order.
-        length: the frames that its seqinfo.ini promises; 0 where nothing is promised.
+        paths: images in order.
+        length: number of frames that its seqinfo.ini promises; 0 if nothing is promised.
     """
 
     paths: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""From a tracklet's frames to what the networks take, as training, `a3d embed` and exported models have it."""
+"""Inputs of the networks from a tracklet's frames, the same for training, `a3d embed` and exported models."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class NetworkInputs(NamedTuple):
     """The consecutive clips of a tracklet.
 
     Attributes:
-        clip: uint8 (B, L, height, width, 3), RGB; the last clip may repeat the tracklet's last frame.
-        flow: float32 (B, L, height, width, 2), pixels per frame; None without a method.
-        num_different: how many different frames each clip has, int64 (B,).
+        clip: frames, uint8 (B, L, height, width, 3), RGB; the last clip may repeat the tracklet's last frame.
+        flow: flow, float32 (B, L, height, width, 2), pixels per frame; None without a method.
+        num_different: number of different frames of each clip, int64 (B,).
     """
 
     clip: np.ndarray
@@ -30,11 +30,12 @@ def network_inputs(
     """Return what `a3d embed` shows a model of a tracklet, for models that `a3d export` wrote.
 
     Args:
-        frames: one or more, consecutive, each uint8 (H, W, 3), RGB, of any size.
-        height: of the model's clips, in pixels, as `a3d export` prints it.
-        width: the same.
-        num_frames: L, the frames of a clip.
-        flow_method: the model's, a name of `backbone.flow.FLOW_METHODS`; None if it has no flow stream.
+        frames: consecutive frames, at least one, each uint8 (H, W, 3), RGB, of any size.
+        height: height of the model's clips, in pixels, as `a3d export` prints it.
+        width: width of the model's clips, in pixels.
+        num_frames: L, the number of frames of a clip.
+        flow_method: flow method of the model, a name of `backbone.flow.FLOW_METHODS`; None if it has no flow
+            stream.
 
     Raises:
         ValueError: there are no frames, or the method is unknown.

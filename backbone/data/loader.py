@@ -28,25 +28,26 @@ GONE = re.compile("timed out|killed by signal|exited unexpectedly")  # what torc
 
 @dataclass(frozen=True)
 class LoadConfig:
-    """How clips are cut and loaded."""
+    """Settings of clips and batches."""
 
     height: int = 128
-    """Frames are resized to this, in pixels."""
+    """Height in pixels that frames are resized to."""
     width: int = 64
-    """Frames are resized to this, in pixels."""
+    """Width in pixels that frames are resized to."""
     num_frames: int = 6
-    """Frames of a clip."""
+    """Number of frames of a clip."""
     num_people: int = 4
-    """Persons of a training batch."""
+    """Number of people of a training batch."""
     clips_per_person: int = 4
-    """Clips of each."""
+    """Number of clips drawn for each person of a training batch."""
     sampling: FrameSampling = "consecutive"
-    """Which frames a training clip has: consecutive ones (the paper's), or spread: one of each of num_frames equal
-    parts of the tracklet, each with the flow to the frame that follows it there. At test they are consecutive."""
+    """Sampling of a training clip's frames. consecutive: frames in a row (the paper's); spread: one of each of
+    num_frames equal parts of the tracklet, each with the flow to the frame that follows it there. Test clips are
+    consecutive."""
     workers: int = 1
-    """Processes that load ahead; 0 loads in the training process."""
+    """Number of processes that load batches ahead; 0 loads in the training process."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random mirror, crop, colours and erasing."""
+    """Random mirror, crop, colours and erasing of training clips."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -61,12 +62,12 @@ class ClipBatch:
         clip: uint8 (B, L, H, W, 3), RGB.
         flow: float16 (B, L, H, W, 2), pixels per frame, or None.
         person: person ids, int64 (B,).
-        tracklet: the number of each clip's tracklet in the list it was cut from, int64 (B,).
+        tracklet: number of each clip's tracklet in the list that it was cut from, int64 (B,).
         source: the tracklets' names.
         truth_boxes: float32 (B, L, 4), x0, y0, x1, y1 in pixels of the clip; NaN rows where the thing is out
             of sight. None if unknown.
-        num_different: how many different frames each clip has, int64 (B,): a tracklet's last clip repeats some.
-        replaced: of these tracklets, by name, the files of the frames that could not be read and were replaced.
+        num_different: number of different frames of each clip, int64 (B,): a tracklet's last clip repeats some.
+        replaced: files of frames that could not be read and were replaced, by the name of their tracklet.
     """
 
     clip: Tensor
@@ -85,7 +86,7 @@ class ClipBatch:
 
 
 class _Batches(Dataset[ClipBatch], ABC):
-    """Whole batches by number: a worker makes one at a time."""
+    """Batches by number, each whole: a worker makes one at a time."""
 
     def __init__(self, tracklets: Sequence[Tracklet], cache: FrameCache):
         self.tracklets = tracklets
@@ -98,7 +99,7 @@ class _Batches(Dataset[ClipBatch], ABC):
         """Return tracklet index and frame indices of each clip of a batch."""
 
     def augmentation(self, number: int) -> tuple[AugmentConfig, np.random.Generator] | None:
-        """Return how to change the clips of a batch, or None."""
+        """Return the augmentation of a batch's clips, or None."""
         return None
 
     def __getitem__(self, number: int) -> ClipBatch:
@@ -168,7 +169,7 @@ class TrainingBatches(_Batches):
 
 
 class TestBatches(_Batches):
-    """All consecutive clips of all tracklets, in order, `clips_per_batch` at a time."""
+    """Test batches: the consecutive clips of all tracklets, in order, `clips_per_batch` at a time."""
 
     __test__ = False  # no test case of pytest's
 

@@ -36,16 +36,16 @@ def read_source(
     """Read the tracklets that a text names.
 
     Args:
-        spec: one of `FORMS`.
-        part: of a data set: its queries, its gallery, both (test), its training half, or all; of videos, and of
-            folders and tables without a division, all tracklets are taken, those of people trained on, too.
+        spec: text in one of the forms in `FORMS`.
+        part: part of a data set: its queries, its gallery, both (test), its training half, or all; of videos, and
+            of folders and tables without a division, all tracklets are taken, those of people trained on, too.
         config: settings of the data set, or of the video.
-        cache: where drawn data is kept.
-        progress: told of a video's frames.
-        log_line: told what of a video or its tracks could not be used.
+        cache: folder of drawn data.
+        progress: function that is told of a video's frames.
+        log_line: function that is told what of a video or its tracks could not be used.
 
     Raises:
-        ValueError: there is nothing of that name, or it can't be read.
+        ValueError: there is nothing of that name, or the data can't be read.
     """
     if part not in get_args(Part):
         raise ValueError(f"unknown part {part!r}; known: {', '.join(get_args(Part))}")
@@ -71,7 +71,7 @@ def _of_data_set(spec: str, part: Part, config: DataConfig, cache: Path) -> list
 
 
 def _of_folder(folder: Path) -> list[Tracklet]:
-    """Read a folder of frames, or each folder of frames in a folder: nobody says of whom."""
+    """Read a folder of frames, or each folder of frames in a folder, as tracklets of unknown people."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if any(path.is_dir() for one in inside for path in one.iterdir()):
         raise ValueError(f"{folder} holds folders of folders: write folder:{folder} if they are people's")

@@ -16,11 +16,11 @@ VIDEO = "video"
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """Which data is meant, and with which settings.
+    """Name of some data, and its settings.
 
     Attributes:
-        name: of a data set (one of your own is `module:function`), `video`, or a path that stands alone.
-        place: what follows the name and a colon: a directory, or VIDEO,TRACKS; empty where nothing does.
+        name: name of a data set (one of your own is `module:function`), `video`, or a path that stands alone.
+        place: text that follows the name and a colon: a directory, or VIDEO,TRACKS; empty if nothing does.
         assignments: settings of the data, such as `test_fraction=0.3`.
     """
 
@@ -34,12 +34,12 @@ class DataSpec:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a data set of the user's own, `module:function`."""
+        """Tell whether it is a data set of the user's own, `module:function`."""
         return is_own(self.name)
 
     @property
     def is_data_set(self) -> bool:
-        """Whether it is a data set, which can be trained and tested on."""
+        """Tell whether it is a data set, which can be trained and tested on."""
         return self.name in DATASETS or self.is_own
 
     @property
@@ -83,8 +83,8 @@ class DataSpec:
         """Return the settings of the data.
 
         Args:
-            defaults: those that are not assigned here.
-            seed: the run's number, added to a `seed` that is assigned, so that each run meets other people.
+            defaults: settings to take if they are not assigned here.
+            seed: number of the run, added to a `seed` that is assigned, so that each run meets other people.
 
         Raises:
             ValueError: an option that this data does not have, or a value of another type.
@@ -158,8 +158,8 @@ def check_trusted_data(text: str, source: object) -> None:
     """Refuse a data set of somebody's own that a file names and nobody has vouched for.
 
     Args:
-        text: what the file names.
-        source: the file, for the error.
+        text: text that the file holds.
+        source: name of the file, for the error.
 
     Raises:
         ValueError: `trust_data` was not told of it.
@@ -176,7 +176,7 @@ def _read(text: str, kind: type, what: str) -> bool | int | float:
     """Read a value of that type, or a whole number for a float.
 
     Raises:
-        ValueError: it is of another type; the message begins with `what`.
+        ValueError: the value is of another type; the message begins with `what`.
     """
     try:
         value = json.loads(text)

@@ -49,7 +49,7 @@ class ImageFiles(Frames, Protocol):
 
     @property
     def key_with_missing(self) -> str:
-        """As `key`, which is an error where a file is missing; here the key says that it is."""
+        """Return a key like `key`, which also holds if a file is missing: it says so."""
         ...
 
 
@@ -83,11 +83,10 @@ class Tracklet:
     Attributes:
         person: the person's id, as in re-ID code (`pid`).
         camera: the camera's id (`camid`).
-        frames: where the frames are: `FrameFiles`, `VideoSlice` or `FrameArray`.
+        frames: source of the frames: `FrameFiles`, `VideoSlice` or `FrameArray`.
         source: the label for display, such as `folder/0012/cam1/0003`.
-        truth_boxes: where the truth is known, the box of the identifying thing in each frame,
-            float32 (num_frames, 4) as x0, y0, x1, y1, shares of the frame's width and height; a row of NaN
-            where it is out of sight. Otherwise None.
+        truth_boxes: box of the identifying thing in each frame, float32 (num_frames, 4) as x0, y0, x1, y1, shares
+            of the frame's width and height; a row of NaN while it is out of sight. None if the truth is not known.
         name: the name inside its data set, the same wherever that lies, such as `0012/cam1/0003`; empty where
             `source` is such a name.
         person_name: the person's label for display; empty where nobody says whose the tracklet is.
@@ -132,7 +131,7 @@ class FrameFiles:
 
     @cached_property
     def key_with_missing(self) -> str:
-        """The same digest where every file is there, another where one is missing."""
+        """Return the same digest if every file is there, another if one is missing."""
         return _digest([_stamp_or_missing(path) for path in self.paths])
 
 
@@ -182,7 +181,7 @@ class VideoSlice:
 
 @dataclass(frozen=True)
 class FrameArray:
-    """One row of a uint8 file (num_tracklets, num_frames, height, width, 3), read by memory map."""
+    """A row of a uint8 file (num_tracklets, num_frames, height, width, 3), read by memory map."""
 
     path: Path
     row: int
@@ -278,7 +277,8 @@ def read_video(path: Path, tell_lost: Callable[[int], None] = lambda number: Non
 
     Args:
         path: a file, or a folder of images (`backbone.data.images.read_sequence`).
-        tell_lost: called with the number, 0-based, of each frame that can't be decoded and that others follow.
+        tell_lost: function called with the number, 0-based, of each frame that can't be decoded and that others
+            follow.
 
     Raises:
         ValueError: the file is missing or no video that OpenCV can open, its frames are of several sizes, or

@@ -19,13 +19,13 @@ LOOKED_AT = 1000  # lines that tell what separates the columns
 
 @dataclass(frozen=True)
 class Omission:
-    """What was left out, or altered, for one reason.
+    """Boxes that were left out, or altered, for one reason.
 
     Attributes:
-        reason: what was wrong, beginning with the thing counted: row, box, chunk, gap, person.
-        count: how many.
-        boxes: how many of the file's boxes were lost by it; 0 where they were only altered, below 0 where boxes
-            were added.
+        reason: reason, beginning with the thing counted: row, box, chunk, gap, person.
+        count: number of things counted.
+        boxes: number of the file's boxes that were lost; 0 if boxes were only altered, below 0 if boxes were
+            added.
         first: the first few places, as `line 12` or `person 3, frame 40` (of the video's, from 1).
     """
 
@@ -76,14 +76,14 @@ class Tracks:
 
 @dataclass(frozen=True)
 class TrackFormat:
-    """How a file of tracks is read where it differs from MOT's format.
+    """Format of a file of tracks, if it differs from MOT's.
 
     Attributes:
-        first_frame: the number of the video's first frame, 0 or 1; None takes 0 where the file has a frame 0.
+        first_frame: number of the video's first frame, 0 or 1; None takes 0 if the file has a frame 0.
         corners: whether boxes are left, top, right, bottom.
-        classes: of column 8, the kinds of things that are people; empty: all that is in the file.
-        min_visibility: of column 9, from 0 to 1: boxes of which less is to be seen are left out.
-        bridge_gaps: where a person is missing for as many frames or fewer, boxes are put in (`bridge_gaps`).
+        classes: classes in column 8 that are people; empty: all classes of the file.
+        min_visibility: smallest visibility in column 9, from 0 to 1: boxes with less are left out.
+        bridge_gaps: longest gap of a track, in frames, that is filled with boxes (`bridge_gaps`).
     """
 
     first_frame: int | None = None
@@ -101,7 +101,7 @@ class TrackFormat:
 
 @dataclass(frozen=True)
 class _Row:
-    """One valid line."""
+    """A valid line."""
 
     frame: int
     person: int
@@ -123,7 +123,7 @@ def read_tracks(path: Path, how: TrackFormat | None = None) -> tuple[Tracks, Omi
 
     Args:
         path: the file.
-        how: what in it differs from MOT's format.
+        how: format of the file, if it differs from MOT's.
 
     Returns:
         The boxes of all valid rows and of bridged gaps, and the rows left out, by reason, with their line numbers.
@@ -185,8 +185,8 @@ def bridge_gaps(tracks: Tracks, most_frames: int, omissions: Omissions) -> Track
 
     Args:
         tracks: the boxes.
-        most_frames: longer gaps stay.
-        omissions: the boxes put in are counted there, as lost boxes below 0.
+        most_frames: longest gap that is filled, in frames.
+        omissions: omissions, to which the boxes put in are added, as lost boxes below 0.
 
     Returns:
         Tracks with the old boxes and the new ones.

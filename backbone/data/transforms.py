@@ -13,19 +13,19 @@ FILL = np.array([124, 116, 104], dtype=np.uint8)
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How training clips are changed at random; one draw holds for all frames of a clip and for its flow."""
+    """Augmentation of training clips; one draw holds for all frames of a clip and for its flow."""
 
     mirror_probability: float = 0.5
     """Probability of mirroring a clip left to right; the flow's x changes its sign."""
     erase_probability: float = 0.5
     """Probability of erasing one rectangle from all frames of a clip."""
     erase_area: tuple[float, float] = (0.02, 0.2)
-    """Least and most share of the frame's area that is erased."""
+    """Smallest and largest share of the frame's area that is erased."""
     crop_padding: float = 0.0
-    """Random crop: shift the frames by up to this share of their height and width; what comes in is black."""
+    """Largest shift of the random crop, as a share of the frames' height and width; what comes in is black."""
     color_jitter: float = 0.0
-    """Colour jitter, as another camera has other colours: each colour channel is multiplied by a random factor
-    from 1 - this to 1 + this, shifted by up to a quarter of this, and bent by a random gamma."""
+    """Strength c of the colour jitter, which imitates another camera: each colour channel is multiplied by a
+    random factor from 1 - c to 1 + c, shifted by up to a quarter of c, and bent by a random gamma."""
 
     def __post_init__(self) -> None:
         for name in ("mirror_probability", "erase_probability", "crop_padding", "color_jitter"):
@@ -47,10 +47,10 @@ def augment(
         flow: float (L, H, W, 2) or None.
         boxes: float (L, 4), x0, y0, x1, y1 as shares of the frame, or None.
         config: the probabilities.
-        generator: of the draws, of which there are as many whatever comes out.
+        generator: random generator, from which the same number of draws is taken whatever comes out.
 
     Returns:
-        The same three, changed copies where anything changed.
+        Clip, flow and boxes, changed copies if anything changed.
     """
     height, width = clip.shape[1:3]
     do_mirror, do_erase = generator.random(2) < (config.mirror_probability, config.erase_probability)
@@ -112,7 +112,7 @@ def change_colors(clip: np.ndarray, gain: np.ndarray, offset: np.ndarray, gamma:
         gamma: float (3,) or (1,).
 
     Returns:
-        uint8, as the clip.
+        Colours of the same shape, uint8.
     """
     levels = np.arange(256)[:, None] / 255
     table = (255 * (gain * levels**gamma + offset)).clip(0, 255).round().astype(np.uint8)

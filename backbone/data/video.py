@@ -35,11 +35,11 @@ def video_tracklets(
     Args:
         video: the video file, or a folder of its frames (`backbone.data.images.read_sequence`).
         tracks: the boxes.
-        chunk_frames: frames of a tracklet.
-        gap_frames: frames left out between tracklets of a person.
-        min_frames: tracklets shorter than this are left out.
-        num_views: cameras that the chunks are given in turns.
-        progress: called after each frame decoded.
+        chunk_frames: number of frames of a tracklet.
+        gap_frames: number of frames left out between tracklets of a person.
+        min_frames: fewest frames of a tracklet; shorter ones are left out.
+        num_views: number of cameras that the chunks are given in turns.
+        progress: function called after each frame decoded.
 
     Returns:
         The tracklets by person, then time, and all that was omitted.

@@ -50,17 +50,17 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Look:
-    """What a walker looks like, whoever films it.
+    """Appearance of a walker, the same whoever films it.
 
     Attributes:
         top: the jacket's colour, RGB.
         bottom: the trousers' colour, RGB.
-        hair: RGB.
-        skin: RGB.
-        place: where the thing sits, a name of `PLACES`.
+        hair: the hair's colour, RGB.
+        skin: the skin's colour, RGB.
+        place: place of the thing on the body, a name of `PLACES`.
         shape: the thing's shape, a name of `SHAPES`.
         colour: the thing's colour, RGB.
-        stride: how far the legs swing, in radians.
+        stride: largest angle of the legs' swing, in radians.
         period: frames of one walking cycle.
         build: width of the body over the usual.
         thing_size: half of the thing's width, in body heights.
@@ -81,14 +81,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a walker is in one frame: middle of the body and its height in pixels, phase in radians.
+    """Place of a walker in one frame: middle of the body and its height in pixels, phase in radians.
 
     Attributes:
         x: middle of the body, px.
         y: middle of the body, px.
-        height: px.
-        phase: of the walking cycle, radians.
-        facing: 1 or -1: which way it walks.
+        height: height of the body, px.
+        phase: phase of the walking cycle, radians.
+        facing: walking direction, 1 or -1.
         shows_thing: whether the thing is seen (not behind the body).
     """
 
@@ -106,10 +106,10 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
     Everything drawn covers what is under it, in the mark channel too: an occluded thing loses its mark.
 
     Args:
-        canvas: drawn on in place.
-        look: what the walker looks like.
-        pose: where it is.
-        mark: what to write into the fourth channel where this walker's thing is seen.
+        canvas: canvas, which is drawn on in place.
+        look: appearance of the walker.
+        pose: place of the walker.
+        mark: value to write into the fourth channel where this walker's thing is seen.
     """
     size = pose.height
     swing = look.stride * np.sin(pose.phase)

@@ -50,7 +50,7 @@ def read_divided_folder(root: Path) -> ReidData:
     People and cameras are numbered over all three; `train/` may be missing.
 
     Raises:
-        ValueError: as `read_folder`, or there are other folders beside the three, or people are in both halves.
+        ValueError: the errors of `read_folder`, other folders beside the three, or people in both halves.
     """
     folders = {folder.name: folder for folder in _folders(root, "the folders train, query and gallery")}
     if others := sorted(folders.keys() - set(PARTS)):

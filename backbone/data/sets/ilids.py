@@ -22,10 +22,10 @@ def read_ilids(directory: Path, split: int = 0, *, swap_halves: bool = False) ->
     """Read a split: queries by camera 1, gallery by camera 2, one match each.
 
     Args:
-        directory: of the data set.
-        split: 0 to 9, a row of the splits' table. Its values, 1 to 300, index the sorted list of folders; the
-            first 150 of a row are the test people.
-        swap_halves: take the first 150 to train on, as some code does.
+        directory: directory of the data set.
+        split: number of the split, 0 to 9, a row of the splits' table. Its values, 1 to 300, index the sorted list
+            of folders; the first 150 of a row are the test people.
+        swap_halves: whether to train on the first 150, as some code does.
 
     Raises:
         ValueError: no such split, or files that are missing or not as published; the message names them.

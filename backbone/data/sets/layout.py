@@ -1,4 +1,4 @@
-"""What readers of published data sets share: finding their folders, and errors that say what is missing."""
+"""Functions that readers of published data sets share: finding folders, and errors that say what is missing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ def find_root(directory: Path, wanted: str, *, inside: Sequence[str], layout: st
     """Return `<directory>/<one of inside>/<wanted>`.
 
     Args:
-        directory: what the user gave.
-        wanted: the folder to find.
-        inside: the folders that it may lie in, the empty name for the directory itself.
-        layout: the whole layout, for the error.
-        source: where users get the data, for the error.
+        directory: directory that the user gave.
+        wanted: name of the folder to find.
+        inside: folders that it may lie in, the empty name for the directory itself.
+        layout: text of the whole layout, for the error.
+        source: text that says where users get the data, for the error.
 
     Raises:
-        ValueError: it is in none of them.
+        ValueError: the folder is in none of them.
     """
     for folder in inside:
         if (path := directory / folder / wanted).is_dir():

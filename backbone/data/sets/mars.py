@@ -20,7 +20,7 @@ JUNK_FOLDER = "00-1"
 
 @dataclass(frozen=True)
 class MarsCounts:
-    """How many lines and tracks there are, as published; tests have smaller ones."""
+    """Published numbers of lines and tracks; tests have smaller ones."""
 
     train_names: int = 509_914
     test_names: int = 681_089
@@ -39,8 +39,8 @@ class NamedFrames:
     """Frames as image files in folders by the first four characters of their names; paths are made when needed.
 
     Attributes:
-        folder: of the folders.
-        names: of the files, in order.
+        folder: folder of the folders of files.
+        names: names of the files, in order.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class NamedFrames:
 
     @cached_property
     def key_with_missing(self) -> str:
-        """As `key`, and where a file is missing it says so."""
+        """Return a key like `key`, in which missing files are named."""
         return FrameFiles(self.paths).key_with_missing
 
 
@@ -78,9 +78,9 @@ def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> ReidData:
     (`backbone.metrics.SCORINGS`).
 
     Args:
-        directory: of the data set; the .mat tables are needed, name lists that are missing are what sorting the
-            files gives.
-        counts: what is expected.
+        directory: directory of the data set; the .mat tables are needed, name lists that are missing are made by
+            sorting the files.
+        counts: expected numbers of lines and tracks.
 
     Raises:
         ValueError: files that are missing or not as published; the message names them.

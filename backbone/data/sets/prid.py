@@ -29,8 +29,9 @@ def read_prid(directory: Path, split: int = 0) -> ReidData:
     """Read a split: queries by camera a (0), gallery by camera b (1), one match each.
 
     Args:
-        directory: of the data set. A file splits_prid2011.json in it takes the place of the splits built in.
-        split: 0 to 9.
+        directory: directory of the data set. A file splits_prid2011.json in it takes the place of the splits built
+            in.
+        split: number of the split, 0 to 9.
 
     Raises:
         ValueError: no such split, or files that are missing or not as published; the message names them.

@@ -15,47 +15,47 @@ MOST_BYTES = 2**36  # of drawn frames: 64 GiB
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What is drawn. Equal settings give equal pixels."""
+    """Settings of the drawn data. Equal settings give equal pixels."""
 
     num_train_people: int = 80
-    """Identities to train on."""
+    """Number of people to train on."""
     num_test_people: int = 100
-    """Other identities to test on."""
+    """Number of other people to test on."""
     tracklets_per_camera: int = 3
-    """Tracklets of each training person in each of the two cameras; test people have one."""
+    """Number of tracklets of each training person in each of the two cameras; test people have one."""
     num_frames: int = 16
-    """Frames of a tracklet."""
+    """Number of frames of a tracklet."""
     height: int = 128
-    """Of a frame, in pixels."""
+    """Height of a frame in pixels."""
     width: int = 64
-    """Of a frame, in pixels."""
+    """Width of a frame in pixels."""
     num_outfits: int = 4
-    """Different clothes; people share them."""
+    """Number of different outfits, which people share."""
     wardrobe: tuple[int, int] = (0, NUM_OUTFITS)
-    """Where the people's clothes come from: outfits from the first number up to, but not including, the second.
+    """Range of outfits that the people's clothes are from: the first number up to, but not including, the second.
     Without look_alikes passers-by wear any."""
     seen_frames: tuple[int, int] = (5, 9)
-    """The thing is seen for so many frames at a stretch (least, most)..."""
+    """Fewest and most frames for which the thing is seen at a stretch."""
     hidden_frames: tuple[int, int] = (3, 6)
-    """...and then hidden for so many."""
+    """Fewest and most frames for which the thing is hidden between two such stretches."""
     passers_by: float = 1.0
     """Expected number of people who cross in a tracklet."""
     look_alikes: bool = False
     """Draw passers-by in the people's clothes, not in any; what they carry is of the same kinds in either case."""
     num_colours: int = len(THING_COLOURS)
-    """Different colours of things."""
+    """Number of different colours of things."""
     num_shapes: int = len(SHAPES)
-    """Different shapes of things."""
+    """Number of different shapes of things."""
     thing_size: float = THING_SIZE
     """Half of a thing's width, in body heights."""
     num_gaits: int = 0
-    """Different rhythms of walking, of one stride: two doubles walk in two of them, all others in the first; 0:
-    everyone has a gait of their own."""
+    """Number of different rhythms of walking, of one stride: two doubles walk in two of them, all others in the
+    first; 0: everyone has a gait of their own."""
     doubles: float = 0.0
     """Share of the people, 0 to 1, who have a double: the same clothes and thing in another rhythm, so that the
     motion, and a build that differs a little, tell the two apart; above 0 it takes 2 gaits or more."""
     seed: int = 0
-    """The data's own seed, apart from the training's."""
+    """Seed of the data, apart from the training's."""
 
     def __post_init__(self) -> None:
         first, end = self.wardrobe

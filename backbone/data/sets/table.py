@@ -26,7 +26,7 @@ def read_csv(file: Path) -> list[tuple[str, Tracklet]]:
         The part of each line, empty where there is none, and the tracklet, in the file's order.
 
     Raises:
-        ValueError: what is wrong, by file and line.
+        ValueError: an error of the file; the message names file and line.
     """
     rows = list(_rows(file))
     people = numbers(row["person"] for _, row in rows)
