@@ -215,7 +215,7 @@ def test_mistakes_are_explained(env, tmp_path):
     agent = agents.make("reinforce", env)
     with pytest.raises(ValueError, match="no clip 4: the environment has clips 0 to 3"):
         record_episode(env, agent, clip=4)
-    with pytest.raises(ValueError, match="an A3D environment, this is"):
+    with pytest.raises(ValueError, match="only an A3D environment has a decision process, got TimeLimit"):
         record_episode(gymnasium.make("CartPole-v1"), agent)
     episode = record_episode(env, agent, clip=0)
     for number in (1, 5):

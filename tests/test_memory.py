@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.runs import options
+from agents.runs import model
 from agents.runs.memory import out_of_memory
 from scripts import cli
 
@@ -29,7 +29,7 @@ def of_opencv():
     ],
 )
 def test_commands_say_it_in_a_line(work, reason, monkeypatch, capsys):
-    monkeypatch.setattr(options, "load_run", lambda *_, **__: work())
+    monkeypatch.setattr(model, "load_run", lambda *_, **__: work())
     assert cli.main(["evaluate", "--checkpoint", "runs/big"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("a3d evaluate: error: there is not enough memory in scripts.options.load_run (")
@@ -41,6 +41,6 @@ def test_commands_say_it_in_a_line(work, reason, monkeypatch, capsys):
 
 def test_other_errors_are_not_taken_for_it(monkeypatch):
     assert out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "train") == ""
-    monkeypatch.setattr(options, "load_run", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(model, "load_run", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["evaluate", "--checkpoint", "runs/big"])
