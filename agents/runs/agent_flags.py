@@ -27,11 +27,11 @@ Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """What a command line says of single algorithms.
+    """Settings of single algorithms on a command line.
 
     Attributes:
-        of_files: what its files say, which may be of more agents than are used.
-        of_flags: what its flags say, which goes before that.
+        of_files: settings in the files, which may be of more agents than are used.
+        of_flags: settings in flags, which go before those of the files.
     """
 
     of_files: Settings = field(default_factory=dict)
@@ -62,7 +62,7 @@ def take_agent_settings(argv: list[str]) -> tuple[list[str], AgentSettings]:
         argv: the arguments.
 
     Returns:
-        The other arguments, and the settings.
+        Arguments that are left, and the settings.
 
     Raises:
         ValueError: a flag without a keyword or a value, or a file that holds no settings.
@@ -94,7 +94,8 @@ def read_agents_file(path: Path) -> Settings:
     """Read a file of settings: agent -> keyword -> value.
 
     Raises:
-        ValueError: it can't be read, is no YAML, holds something else, or names code that nobody has vouched for.
+        ValueError: the file can't be read, is no YAML, holds something else, or names code that nobody has vouched
+            for.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
 
     Args:
         argv: the flags.
-        description: what --help says first.
+        description: text that --help begins with.
 
     Returns:
         The configuration, and the checkpoint's state if a run is resumed.

@@ -93,11 +93,11 @@ def build_agent(config: TrainConfig, env: VecMonitor) -> BaseAlgorithm:
 
 
 def make_agent(name: str, env: VecEnv, /, **settings: Any) -> BaseAlgorithm:
-    """Make an agent (`agents.make`).
+    """Make an agent by `agents.make`.
 
     Raises:
-        ValueError: a setting of the policy that it does not have, too.
-        TypeError: raised by code of the user's own.
+        ValueError: an error of `agents.make`, or a setting of the policy that the agent does not have.
+        TypeError: an error of code of the user's own.
     """
     try:
         with explaining_settings(name):
@@ -110,7 +110,7 @@ def make_agent(name: str, env: VecEnv, /, **settings: Any) -> BaseAlgorithm:
 
 @contextmanager
 def explaining_settings(agent: str) -> Iterator[None]:
-    """Turn what stable-baselines3 refuses by `assert`, when it is made or learns, into a `ValueError`."""
+    """Turn what stable-baselines3 refuses by `assert`, when an agent is made or learns, into a `ValueError`."""
     try:
         yield
     except AssertionError as error:
@@ -140,9 +140,9 @@ def agent_settings(agent: str, policy: PolicyConfig, own: Mapping[str, Setting])
     """Return what an agent is made with: the policy's settings, and over them its own.
 
     Args:
-        agent: its name.
-        policy: settings of all agents.
-        own: of this one, by the keywords of its constructor, as YAML and JSON have them.
+        agent: name of the agent.
+        policy: settings of all agents' policies.
+        own: settings of this agent, by the keywords of its constructor, in the types of YAML and JSON.
 
     Raises:
         ValueError: unknown agent or keyword, a value of another type, or networks that are too large.
@@ -163,7 +163,7 @@ def for_its_weights(own: Mapping[str, Setting]) -> dict[str, Setting]:
 
 
 def check_size(agent: str, policy_kwargs: Setting) -> None:
-    """Refuse networks so large that who reads a file of somebody's would run out of memory.
+    """Refuse networks so large that reading another person's file would use up the memory.
 
     Raises:
         ValueError: more weights than 8 layers of 4,096 units have between them, or than 512 small layers.
@@ -184,7 +184,7 @@ def _weights(value: Setting) -> int:
 
 
 def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
-    """Return those of the policy's settings, besides the learning rate, that the agent of that name has."""
+    """Return the policy's settings, besides the learning rate, that the agent of that name has."""
     entry = agents.get_algorithm(agent)
     if entry.policy is not AttentionPolicy:
         return {}
@@ -201,7 +201,7 @@ def pick_device(name: str) -> torch.device:
     """Return the device of that name; `auto` is a GPU if there is one.
 
     Raises:
-        ValueError: this machine has no such device.
+        ValueError: this machine does not have the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -31,7 +31,7 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Shared:
-    """What is needed of the representation's side of a training."""
+    """The representation's side of a training, as a checkpoint needs it."""
 
     step: int
     representation: dict
@@ -57,12 +57,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Notes:
-    """What a run keeps beside what trains.
+    """Records that a run keeps beside its networks.
 
     Attributes:
-        scores_before: the scores before training, for the table at the end.
-        seconds: trained so far.
-        progress: what the next line of the history averages (`ProgressCallback.state_dict`).
+        scores_before: scores before training, for the table at the end.
+        seconds: seconds of training so far.
+        progress: values that the next line of the history averages (`ProgressCallback.state_dict`).
     """
 
     scores_before: dict[str, Any]
@@ -83,17 +83,17 @@ def save_checkpoint(
     Call it between two batches (after `shared.finish_step()`).
 
     Args:
-        path: the file.
-        model: the resolved configuration, and the agent's side of the training.
-        data: what is trained on, to be told apart from other data.
-        shared_state: the representation's side of the training (`SharedFeatureCallback.state_dict`).
-        notes: what the run keeps beside these.
-        tested: the representation's weights as they are tested, averaged and with the fitted metric; None before
+        path: file to write.
+        model: resolved configuration, and the agent's side of the training.
+        data: tracklets that are trained on, to be told apart from other data.
+        shared_state: representation's side of the training (`SharedFeatureCallback.state_dict`).
+        notes: records that the run keeps beside these.
+        tested: weights of the representation as they are tested, averaged and with the fitted metric; None before
             the end of the training.
 
     Raises:
         ValueError: the training has diverged; the checkpoint of before stays.
-        OSError: it can't be written, as where the disk is full.
+        OSError: the file can't be written, for example because the disk is full.
     """
     state = {
         "config": config_to_json(model.config, settings_used(model.agent)),
@@ -119,11 +119,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file, or that of a run's folder, without running any code that it may hold.
 
     Returns:
-        What `save_checkpoint` wrote; `config` is a `TrainConfig` again, but without its callbacks, which are in
-        `callbacks`.
+        The contents that `save_checkpoint` wrote; `config` is a `TrainConfig` again, but without its callbacks,
+        which are in `callbacks`.
 
     Raises:
-        ValueError: there is none, it is damaged, of another version, or holds NaN; the message names the file.
+        ValueError: the file is missing, damaged, of another version, or holds NaN; the message names it.
     """
     path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():

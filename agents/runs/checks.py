@@ -1,4 +1,4 @@
-"""What `a3d train` refuses to begin, or to go on with."""
+"""Checks that `a3d train` makes before it begins, or goes on with, a run."""
 
 import dataclasses
 from typing import Any
@@ -55,10 +55,10 @@ def check_batch(config: TrainConfig) -> None:
 
 
 def check_frozen(representation: Representation, config: TrainConfig) -> None:
-    """Tell of a frozen backbone that nothing was loaded into.
+    """Warn of a frozen backbone that nothing was loaded into.
 
     Raises:
-        ValueError: its flow stream is 0 for good, so that the flow would be computed for nothing.
+        ValueError: the flow stream stays 0 for good, so that the flow would be computed for nothing.
     """
     if not config.backbone.frozen:
         return

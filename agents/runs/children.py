@@ -21,14 +21,14 @@ def run_module(
     """Run `python -m MODULE ARGUMENT` and wait for it; its `main` calls `end_with_parent`.
 
     Args:
-        module: found where this process finds it, not in the folder that it works in.
-        argument: the only one.
-        stdout: where what it prints goes; by default it is returned.
-        stderr: where its errors go; by default where this process's go.
+        module: module, found where this process finds it, not in the folder that it works in.
+        argument: argument of the module, the only one.
+        stdout: file for its output; by default the output is returned.
+        stderr: file for its errors; by default they go where those of this process go.
         environment: variables beside those of this process.
 
     Raises:
-        KeyboardInterrupt: it was interrupted, as by Ctrl-C, or ended by `end_children`.
+        KeyboardInterrupt: the process was interrupted, as by Ctrl-C, or ended by `end_children`.
     """
     with _lock:
         process = subprocess.Popen(

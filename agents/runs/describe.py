@@ -1,4 +1,4 @@
-"""From tracklets to clips, from clips to banks, and back to one descriptor a tracklet (section III-D)."""
+"""Descriptors of tracklets: clips, their banks, and one descriptor a tracklet out of these (section III-D)."""
 
 import dataclasses
 import itertools
@@ -60,14 +60,14 @@ def looks(
     """Let agents look at the clips of tracklets; the backbone runs once for all of them.
 
     Args:
-        model: the networks.
-        batches: the clips (`clip_batches`).
-        watches: who looks, by name (`agents.probes.following` of an agent).
-        what: said with the progress, on the standard error output.
-        labels: as in `clip_bank`.
+        model: networks.
+        batches: batches of clips (`clip_batches`).
+        watches: functions that choose the bins, by name (`agents.probes.following` of an agent).
+        what: text shown with the progress, on the standard error output.
+        labels: number of each person, an argument of `clip_bank`.
 
     Yields:
-        A batch, the decision process over its clips, and by name the finished episodes, one on each clip.
+        Batch, the decision process over its clips, and by name the finished episodes, one on each clip.
     """
     first = 0
     for batch, bank in clip_banks(model, batches, what, labels):
@@ -97,10 +97,10 @@ def clip_bank(
     """Run the backbone on test clips.
 
     Args:
-        model: the networks.
-        batch: the clips.
+        model: networks.
+        batch: batch of clips.
         labels: the number of each person; by default all are numbered 0, as F_c does not know people of a test.
-        with_frames: keep the clips' frames, to be drawn.
+        with_frames: whether to keep the clips' frames, to be drawn.
     """
     representation = model.representation.eval()
     feature_map = representation.feature_map(batch.clip, batch.flow)
@@ -120,8 +120,8 @@ def tracklet_bank(model: TrainedModel, tracklet: Tracklet, clip: int | None = No
     """Run the backbone on one clip of a tracklet, with its frames, to be drawn.
 
     Args:
-        model: the networks.
-        tracklet: whose clip.
+        model: networks.
+        tracklet: tracklet of the clip.
         clip: the number of the clip among the tracklet's consecutive ones, from 0; None for the middle one.
 
     Raises:
@@ -138,9 +138,9 @@ class TrackletMeans:
     """Each tracklet's descriptor: the weighted mean of its clips', summed up batch by batch.
 
     Args:
-        num_tracklets: how many there are.
-        representation: says how much a clip counts.
-        comparison: says what of it is compared; by default the representation's own.
+        num_tracklets: number of tracklets.
+        representation: representation, which says how much a clip counts.
+        comparison: comparison, which says what of a clip is compared; by default the representation's own.
     """
 
     def __init__(self, num_tracklets: int, representation: Representation, comparison: Comparison | None = None):
@@ -150,10 +150,10 @@ class TrackletMeans:
         self.weight = torch.zeros(num_tracklets, 1)
 
     def add(self, batch: ClipBatch, read_by_classifier: torch.Tensor) -> None:
-        """Add clips.
+        """Add a batch of clips.
 
         Args:
-            batch: the clips; of the padding at the end of a tracklet nothing counts where clips are weighted.
+            batch: batch of clips; the padding at the end of a tracklet does not count if clips are weighted.
             read_by_classifier: [f_g, h_1..h_T], float32 (N, D), on any device.
         """
         compared, weight = (
@@ -177,7 +177,7 @@ def fit_comparison(model: TrainedModel, tracklets: list[Tracklet]) -> str:
     """Fit what is compared to the training tracklets, as the trained model sees them.
 
     Returns:
-        What was fitted, in a line; empty where nothing is to be fitted.
+        A line that says what was fitted; empty if nothing is to be fitted.
     """
     comparison = model.representation.comparison
     if not comparison.is_fitted_to_data:
@@ -196,10 +196,10 @@ def fit_comparison(model: TrainedModel, tracklets: list[Tracklet]) -> str:
 
 @dataclass(frozen=True)
 class Described:
-    """N tracklets as a model sees them.
+    """Descriptions of N tracklets by a model.
 
     Attributes:
-        descriptors: what is compared, averaged over a tracklet's clips, float32 (N, K), on the CPU.
+        descriptors: features that are compared, averaged over a tracklet's clips, float32 (N, K), on the CPU.
         clip: the number of one clip of each among the consecutive ones, int64 (N,).
         bins: the bins of that clip, int64 (N, T).
         read: [f_g, h_1..h_T] of that clip, float32 (N, D), on the CPU.
@@ -220,13 +220,13 @@ def describe_tracklets(
     agent: Agent | None = None,
     clip: int | None = None,
 ) -> Described:
-    """Let a trained model look at tracklets, as a test does.
+    """Let a trained model look at tracklets, in the same way as a test does.
 
     Args:
-        model: the networks.
-        tracklets: one or more.
-        what: said with the progress, on the standard error output.
-        agent: who looks; by default the model's.
+        model: networks.
+        tracklets: tracklets, one or more.
+        what: text shown with the progress, on the standard error output.
+        agent: agent that chooses the bins; by default the model's.
         clip: the number of the clip to show of each tracklet, or its last one where it has fewer; by default the
             one in the middle.
 
@@ -254,13 +254,13 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
     """Describe the tracklets of some data.
 
     Args:
-        model: the networks.
-        data: as in `backbone.data.source.read_source`, or with other settings of a data set
-            (`backbone.data.spec`); None: what the model was trained on.
-        part: of a data set.
+        model: networks.
+        data: data in a form of `backbone.data.source.read_source`, or with other settings of a data set
+            (`backbone.data.spec`); None: the data that the model was trained on.
+        part: part of a data set.
 
     Raises:
-        ValueError: they can't be read.
+        ValueError: the data can't be read.
     """
     spec, options = model.config.data, model.config.data_options
     if data is not None:

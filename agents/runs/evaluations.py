@@ -28,11 +28,11 @@ class EvaluationCallback(BaseCallback):
     callback.
 
     Args:
-        training: what is trained.
+        training: training whose agent is scored.
         every: batches between two evaluations.
-        folder: the run's.
-        save_best: writes the checkpoint `best.pt`, given the model as it was tested, and what the training would
-            go on with, where that is not what it holds now.
+        folder: folder of the run.
+        save_best: function that writes the checkpoint `best.pt`, given the model as it was tested, and the state
+            that the training would go on with, if that is not the one that it holds now.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class EvaluationCallback(BaseCallback):
         """Keep the scores of this batch, and the checkpoint if none before it had a higher mAP.
 
         Args:
-            tested: the model as it was tested.
-            scores: the agent's (`agents.runs.scoring.evaluate`).
-            training_state: what the training would go on with, where that is not what it holds now.
+            tested: model as it was tested.
+            scores: scores of the agent (`agents.runs.scoring.evaluate`).
+            training_state: state that the training would go on with, if that is not the one that it holds now.
         """
         step = self.training.shared.step
         if self._is_scored(step):

@@ -23,10 +23,11 @@ class ProgressCallback(BaseCallback):
     """Shows step, losses, reward and time left, and keeps their means in `history.jsonl`.
 
     Args:
-        shared: whose metrics are shown; it comes after this in the list of callbacks, as does what saves.
-        steps: of the whole run.
-        folder: the run's.
-        every: batches that one line of the history averages.
+        shared: callback whose metrics are shown; it comes after this one in the list of callbacks, and so does the
+            one that saves.
+        steps: number of steps of the whole run.
+        folder: folder of the run.
+        every: number of batches that one line of the history averages.
     """
 
     def __init__(self, shared: SharedFeatureCallback, steps: int, folder: Path, every: int):
@@ -128,7 +129,7 @@ class StepProgress(BaseCallback):
     """Shows the steps taken, of how many, and the mean reward of late episodes.
 
     Attributes:
-        history: that reward in the course of the training, about a hundred lines of `step` and `reward`.
+        history: mean reward in the course of the training, about a hundred lines of `step` and `reward`.
     """
 
     def __init__(self, total: int):

@@ -1,4 +1,4 @@
-"""Memory that is used up: told in a line, with what to make smaller."""
+"""Errors of memory that is used up, each told in a line that says what to make smaller."""
 
 import traceback
 
@@ -28,8 +28,8 @@ def out_of_memory(error: BaseException, command: str) -> str:
     """Say in a line where the memory was used up, and what to make smaller; empty if the error is another one.
 
     Args:
-        error: of Python, NumPy, OpenCV or torch, on the CPU or a GPU.
-        command: of `a3d`.
+        error: an error of Python, NumPy, OpenCV or torch, on the CPU or a GPU.
+        command: name of the command of `a3d`.
     """
     if not lacks_memory(error):
         return ""

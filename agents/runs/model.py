@@ -21,8 +21,8 @@ class Run(TrainedModel):
     """A run's networks, and the data to use them on.
 
     Attributes:
-        data: the tracklets of the training, or of other data.
-        knows_training_half: whether `data.train` is what the run was trained on.
+        data: tracklets of the training, or of other data.
+        knows_training_half: whether `data.train` is the data that the run was trained on.
     """
 
     data: ReidData
@@ -41,8 +41,8 @@ def load_model(
     Args:
         checkpoint: a run's folder, or its checkpoint.pt.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
-        cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
-        on_bad_frame: what to do with an image that can't be read; by default as in training.
+        cache: folder of decoded frames and flow; by default $A3D_CACHE or the user's cache folder.
+        on_bad_frame: treatment of an image that can't be read; by default as in training.
 
     Raises:
         ValueError: the checkpoint can't be used.
@@ -87,11 +87,12 @@ def load_run(
 
     Args:
         checkpoint: a run's folder, or its checkpoint.pt.
-        data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`backbone.data.spec`); by default what the run was trained on.
-        part: who is searched for: the test half, or all, those of the training, too (`backbone.data.load_data`).
+        data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`backbone.data.spec`); by default the data that the run was
+            trained on.
+        part: people to search for: the test half, or all, people of the training, too (`backbone.data.load_data`).
         device: cpu, cuda, ...; auto takes a GPU if there is one.
-        cache: where decoded frames and flow are kept; by default $A3D_CACHE or the user's cache folder.
-        on_bad_frame: what to do with an image that can't be read; by default as in training.
+        cache: folder of decoded frames and flow; by default $A3D_CACHE or the user's cache folder.
+        on_bad_frame: treatment of an image that can't be read; by default as in training.
 
     Raises:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.

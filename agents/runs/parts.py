@@ -24,13 +24,13 @@ ENDLESS = sys.maxsize
 
 @dataclass(frozen=True)
 class Training:
-    """What trains together.
+    """Parts that are trained together.
 
     Attributes:
-        model: the networks, and who chooses bins.
-        data: the people to train on and the people to test on.
-        shared: gives the environment its features, and trains the representation.
-        first_step: the batches that a run which goes on has behind it; 0 for a new one.
+        model: networks, and the agent that chooses bins.
+        data: people to train on and people to test on.
+        shared: callback that gives the environment its features, and trains the representation.
+        first_step: number of batches that a resumed run has behind it; 0 for a new one.
     """
 
     model: TrainedModel
@@ -40,11 +40,11 @@ class Training:
 
     @property
     def num_steps(self) -> int:
-        """The environment's steps until the last batch."""
+        """Number of the environment's steps until the last batch."""
         return (self.model.config.steps - self.first_step) * self.model.steps_per_batch
 
     def fit_comparison(self) -> str:
-        """Fit what is compared to the training people, and return what was fitted, in a line."""
+        """Fit the comparison to the training people, and return a line that says what was fitted."""
         return fit_comparison(self.model, self.data.train)
 
     def score(self, *, with_controls: bool = False) -> dict[str, Scores]:
@@ -77,9 +77,9 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     """Build what a configuration describes.
 
     Args:
-        config: all settings.
-        state: of a checkpoint that will be restored into the parts (`agents.runs.checkpoint.restore`); None for a
-            run that begins.
+        config: settings of the run.
+        state: state of a checkpoint that will be restored into the parts (`agents.runs.checkpoint.restore`); None
+            for a run that begins.
 
     Raises:
         ValueError: settings or data that can't be trained with.

@@ -1,4 +1,4 @@
-"""Which episodes to look into: by name, or by how they ended."""
+"""Choice of the episodes to look into, by name or by how they ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ Side = Literal["query", "train", "clip"]
 
 @dataclass(frozen=True)
 class Pick:
-    """One episode to look into.
+    """An episode to look into.
 
     Attributes:
-        side: what it is of.
-        number: of the tracklet or clip, among those of its side.
+        side: group that the tracklet or clip belongs to.
+        number: number of the tracklet or clip in its group.
         label: a name for its files.
     """
 
@@ -30,12 +30,12 @@ class Pick:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an episode ended.
+    """Outcome of an episode.
 
     Attributes:
-        pick: which.
-        probability: of the true person.
-        is_right: whether that is the person named.
+        pick: the episode.
+        probability: probability of the true person.
+        is_right: whether the person named is the true one.
         confidence: the probability of the person named.
     """
 
@@ -46,18 +46,18 @@ class Outcome:
 
 
 class Source(Protocol):
-    """Where episodes come from: a run, or a policy on a bank."""
+    """Source of episodes: a run, or a policy on a bank."""
 
     def find(self, side: Side, name: str) -> Pick:
         """Return the episode that a number or name stands for, or raise a ValueError."""
         ...
 
     def outcomes(self) -> list[Outcome]:
-        """Say how all episodes end that can be chosen by it."""
+        """Return the outcomes of all episodes that can be chosen by outcome."""
         ...
 
     def record(self, pick: Pick, *, deterministic: bool = True, seed: int = 0) -> tuple[Episode, Gallery | None]:
-        """Record an episode, and say what its clip is searched in."""
+        """Record an episode, and return it with the gallery that its clip is searched in."""
         ...
 
 
@@ -65,11 +65,11 @@ def choose(outcomes: Sequence[Outcome], *, worst: int, wrong: int, random: int, 
     """Choose episodes by outcome, each once.
 
     Args:
-        outcomes: of all.
-        worst: so many in which the true person got the least.
-        wrong: so many in which another was named, the surest first.
-        random: so many others, drawn by the seed.
-        seed: of these.
+        outcomes: outcomes of all episodes.
+        worst: number of episodes to take in which the true person got the lowest probability.
+        wrong: number of episodes to take in which another person was named, the most confident first.
+        random: number of other episodes to take at random.
+        seed: seed of the random choice.
     """
     by_probability = sorted(outcomes, key=lambda one: one.probability)
     mistakes = sorted((one for one in outcomes if not one.is_right), key=lambda one: -one.confidence)

@@ -20,8 +20,8 @@ def draw_curves(folder: Path, unit: str = "batch") -> None:
     """Draw a run's history as `curves.png`: losses, reward, accuracy, hit rate and test scores.
 
     Args:
-        folder: the run's.
-        unit: what its steps are.
+        folder: folder of the run.
+        unit: name of the steps along the curves' x axis.
     """
     history = read_history(folder / HISTORY)
     history += [

@@ -22,10 +22,10 @@ class PolicyEpisodes:
     """Records episodes on the clips of a policy's bank, judged by its F_c.
 
     Args:
-        folder: of the policy.
-        bank: of the clips; by default the one that it was trained on.
-        agent: who looks in the policy's place; None for itself.
-        agent_name: that agent's name.
+        folder: folder of the policy.
+        bank: bank of the clips; by default the one that the policy was trained on.
+        agent: agent that chooses the bins in the policy's place; None for the policy itself.
+        agent_name: name of that agent.
 
     Raises:
         ValueError: the folder holds no policy, or the bank can't be used.

@@ -1,4 +1,4 @@
-"""What a policy's episodes earn, beside agents that learned nothing and agents that know the truth."""
+"""Scores of a policy's episodes, beside agents that learned nothing and agents that know the truth."""
 
 import dataclasses
 import sys
@@ -31,8 +31,8 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Policy
     """Score the policy's mean on clips, beside agents that learned nothing and those that know the truth.
 
     Returns:
-        Of each the reward, the true identity's log_prob, and hit_rate, the percentage of glimpses 2 to T that
-        cover the thing, over clips in which it is seen; with intervals over the people in the clips.
+        Scores by agent: the reward, the true identity's log_prob, and hit_rate, the percentage of glimpses 2 to T
+        that cover the thing, over clips in which it is seen; with intervals over the people in the clips.
     """
     follow = agent_choice(at_test(agent), process)
     choices = {"policy": follow} | {name: agent_choice(control, process) for name, control in controls().items()}

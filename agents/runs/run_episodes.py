@@ -30,11 +30,12 @@ from backbone.glimpse import GlimpseNetwork
 
 @dataclass(frozen=True)
 class GalleryJudges:
-    """Who judges queries in F_c's place, and what they say.
+    """Judges of queries in F_c's place, and their answers.
 
     Attributes:
-        by_camera: for the queries of each camera the judge, and the number of each person that it knows.
-        answers: of each query whose person can be found: its number, logits (num_people,), the person's number.
+        by_camera: judge of the queries of each camera, and the number of each person that it knows.
+        answers: answers to each query whose person can be found: its number, logits (num_people,), the person's
+            number.
     """
 
     by_camera: dict[int, tuple[GlimpseNetwork, dict[int, int]]]
@@ -45,10 +46,10 @@ class RunEpisodes:
     """Records episodes of a run. The gallery is described once, when it is first needed.
 
     Args:
-        run: the networks and the data.
-        agent: who looks.
-        agent_name: for people.
-        clip: which of a tracklet's consecutive clips, from 0; None for the middle one.
+        run: networks and data.
+        agent: agent that chooses the bins.
+        agent_name: display name of the agent.
+        clip: number of the clip among a tracklet's consecutive ones, from 0; None for the middle one.
 
     Raises:
         ValueError: the agent goes by clips that are not there.
@@ -140,7 +141,7 @@ class RunEpisodes:
 
     @property
     def _suffix(self) -> str:
-        """Which clip, for the names of files."""
+        """Return the ending of file names that says which clip it is."""
         return "" if self.clip is None else f"-clip{self.clip}"
 
     def _num_clips(self, tracklet: Tracklet) -> int:

@@ -31,11 +31,11 @@ class Column:
 
     @property
     def head(self) -> str:
-        """The head for people."""
+        """Head of the column in the layouts other than CSV."""
         return self.title or self.name
 
     def shown(self, value: Any) -> str:
-        """Return a value as people read it: `-` for None, and text as it is."""
+        """Return a value as it is displayed: `-` for None, and text as it is."""
         if value is None or isinstance(value, str):
             return "-" if value is None else value
         if isinstance(value, Interval) and self.kind != "interval":
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[str]]:
-        """All cells as people read them, the heads first."""
+        """Cells as they are displayed, the heads first."""
         body = [[column.shown(row.get(column.name)) for column in self.columns] for row in self.rows]
         return [[column.head for column in self.columns], *body]
 

@@ -1,4 +1,4 @@
-"""One run of `a3d ablate` or `a3d evaluate --splits` in a process of its own: `python -m agents.runs.task FOLDER`.
+"""A run of `a3d ablate` or `a3d evaluate --splits` in a process of its own: `python -m agents.runs.task FOLDER`.
 
 It reads FOLDER/task.json, trains (going on from a checkpoint if there is one), tests, and writes result.json there
 when all of it is done; or error.txt, with the traceback.
@@ -43,14 +43,14 @@ Numbers = dict[str, float | int | None]
 
 @dataclass(frozen=True, eq=False)
 class Task(Job):
-    """What one run is to do: to train a representation with an agent, and to test it.
+    """Task of one run: to train a representation with an agent, and to test it.
 
     Attributes:
-        row: the row's name.
-        seed: its number, from 0.
-        config: all settings.
-        folder: where everything goes.
-        points: evaluations in the course of the training.
+        row: name of the row.
+        seed: number of the run in its row, from 0.
+        config: settings of the run.
+        folder: folder that everything goes to.
+        points: number of evaluations in the course of the training.
         test_data: other data to test on, too: NAME[:DIRECTORY][@OPTION=VALUE,...].
         keep: whether the checkpoint stays.
     """
@@ -72,7 +72,7 @@ class Task(Job):
 
     @property
     def result_file(self) -> Path:
-        """What reports are made of."""
+        """File of the result, which reports are made of."""
         return self.folder / RESULT
 
     @property
@@ -82,17 +82,17 @@ class Task(Job):
 
     @property
     def log_file(self) -> Path:
-        """What it prints, this time and before."""
+        """File of the output of the process, this time and before."""
         return self.folder / "log.txt"
 
     @property
     def process(self) -> tuple[str, str]:
-        """This file, and the folder with the task in it."""
+        """Module that is run in a process of its own, this one, and the folder with the task in it."""
         return "agents.runs.task", str(self.folder)
 
     @property
     def num_steps(self) -> int:
-        """Batches to train on."""
+        """Number of batches to train on."""
         return self.config.steps
 
     def steps_taken(self) -> int:
@@ -123,7 +123,7 @@ class Task(Job):
 
 @dataclass(frozen=True)
 class WrittenTask:
-    """What task.json holds of a `Task`."""
+    """Contents of task.json: those of a `Task`."""
 
     row: str
     seed: int
@@ -138,7 +138,7 @@ WRITTEN = ("row", "seed", "points", "test_data", "keep")
 
 @dataclass(frozen=True)
 class RunResult:
-    """What reports need of a run's result: `perform` says what it is."""
+    """Entries of a run's result that reports need: `perform` says what they are."""
 
     agent: Numbers
     controls: dict[str, Numbers]
@@ -190,7 +190,7 @@ def read_task(folder: Path) -> Task:
     """Read a task.
 
     Raises:
-        ValueError: its file is damaged.
+        ValueError: the task's file is damaged.
     """
     values = read_object(folder / TASK, WrittenTask, "start the run by a3d ablate, which writes it")
     config = config_from_json(json.dumps(values["config"]), folder / TASK)

@@ -1,4 +1,4 @@
-"""One model: networks, agent and cache of a run, built by training and evaluation alike, handed on whole."""
+"""A model: networks, agent and cache of a run, built by training and evaluation alike, handed on whole."""
 
 import hashlib
 from collections.abc import Iterator
@@ -26,14 +26,15 @@ class TrainedModel:
     """The networks of a run, trained or in training, ready for any data.
 
     Attributes:
-        config: the run's, with what was asked for in its place.
+        config: configuration of the run, with what was asked for in its place.
         representation: backbone, F_o, F_h and F_c.
         grid: the bins of its feature maps.
-        agent: who decides.
-        cache: of frames at its size, and of their flow.
+        agent: agent that chooses the bins.
+        cache: cache of frames at the run's size, and of their flow.
         people: the person id behind each of F_c's outputs.
         training_data: the fingerprint of the tracklets that it was trained on; empty while it trains.
-        training_places: where their frames lie (`backbone.data.tracklet.place_of`); none while it trains.
+        training_places: digests of the folders of the training's frames (`backbone.data.tracklet.place_of`); none
+            while it trains.
     """
 
     config: TrainConfig
@@ -77,9 +78,9 @@ def build_model(config: TrainConfig, people: list[int], cache: FrameCache | None
     """Build a run's networks and agent, with the weights that a training begins with.
 
     Args:
-        config: all settings.
+        config: settings of the run.
         people: the person id behind each of F_c's outputs.
-        cache: of frames and flow; by default a new one.
+        cache: cache of frames and flow; by default a new one.
     """
     representation = build_representation(config, len(people))
     grid = build_grid(config, representation)

@@ -40,13 +40,14 @@ def train(
     """Train by a configuration into a folder.
 
     Args:
-        config: all settings.
-        folder: where everything goes.
-        state: of a checkpoint to go on from.
-        callbacks: your own, which come after the ones of the training and those that the configuration names.
+        config: settings of the run.
+        folder: folder that everything goes to.
+        state: state of a checkpoint to go on from.
+        callbacks: callbacks of your own, which come after those of the training and those that the configuration
+            names.
 
     Returns:
-        What metrics.json holds.
+        The contents of metrics.json.
 
     Raises:
         ValueError: settings or data that can't be trained with, or the training has diverged.
