@@ -1,1 +1,1 @@
-"""What a person runs; the only place that puts the other packages together."""
+"""Commands that a person runs; the only place that puts the other packages together."""

@@ -182,7 +182,7 @@ class Cache:
 
 
 def check_summary(report: CheckReport, data: str) -> str:
-    """Return what was checked and what is wrong, for people."""
+    """Return a text that says what was checked and what is wrong."""
     lines = [f"{data}: {report.files:,} images by name and size, {report.decoded:,} of them decoded"]
     lines += [f"  {line}" for line in report.counts]
     if not report.problems:
@@ -209,7 +209,7 @@ def run(config: Config) -> int:
 
 
 def _summary(report: CutReport, out: Path) -> str:
-    """Return the report for a person to read, and what to type next."""
+    """Return the report as text, and the command to type next."""
     omissions = [
         f"  {item.count:>7,} x {item.reason}"
         + (f" [{item.boxes:,} boxes]" if item.boxes != item.count and item.boxes > 0 else "")

@@ -36,13 +36,13 @@ class RuntimeOptions:
     )
 
     def load_model(self, checkpoint: Path) -> "TrainedModel":
-        """Return a run's networks, as `agents.runs.model.load_model`."""
+        """Return a run's networks (`agents.runs.model.load_model`)."""
         from agents.runs.model import load_model  # torch takes seconds to import, and --help needs none
 
         return load_model(checkpoint, **vars(self))
 
     def load_run(self, checkpoint: Path, data: str | None, part: "TestPart" = "test") -> "Run":
-        """Return a run's networks and the data to use them on, as `agents.runs.model.load_run`."""
+        """Return a run's networks and the data to use them on (`agents.runs.model.load_run`)."""
         from agents.runs.model import load_run
 
         return load_run(checkpoint, data=data, part=part, **vars(self))

@@ -114,7 +114,10 @@ def test_memory_is_bounded_and_the_seed_decides(monkeypatch):
         (lambda: paired_interval([1.0]), "2 seeds or more, got 1"),
         (lambda: paired_interval([1.0, np.nan]), "NaN"),
         (lambda: paired_interval([1.0, 2.0], confidence=1.0), "between 0 and 1, got 1"),
-        (lambda: bootstrap_interval([[1.0, 2.0]]), "needs 2 or more people with 1 value or more each, got 1 people"),
+        (
+            lambda: bootstrap_interval([[1.0, 2.0]]),
+            "needs 2 or more people with 1 value or more each, got 1 people",
+        ),
         (lambda: bootstrap_interval([[1.0], []]), "got 2 people, with 0 values"),
         (lambda: bootstrap_interval([[1.0], [np.inf]]), "infinite"),
         (lambda: bootstrap_interval([[1.0], [2.0]], confidence=0), "between 0 and 1, got 0"),

@@ -1,4 +1,4 @@
-"""What attention costs (Table IX): training, inference and size, with and without it, measured in turns."""
+"""Cost of attention (Table IX): training, inference and size, with and without it, measured in turns."""
 
 import itertools
 import json
@@ -68,12 +68,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Method:
-    """One row, ready to be measured.
+    """A method, which is a row of the table, ready to be measured.
 
     Attributes:
-        train: train on so many batches.
-        infer: describe the clips of the test batch so many times.
-        megabytes: of the weights that a test needs.
+        train: function that trains on this many batches.
+        infer: function that describes the clips of the test batch this many times.
+        megabytes: size of the weights that a test needs, in megabytes.
     """
 
     train: Callable[[int], object]
@@ -85,12 +85,13 @@ def measure_cost(config: TrainConfig, *, rounds: int = ROUNDS, seconds: float = 
     """Measure training, inference and size of the full method and of that without attention.
 
     Args:
-        config: of the full method.
-        rounds: in each, every row is measured once, so that a machine that becomes slower does so for both.
-        seconds: each measurement is repeated to take about as long.
+        config: settings of the full method.
+        rounds: number of rounds; in each, every row is measured once, so that a machine that becomes slower does
+            so for both.
+        seconds: seconds that each measurement takes, about, by repetition.
 
     Returns:
-        What the report is made of.
+        The numbers that the report is made of.
     """
     changed = {row.name: row.change(config) for row in ROWS}
     cache = build_cache(config)
@@ -143,7 +144,7 @@ def load_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> tupl
 
 
 def prepare(config: TrainConfig, data: ReidData, training: list[ClipBatch], testing: ClipBatch) -> Method:
-    """Build a method's networks, and what trains and tests them."""
+    """Build a method's networks, and the functions that train and test them."""
     model = build_model(config, data.train_people)
     representation, agent = model.representation, model.agent
     shared = build_shared(model, itertools.cycle(training))
@@ -230,7 +231,7 @@ def with_intervals(row: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CostReport:
-    """What is read of a report: `measure_cost` says what it is."""
+    """Entries of a report that are read: `measure_cost` says what they are."""
 
     settings_digest: str
     settings: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The runs of ablations: which there are."""
+"""The runs of ablations, planned from their tables."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from scripts.ablate.tables import FULL, Row, Table
 
 @dataclass(frozen=True)
 class Plan:
-    """What a table is made of.
+    """Runs of a table.
 
     Attributes:
-        table: the table.
-        rows: those of its rows that are asked for and that the data allows.
-        tasks: the runs of each row, by name, one a seed; rows of different tables can have the same runs.
-        config: the settings that the rows change.
+        table: table or figure.
+        rows: rows of the table that are asked for and that the data allows.
+        tasks: runs of each row, by its name, one a seed; rows of different tables can have the same runs.
+        config: settings that the rows change.
     """
 
     table: Table
@@ -44,12 +44,12 @@ def make_plan(
     """Plan the runs of a table.
 
     Args:
-        table: the table.
-        config: the settings that the rows change.
-        folder: the runs' folders are in it: <row>/<seed>.
-        seeds: runs of each row.
-        base: the folder of the row that changes nothing.
-        names: of the rows to run; none: all that the data allows.
+        table: table or figure.
+        config: settings that the rows change.
+        folder: folder that the runs' folders are in: <row>/<seed>.
+        seeds: number of runs of each row.
+        base: folder of the row that changes nothing.
+        names: names of the rows to run; none: all that the data allows.
         test_data: other data to test on, if the table crosses data.
         keep: whether all checkpoints stay; those of the base do.
         report_only: whether nothing is going to be run, so that the data need not be there.

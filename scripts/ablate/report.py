@@ -17,7 +17,7 @@ Report = dict[str, Any]
 
 
 def make_report(plan: Plan) -> Report:
-    """Put together what the finished runs of a table say.
+    """Put together the results of a table's finished runs.
 
     Returns:
         title, plot, axis, settings, rows, and the runs that are missing; plain values, to be written as JSON.

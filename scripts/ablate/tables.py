@@ -17,15 +17,15 @@ Figures = dict[str, float]  # percentages by column
 
 @dataclass(frozen=True)
 class Row:
-    """One method of a table.
+    """A method, which is a row of a table.
 
     Attributes:
-        name: of its runs' folder, and for --rows.
-        label: for people.
-        change: the preset's settings to the method's.
-        paper: what the paper measured.
+        name: name of the row, for --rows and the folder of its runs.
+        label: display name of the row.
+        change: function from the preset's settings to the method's.
+        paper: scores that the paper reports.
         needs_truth: whether the data has to know where the identifying thing is.
-        place: where the row stands in a plot: x, and the number of the line.
+        place: coordinates in a line plot: the x value and, for several lines, the value that names the line.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One of the paper's tables or figures.
+    """A table or figure of the paper.
 
     Attributes:
-        name: of its files.
-        title: for people.
-        rows: of settings, which the sizes of bins depend on.
-        plot: differences to the first row, lines over `Row.place`, curves by epoch, or none.
-        axis: what `Row.place` counts, for plots of lines.
-        points: evaluations in the course of each training, for curves.
+        name: name of the table, for --table and its files.
+        title: title of the report.
+        rows: function that returns the rows for given settings, which the sizes of bins depend on.
+        plot: kind of plot: differences to the first row, lines over `Row.place`, curves by epoch, or none.
+        axis: label of the x axis, for plots of lines.
+        points: number of evaluations in the course of each training, for curves.
         crosses: whether each run is tested on other data, too.
-        recipe: the recipe that it starts from; None: the one asked for.
+        recipe: recipe that it starts from; None: the one asked for.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The text of an ablation's report: Markdown for people, comma-separated values for programs."""
+"""The text of an ablation's report: Markdown to read, comma-separated values for programs."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What scoring costs at the size of MARS: time and memory, and the plain way that its speed is compared with."""
+"""Cost of scoring at the size of MARS: time and memory, and the plain way that its speed is compared with."""
 
 import json
 import re
@@ -26,12 +26,12 @@ FILLED = 1024  # rows at a time, so that making descriptors takes no more memory
 
 @dataclass(frozen=True)
 class Size:
-    """How much is compared.
+    """Numbers of the descriptors that are compared.
 
     Attributes:
-        num_queries: rows of the queries.
-        num_gallery: rows of the gallery.
-        num_numbers: of a descriptor.
+        num_queries: number of queries.
+        num_gallery: number of descriptors in the gallery.
+        num_numbers: number of features of a descriptor.
     """
 
     num_queries: int
@@ -39,12 +39,12 @@ class Size:
     num_numbers: int
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return the size as it is printed."""
         return f"{self.num_queries:,} x {self.num_gallery:,} of {self.num_numbers:,} numbers"
 
 
 MARS_SIZE = Size(1980, 11_310, 3072)
-"""All queries and the gallery without junk; [f_g, h_1..h_4] of ResNet50."""
+"""Queries and gallery without junk; [f_g, h_1..h_4] of ResNet50."""
 
 
 def draw_case(size: Size, seed: int = 0) -> Search:
@@ -95,13 +95,13 @@ def score_plainly(case: Search) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class ScoringCost:
-    """What it took to score once.
+    """Time and memory of one scoring.
 
     Attributes:
-        what: was scored, for people.
-        seconds: that passed.
-        cpu_seconds: of all threads.
-        peak_bytes: the most memory at a time, above what Python and what was given took before.
+        what: name of the scoring, as it is printed.
+        seconds: seconds that passed.
+        cpu_seconds: seconds of all threads.
+        peak_bytes: most bytes of memory at a time, above what Python and the arguments took before.
     """
 
     what: str
@@ -110,7 +110,7 @@ class ScoringCost:
     peak_bytes: int
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return time and memory as they are printed."""
         return (
             f"{self.what}: {self.seconds:.2f} s, {self.cpu_seconds:.2f} CPU s, "
             f"{self.peak_bytes / 2**20:,.0f} MiB above what was given"
@@ -123,10 +123,10 @@ def scoring_cost(work: Work = "scoring", size: Size = MARS_SIZE) -> ScoringCost:
     Args:
         work: `scoring`, from descriptors to scores; `ranking`, from distances that are given to scores; or
             `re-ranking`, from descriptors by way of k-reciprocal neighbours.
-        size: how much.
+        size: numbers of the descriptors.
 
     Raises:
-        subprocess.CalledProcessError: it failed; what it wrote to its standard error output was shown.
+        subprocess.CalledProcessError: the process failed; its standard error output was shown.
     """
     task = json.dumps({"work": work, "size": asdict(size), "threads": torch.get_num_threads()})
     done = run_module("scripts.benchmark.scoring_cost", task)

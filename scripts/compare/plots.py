@@ -15,7 +15,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
     """Draw the pictures into a folder.
 
     Returns:
-        Their PNG files' content by name.
+        Content of the PNG files by name.
     """
     makers = {"curves.png": curves, "profile.png": profile, "locations.png": locations}
     pictures = {}
@@ -29,7 +29,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
 
 
 def curves(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
-    """Draw each agent's score by environment step; what does not learn is a level."""
+    """Draw each agent's score by environment step; an agent that does not learn is a level."""
     figure = matplotlib.figure.Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     last = max((point["step"] for row in report["agents"] for point in row["curve"]), default=0)

@@ -27,12 +27,12 @@ PROFILE_POINTS = 101
 def make_report(
     results: Sequence[Mapping[str, Any]], *, reference: str = REFERENCE, missing: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Compute what is reported.
+    """Compute the numbers of the report.
 
     Args:
-        results: of finished runs, as `scripts.compare.task.train_and_score` returns them.
-        reference: whom the others are compared with; the first agent if it has no run.
-        missing: the titles of runs that are not finished, or failed.
+        results: results of finished runs, as `scripts.compare.task.train_and_score` returns them.
+        reference: name of the agent that the others are compared with; the first agent if this one has no run.
+        missing: titles of the runs that are not finished, or failed.
 
     Returns:
         Plain numbers, for JSON: `reference`, `agents` (a row each), `missing`, `settings`, `versions`, `seeds`.
@@ -110,13 +110,13 @@ def make_row(
 
 
 def mean_cost(runs: Sequence[Mapping[str, Any]], cost: str) -> float | None:
-    """Return the mean over runs of what was spent; None where a run does not tell."""
+    """Return the mean over runs of what was spent; None if a run does not tell."""
     values = [run[cost] for run in runs]
     return None if None in values else float(np.mean(values))
 
 
 def mean_hits(runs: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the mean hit rate over clips in which the thing is seen; None where there are none."""
+    """Return the mean hit rate over clips in which the thing is seen; None if there are none."""
     if "hit_rate" not in runs[0]["clips"]:
         return None
     hits = clip_table(runs, "hit_rate")

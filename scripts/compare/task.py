@@ -1,4 +1,4 @@
-"""One run of `a3d compare` in a process of its own: `python -m scripts.compare.task TASK`, the task as JSON.
+"""A run of `a3d compare` in a process of its own: `python -m scripts.compare.task TASK`, the task as JSON.
 
 An agent is trained on a bank with one seed and scored on the clips held out. It leaves <out>/<agent>/<seed>.json,
 all or nothing; where it fails, <seed>.error.txt with the traceback.
@@ -41,7 +41,7 @@ LIBRARIES = ("torch", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy")
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What the report needs of a run's result: `train_and_score` says what it is."""
+    """Entries of a run's result that the report needs: `train_and_score` says what they are."""
 
     agent: str
     seed: int
@@ -62,11 +62,11 @@ class CompareResult:
 
 @dataclass(frozen=True)
 class CompareTask(Job):
-    """What one run is to do: to train an agent on a bank, and to test it on the clips held out.
+    """Task of one run: to train an agent on a bank, and to test it on the clips held out.
 
     Attributes:
-        config: the agent, its seed and all settings; `out` is the folder of the comparison.
-        points: of the learning curve.
+        config: agent, its seed and all settings; `out` is the folder of the comparison.
+        points: number of points of the learning curve.
     """
 
     config: PolicyRunConfig
@@ -77,37 +77,37 @@ class CompareTask(Job):
 
     @property
     def title(self) -> str:
-        """The run's name for people."""
+        """Name of the run, as it is printed."""
         return f"{self.config.agent}/{self.config.seed}"
 
     @property
     def result_file(self) -> Path:
-        """What the report is made of."""
+        """File of the result, which the report is made of."""
         return self.config.out / re.sub(r"[^\w.-]", "_", self.config.agent) / f"{self.config.seed}.json"
 
     @property
     def progress(self) -> Path:
-        """The file that says how many steps are taken."""
+        """File that says how many steps are taken."""
         return self.result_file.with_suffix(".progress")
 
     @property
     def error_file(self) -> Path:
-        """The traceback of a run that failed."""
+        """File of the traceback, if the run failed."""
         return self.result_file.with_suffix(".error.txt")
 
     @property
     def process(self) -> tuple[str, str]:
-        """This file, and the task."""
+        """Module that is run in a process of its own, this one, and the task."""
         return "scripts.compare.task", json.dumps(asdict(self), default=str)
 
     @property
     def num_steps(self) -> int:
-        """Environment steps to train for."""
+        """Number of environment steps to train for."""
         is_control = agents.get_algorithm(self.config.agent).build is ControlAlgorithm
         return 0 if is_control else self.config.timesteps
 
     def steps_taken(self) -> int:
-        """Return how many environment steps the run says that it has taken; 0 where it was only begun."""
+        """Return how many environment steps the run says that it has taken; 0 if it has only begun."""
         try:
             return min(int(self.progress.read_text(encoding="utf-8")), self.config.timesteps)
         except (OSError, ValueError):  # not begun, or just being written
@@ -115,7 +115,7 @@ class CompareTask(Job):
 
     @property
     def digest(self) -> str:
-        """A text that differs between runs that can come out differently; the folders' names do not count."""
+        """Text that differs between runs that can come out differently; the folders' names do not count."""
         values = {key: value for key, value in asdict(self.config).items() if key not in ("out", "bank", "device")}
         entry = agents.get_algorithm(self.config.agent)
         text = json.dumps([values, settings_of(entry), bank_digest(self.config.bank), self.points], default=str)
@@ -162,7 +162,7 @@ def run(task: CompareTask) -> int:
 
 
 def train_and_score(task: CompareTask) -> dict[str, Any]:
-    """Train, and return what is measured: the curve, each held-out clip's scores, the bins looked at, the cost."""
+    """Train, and return the measurements: the curve, each held-out clip's scores, the bins looked at, the cost."""
     agent, process, held_out = build_policy_run(task.config)
     curve = Curve(task, process, held_out[:: -(-len(held_out) // CURVE_CLIPS)])
     started = time.monotonic()
@@ -212,7 +212,7 @@ class Curve(BaseCallback):
 
     Attributes:
         points: mean rewards, with the environment step.
-        seconds: that the scoring took.
+        seconds: seconds that the scoring took.
     """
 
     def __init__(self, task: CompareTask, process: AttentionProcess, clip: torch.Tensor):
@@ -255,7 +255,7 @@ class Curve(BaseCallback):
 
 
 def peak_memory_mb() -> float | None:
-    """Return the most memory that this process has had, in MB; None where the system does not tell."""
+    """Return the most memory that this process has had, in MB; None if the system does not tell."""
     if os.name != "posix":
         return None
     import resource

@@ -82,7 +82,7 @@ class EvaluateConfig(ScoringConfig):
 
 
 def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[float]) -> list[str]:
-    """Say which thresholds were found, for people."""
+    """Return lines that say which thresholds were found."""
     lines = []
     for name, row in scores.items():
         lines.append(f"{name}: equal error rate {row['EER']:.1f}% at the distance {row['EER_distance']:.4g}")
@@ -95,7 +95,7 @@ def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[f
 
 
 def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]:
-    """Rebuild what a checkpoint holds and score it; return the scores, and what was searched in what.
+    """Rebuild what a checkpoint holds and score it; return the scores, and the protocol of the search in a line.
 
     Raises:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.

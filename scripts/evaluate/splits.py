@@ -31,7 +31,7 @@ REPORT = "splits.json"
 
 @dataclasses.dataclass(frozen=True)
 class SplitScores:
-    """What is read of a split's scores."""
+    """Entries of a split's scores that are read."""
 
     scores: dict[str, dict[str, float | int | None]]
     protocol: str
@@ -65,10 +65,10 @@ def evaluate_splits(runs: SplitRuns, scoring: ScoringConfig) -> tuple[dict[str, 
 
     Args:
         runs: the runs.
-        scoring: how to score.
+        scoring: settings of the scoring.
 
     Returns:
-        The report, and the runs that failed. In the report `splits` are scores by split and agent, `mean` and
+        Report, and the runs that failed. In the report `splits` are scores by split and agent, `mean` and
         `deviation` (the standard deviation of a sample) by agent, `protocol` says what was searched in what.
 
     Raises:
@@ -110,10 +110,10 @@ def read_numbers(splits: str, count: int | None = None) -> list[int]:
 
     Args:
         splits: the text.
-        count: how many there are; None: any number.
+        count: number of splits; None: any number.
 
     Raises:
-        ValueError: it names something else.
+        ValueError: the text names something else.
     """
     if splits == "all":
         return list(range(ALL))
@@ -180,7 +180,7 @@ def make_report(scored: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def splits_table(report: dict[str, Any]) -> str:
-    """Lay out a report for people: each split, the mean and the standard deviation, agent by agent."""
+    """Lay a report out as text: each split, the mean and the standard deviation, agent by agent."""
     parts = [f"trained on {report['train']}, tested on {report['test']}", report["protocol"]]
     for agent, mean in report["mean"].items():
         deviation = report["deviation"][agent]

@@ -18,15 +18,15 @@ class ClipSet:
     """Clips of some tracklets, looked at by several rows while the backbone runs over them once.
 
     Args:
-        run: the networks.
-        tracklets: the clips' own, one or more.
-        max_clips: of each tracklet; None for all.
-        clips_per_batch: clips in memory at once.
-        of_training: whether the clips are of people that F_c knows.
+        run: networks.
+        tracklets: tracklets of the clips, one or more.
+        max_clips: most clips of each tracklet; None for all.
+        clips_per_batch: number of clips in memory at once.
+        of_training: whether the clips show people that F_c knows.
 
     Attributes:
-        tracklet: the number of each clip's tracklet, int64 (num_clips,).
-        person: whose clip it is, int64 (num_clips,).
+        tracklet: number of each clip's tracklet, int64 (num_clips,).
+        person: person of each clip, int64 (num_clips,).
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class ClipSet:
 
     @property
     def knows_truth(self) -> bool:
-        """Whether it is known where to look in all of the clips."""
+        """Tell whether the place of the thing is known in all of the clips."""
         return all(tracklet.truth_boxes is not None for tracklet in self.tracklets)
 
     def watch(self, rows: Mapping[str, EpisodeRule], what: str) -> dict[str, "ProbeResults"]:
         """Run the backbone over all clips, and each row over its features.
 
         Args:
-            rows: who looks.
-            what: for the progress bar.
+            rows: functions that choose the bins, by name.
+            what: text beside the progress bar.
 
         Returns:
-            What each of them came to.
+            Results of each row.
         """
         seen = {name: ProbeResults(len(self.tracklets), self.run.representation) for name in rows}
         for batch, process, finished in looks(self.run, self.batches, rows, what, self.labels):
@@ -71,17 +71,17 @@ class ClipSet:
 
 
 class ProbeResults:
-    """What one row's episodes came to.
+    """Results of one row's episodes.
 
     Args:
-        num_tracklets: of the clips.
-        representation: says what is compared.
+        num_tracklets: number of the clips' tracklets.
+        representation: representation, which says what is compared.
 
     Attributes:
-        reward: the run's own, by batch; of people whom F_c knows, like `log_prob`.
-        log_prob: of the true identity.
+        reward: rewards of the run, by batch; of people whom F_c knows, like `log_prob`.
+        log_prob: log-probability of the true identity.
         hits: percentage of the chosen bins that cover the thing, NaN where it is not seen; of other people.
-        descriptors: of their tracklets.
+        descriptors: descriptors of the tracklets.
     """
 
     def __init__(self, num_tracklets: int, representation: Representation):

@@ -1,4 +1,4 @@
-"""What each row of `a3d probe` earns, clip by clip and query by query."""
+"""Measurements of each row of `a3d probe`, clip by clip and query by query."""
 
 from dataclasses import dataclass, field
 
@@ -23,12 +23,12 @@ ROWS = (POLICY, SAMPLED, RANDOM, CENTRE, AVERAGE_PLACE, OTHER_CLIP, TRUTH, BEST)
 
 @dataclass
 class Measured:
-    """What the rows earned.
+    """Measured values of the rows.
 
     Attributes:
-        values: for each row and column, a number for each clip or query; NaN where nothing was measured.
-        person: for each column, whose clip or query that is.
-        notes: what is missing, and why.
+        values: numbers by row and column, one for each clip or query; NaN if it was not measured.
+        person: persons by column, one for each clip or query.
+        notes: lines that say which values are missing, and why.
     """
 
     values: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -44,9 +44,9 @@ def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32
 
     Args:
         run: networks, agent and data.
-        max_clips: of each tracklet, spread evenly over it; None for all.
-        clips_per_batch: clips in memory at once.
-        seed: of what is drawn.
+        max_clips: most clips of each tracklet, spread evenly over it; None for all.
+        clips_per_batch: number of clips in memory at once.
+        seed: seed of all random choices.
 
     Raises:
         ValueError: nothing is chosen (T of 0 or 1), or the data has no test half.

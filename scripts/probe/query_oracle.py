@@ -24,15 +24,16 @@ class QueryOracle:
     brings the clip nearest to its own person relative to the others.
 
     Args:
-        agent: who decides the rest of an episode.
-        clips: of `searched_tracklets(data)`.
+        agent: agent that decides the rest of an episode.
+        clips: clips of `searched_tracklets(data)`.
         data: queries and gallery.
         representation: F_o, F_h, and what is compared.
-        descriptors: of the tracklets, by the policy's mean, float32 (num_tracklets, D).
-        locations: where the policy's mean looked in each clip, float32 (num_clips, T - 1, 3).
+        descriptors: descriptors of the tracklets, by the policy's mean, float32 (num_tracklets, D).
+        locations: locations that the policy's mean looked at in each clip, float32 (num_clips, T - 1, 3).
 
     Attributes:
-        judged: which clips have a judge: those of queries with their person in another camera, bool (num_clips,).
+        judged: mask of the clips that have a judge: those of queries with their person in another camera, bool
+            (num_clips,).
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class QueryOracle:
         )
 
     def __call__(self, process: AttentionProcess, numbers: Tensor) -> Episodes:
-        """Look at the best bins, where there is a judge."""
+        """Look at the best bins, if there is a judge."""
         bank = process.bank
         places = self.locations[numbers].to(bank.device)
         camera, judged = self.camera[numbers], self.judged[numbers]

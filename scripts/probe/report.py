@@ -29,8 +29,8 @@ class Cell:
     """A row's value in a column, and how far the policy's mean is above it, on the same clips or queries.
 
     Attributes:
-        value: with its interval over people, or over runs.
-        policy_minus_row: None for the policy's mean itself.
+        value: mean with its interval over people, or over runs.
+        policy_minus_row: difference with its interval; None for the policy's mean itself.
     """
 
     value: Interval
@@ -45,8 +45,8 @@ def summarise(values: Mapping[str, Mapping[str, np.ndarray]], person: Mapping[st
     """Return means with 95% intervals, by drawing people with replacement; of differences, the same people.
 
     Args:
-        values: for each row and column, one number a clip or query, NaN where nothing was measured.
-        person: for each column, whose these are.
+        values: numbers by row and column, one for each clip or query; NaN if it was not measured.
+        person: persons by column, one for each clip or query.
     """
     table: Cells = {}
     for name in (name for name in ROWS if name in values):

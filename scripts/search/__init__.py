@@ -157,7 +157,7 @@ def search(
     )
 
     def is_itself(number: int, row: int) -> bool:
-        """Tell it by its files, and by its name in data that are drawn, or copied, anew."""
+        """Tell whether both are one tracklet, by its files, or by its name in data drawn, or copied, anew."""
         return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
 
     people, others = (known_people(one, query, gallery) for one in (query, gallery))
@@ -184,9 +184,9 @@ def is_of_same_data(query: Embeddings, gallery: Embeddings) -> bool:
 
 
 def known_people(of: Embeddings, query: Embeddings, gallery: Embeddings) -> list[str]:
-    """Return names by which queries and gallery can be compared, empty where there is none.
+    """Return names by which queries and gallery can be compared, empty if there is none.
 
-    Junk is nobody. Of different data the names of folders are taken to mean the same people; ids are not.
+    Junk has no name. The names of folders mean the same people in different data; ids do not.
     """
     folders = all(one.origin.data.startswith("folder:") for one in (query, gallery))
     if not (folders or is_of_same_data(query, gallery)):
@@ -218,7 +218,7 @@ def as_json(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) ->
 
 
 def table(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> str:
-    """Lay out what was found for people; * marks the query's person."""
+    """Lay out what was found as text; * marks the query's person."""
     lines = []
     for number, hits in enumerate(results):
         lines.append(f"{query.source[number]}{f' ({name})' if (name := query.name[number]) else ''}")
@@ -236,10 +236,10 @@ def table(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> s
 def summary(
     query: Embeddings, gallery: Embeddings, results: list[list[Hit]], *, other_cameras: bool = False
 ) -> str:
-    """Say in a line how many were searched for and, of those who are there, how often the first is right."""
+    """Return a line that says how often, of the queries who are in the gallery, the first found is right."""
 
     def is_itself(number: int, row: int) -> bool:
-        """Tell it by its files, and by its name in data that are drawn, or copied, anew."""
+        """Tell whether both are one tracklet, by its files, or by its name in data drawn, or copied, anew."""
         return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
 
     people, others = (known_people(one, query, gallery) for one in (query, gallery))

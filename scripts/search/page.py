@@ -1,4 +1,4 @@
-"""The page of a search: each query's frames and those that were found, with the bins that were looked at."""
+"""Page of a search: each query's frames and those that were found, with the bins that were looked at."""
 
 import base64
 from collections.abc import Sequence
@@ -48,8 +48,8 @@ class Strips:
     """Draws tracklets from the data that their descriptors are of: the frames of a clip, with its bins.
 
     Args:
-        embeddings: of the tracklets.
-        cache: where decoded frames are kept; by default the user's.
+        embeddings: descriptors of the tracklets.
+        cache: folder of decoded frames; by default the user's.
     """
 
     def __init__(self, embeddings: Embeddings, cache: Path | None = None):
@@ -62,7 +62,7 @@ class Strips:
         self.blank = FeatureBank.blank(self.grid, 1)
 
     def picture(self, row: int) -> np.ndarray | None:
-        """Draw the clip in the middle of a tracklet, uint8 (height, width, 3), RGB; None where it is gone."""
+        """Draw the clip in the middle of a tracklet, uint8 (height, width, 3), RGB; None if its data is gone."""
         source, bins = self.embeddings.source[row], self.embeddings.bins[row]
         if (tracklet := self._tracklets.get(source)) is None:
             if self._tracklets:
@@ -105,11 +105,11 @@ def write_page(
     """Write the page, all or nothing.
 
     Args:
-        path: where to.
-        results: of the first queries, as `scripts.search.as_json` has them.
-        rows: the gallery rows that were found for each of them.
-        of_query: draws the queries.
-        of_gallery: draws what was found.
+        path: file to write.
+        results: results of the first queries, as `scripts.search.as_json` has them.
+        rows: numbers of the gallery rows that were found for each of them.
+        of_query: strips that draw the queries.
+        of_gallery: strips that draw what was found.
     """
     sections = []
     for number, (result, found) in enumerate(zip(results, rows, strict=False)):
