@@ -18,7 +18,7 @@ from backbone.own import trust
 from backbone.progress import log_line, print_result
 
 NOTHING = "nothing was written"
-# what each does, and what is left after Ctrl-C, unless the command itself knows more (`saying_if_stopped`)
+# name -> its help text, and what is left after Ctrl-C, unless the command itself knows more (`saying_if_stopped`)
 COMMANDS = {
     "train": ("train the representation and an agent jointly", NOTHING),
     "pretrain": (
@@ -31,8 +31,8 @@ COMMANDS = {
     ),
     "embed": ("describe tracklets by a trained model, into a file", NOTHING),
     "search": ("find a person's tracklets again, by their descriptors", ""),
-    "export": ("the whole trained model as ONNX, or for torch.export", NOTHING),
-    "probe": ("tell whether the agent looks at the right place in each clip", NOTHING),
+    "export": ("write the trained model as ONNX, or for torch.export", NOTHING),
+    "probe": ("measure whether the agent looks at the right place in each clip", NOTHING),
     "ablate": (
         "run the paper's ablations over seeds, and report them",
         "the same command goes on from there",
@@ -40,9 +40,9 @@ COMMANDS = {
     "bank": ("run a trained representation over all clips, into a bank's folder", NOTHING),
     "policy": ("train an agent alone, on a bank", NOTHING),
     "compare": ("compare agents on a bank, with statistics over seeds", "the same command runs what is missing"),
-    "debug": ("see single episodes: why there, and what if elsewhere", "finished pages are kept"),
-    "data": ("make tracklets of your own data", "nothing half-written was left"),
-    "benchmark": ("measure what the fast paths gain", ""),
+    "debug": ("show why the agent looked there, and what if elsewhere", "finished pages are kept"),
+    "data": ("cut videos into tracklets, check data, fill the cache", "nothing half-written was left"),
+    "benchmark": ("measure how much faster the fast paths are", ""),
 }
 
 USAGE = """usage: a3d [--trust MODULE:NAME] COMMAND [options]
@@ -55,9 +55,9 @@ commands:
 
 `a3d COMMAND --help` shows a command's options and examples.
 
-A checkpoint that names an agent, a backbone, a reward, a locator or a data set of somebody's own, MODULE:NAME,
-runs that code only where you name it, too: `a3d --trust MODULE:NAME,... COMMAND ...`, or by a flag of the command,
-such as --agent.
+A checkpoint can name an agent, a backbone, a reward, a locator or a data set that is not part of this library,
+MODULE:NAME. That code runs only if you name it, too: `a3d --trust MODULE:NAME,... COMMAND ...`, or by a flag of
+the command, such as --agent.
 """
 
 # The flags that take code of the user's own, MODULE:NAME, and those that take data, which can be a data set of the
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read(command: ModuleType, name: str, flags: list[str]) -> tuple:
-    """Return what a command's `run` takes: its configuration, by the annotation, or what its own `read` says."""
+    """Return the arguments of a command's `run`: its configuration, or the result of the command's own `read`."""
     if hasattr(command, "read"):
         return command.read(flags)
     from backbone.flags import read_flags
@@ -131,7 +131,7 @@ def read(command: ModuleType, name: str, flags: list[str]) -> tuple:
 
 
 def version() -> str:
-    """Say which version is installed."""
+    """Return a line that says which version is installed."""
     try:
         return f"a3d {importlib.metadata.version('a3d')}"
     except importlib.metadata.PackageNotFoundError:
@@ -139,7 +139,7 @@ def version() -> str:
 
 
 def named_code(arguments: list[str]) -> list[str]:
-    """Return what a command line names as MODULE:NAME by the flags that take it (`OWN`)."""
+    """Return the code that a command line names, MODULE:NAME, by the flags that take it (`OWN`)."""
     named = ",".join(values_of(arguments, *OWN))
     return [name for name in named.split(",") if ":" in name]
 

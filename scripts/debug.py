@@ -1,17 +1,17 @@
-"""See an episode: why did the agent look there, and what if it had looked elsewhere? `a3d debug`.
+"""Show episodes: why the agent looked there, and what would have happened elsewhere: `a3d debug`.
 
 Every episode becomes one HTML page that needs nothing beside it: the clip with the bins, the policy's mean and
-spread, what it expected, who was named after each glimpse, the exact probability of the true person for every bin
-that could have been chosen, and for queries the ranked gallery. The episode itself is beside it as .npz
-(`agents.episodes.Episode.load`).
+spread, its expected reward, the person named after each glimpse, the exact probability of the true person for
+every bin that could have been chosen, and for queries the ranked gallery. The episode itself is beside the page as
+.npz (`agents.episodes.Episode.load`).
 
 F_c does not know the people of the queries. The gallery judges them instead: the softmax of negative squared
-distances to each person's mean descriptor, scaled once so that it is as sure as it is right. Training tracklets
-(--train) are judged by F_c, and earn the run's reward.
+distances to each person's mean descriptor, scaled once so that its confidence fits its accuracy. Training
+tracklets (--train) are judged by F_c, and earn the run's reward.
 
 One query, by number, folder or name: `a3d debug --checkpoint runs/benchmark --query 12 --out out/ep12`
 
-The ten worst queries, and five that are drawn:
+The ten worst queries, and five at random:
 `a3d debug --checkpoint runs/benchmark --worst 10 --random 5 --out out/bad`
 
 What if the second glimpse had gone elsewhere (corner in cells: time, height, width):
@@ -61,7 +61,7 @@ class DebugConfig:
     query: tuple[str, ...] = ()
     """Test tracklets, by their number among the queries, or by folder or name."""
     train: tuple[str, ...] = ()
-    """Training tracklets, in the same way."""
+    """Training tracklets, by number, or by folder or name."""
     clip: tuple[int, ...] = ()
     """Clip to show. Of a run: its number among the tracklet's consecutive clips, from 0 (one number; by default
     the middle one). Of a policy: numbers of clips of the bank."""
@@ -76,7 +76,7 @@ class DebugConfig:
     """Look elsewhere: GLIMPSE=TIME,HEIGHT,WIDTH, the bin's corner in cells, as in 2=3,5,1. Later glimpses are the
     agent's."""
     agent: str | None = None
-    """A control (random, centre, best, truth, ...) in the place of the trained agent."""
+    """Control (random, centre, best, truth, ...) to show in the place of the trained agent."""
     sample: bool = False
     """Draw from the agent's policy; by default it takes its mean, as at test time."""
     seed: int = 0

@@ -1,9 +1,9 @@
 """Describe tracklets by a trained model, into a file: `a3d embed`.
 
-Each tracklet becomes one descriptor; two are compared by Euclidean distance. It is what the run compares
-(--descriptor.compared of a3d train): [f_g, h_1..h_T], or a vector of length 1, by a learned metric. The file, .npz
-or .safetensors, also holds person, camera, name and source of each, and the bins that were looked at
-(`backbone.embeddings`). `a3d search` finds the nearest ones.
+Each tracklet becomes one descriptor, the features that the run compares (--descriptor.compared of a3d train):
+[f_g, h_1..h_T], or a vector of length 1, by a learned metric. Euclidean distance compares two descriptors. The
+file, .npz or .safetensors, also holds person, camera, name and source of each tracklet, and the bins that were
+looked at (`backbone.embeddings`). `a3d search` finds the nearest tracklets.
 
 The queries and the gallery of a data set:
 `a3d embed --checkpoint runs/mars --data mars:/data/MARS --out mars.safetensors`

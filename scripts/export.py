@@ -1,22 +1,24 @@
-"""The whole trained model, from frames to descriptor, as one file for other programs: `a3d export`.
+"""Write the trained model, from frames to descriptor, as one file for other programs: `a3d export`.
 
 Backbone, glimpses and the agent's choices at test time, for batches of any size.
 
 Inputs: `clip`, uint8 (batch, L, H, W, 3), RGB; with a flow stream `flow`, float32 (batch, L, H, W, 2), pixels per
 frame, its last map the one before it.
 
-Outputs: `descriptor`, float32 (batch, D), what the run compares, to be averaged over a tracklet's clips. In a run
-that compares by cosine, as those of the strong recipe, each clip's is multiplied by its number of different frames
-instead, they are summed, and the sum is scaled to length 1. Euclidean distance compares two. `bins`, int64
-(batch, T), the bins looked at. `identity_logits`, F_c's, float32 (batch, people of the training).
+Outputs: `descriptor`, float32 (batch, D), the features that the run compares; a tracklet's descriptor is the mean
+over its clips. If the run compares by cosine, as those of the strong recipe do, it is instead the sum of the
+clips' descriptors, each times the clip's number of different frames, scaled to length 1. Euclidean distance
+compares two tracklets. `bins`, int64 (batch, T), the bins looked at. `identity_logits`, the output of F_c, float32
+(batch, people of the training).
 
-`backbone.data.inputs.network_inputs` makes both inputs of a tracklet's frames. Who does it elsewhere: frames are
-resized to H x W, those higher than H by averaging areas (OpenCV's INTER_AREA), others by linear interpolation
-(INTER_LINEAR), and the flow is that of the resized frames. A clip of fewer than L frames repeats its last one, and
-so does the flow, but with the last map between two different frames: a clip of the frames 4 5 6 6 has the maps
-4-5, 5-6, 5-6, 5-6.
+The function `backbone.data.inputs.network_inputs` makes both inputs of a tracklet's frames. To make them
+elsewhere: resize the frames to H x W, those higher than H by averaging areas (OpenCV's INTER_AREA), others by
+linear interpolation (INTER_LINEAR), and compute the flow of the resized frames. A clip of fewer than L frames
+repeats its last frame, and the last flow map between two different frames: a clip of the frames 4 5 6 6 has the
+maps 4-5, 5-6, 5-6, 5-6.
 
-The file is run on batches of 1 and 5 before it gets its name, and compared with what evaluation computes.
+The file is run on batches of 1 and 5 before it gets its name, and its outputs are compared with those of
+evaluation.
 
 For onnxruntime and others: `a3d export --checkpoint runs/benchmark --out a3d.onnx`
 

@@ -1,11 +1,12 @@
 """Train one agent on a bank's folder, the representation fixed: `a3d policy`.
 
-Where agents are compared, on the same features: minutes instead of a joint training. Leaves policy.pt, which
-`load_policy` reads, history.jsonl and curves.png (the mean reward of late episodes by environment step), and
-scores.json in the output folder. Stopped while it scores, the same command scores what is trained.
+Training takes minutes, less than joint training, and agents see the same features. The output folder gets
+policy.pt, which `load_policy` reads, history.jsonl and curves.png (the mean reward of the last episodes by
+environment step), and scores.json. If the command is stopped while it scores, the same command scores the trained
+agent.
 
-The clips that are scored are of tracklets that the agent was not trained on; F_c, which pays the reward, was, and
-knows their people. Whether an agent looks right on people whom nothing has seen is for `a3d probe` to say.
+The clips that are scored are of tracklets that the agent was not trained on. F_c, which pays the reward, was
+trained on them, and knows their people; `a3d probe` measures the agent on people that no part was trained on.
 
 A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 

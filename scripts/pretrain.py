@@ -1,12 +1,12 @@
 """Make the small backbone's starting weights on drawn walkers without clutter: `a3d pretrain`.
 
-They stand in for ImageNet's, which exist for large networks only. `--backbone.weights synthetic` starts from the
-files that come with the library, made by these two commands. No attention is trained: the global feature alone
-identifies the walkers, who wear other clothes than anyone in the benchmark.
+These weights take the place of ImageNet's, which exist for large networks only. `--backbone.weights synthetic`
+starts from the files that come with the library, made by the first two commands below. No attention is trained:
+the global feature alone identifies the walkers, who wear other clothes than anyone in the benchmark.
 
 With the flow stream: `a3d pretrain --out backbone/pretrained/small.pt`
 
-Without: `a3d pretrain --no-flow --out backbone/pretrained/small_without_flow.pt`
+Without a flow stream: `a3d pretrain --no-flow --out backbone/pretrained/small_without_flow.pt`
 
 Weights of your own, then a run that starts from them:
 `a3d pretrain --out mine.pt --seed 1` and `a3d train --preset benchmark --backbone.weights mine.pt`

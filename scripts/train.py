@@ -1,8 +1,9 @@
 """Train the representation and an agent jointly: `a3d train`.
 
-Leaves in the run's folder checkpoint.pt, config.json (resolved), metrics.json (the printed table), tensorboard/,
-history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose); with --evaluate-every
-scores.jsonl (of the test people, while training) and best.pt (the checkpoint of the highest mAP among them), too.
+The run's folder gets checkpoint.pt, config.json (all settings), metrics.json (the printed table), tensorboard/,
+history.jsonl, curves.png and bins.png (test clips with the bins that the agent chose); with --evaluate-every also
+scores.jsonl (scores of the test people in the course of the training) and best.pt (the checkpoint of the highest
+mAP).
 
 On built-in data (`make train`), by an agent that sees the whole clip and takes the most promising bin: `a3d train`
 

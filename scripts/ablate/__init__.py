@@ -1,9 +1,9 @@
 """Run the paper's ablations over seeds and report them beside the paper's figures: `a3d ablate`.
 
-A table is 7, 8, 9 or 10, a figure fig5, fig6 or fig7; levers takes the strong recipe apart, ladder the metric and
-the training of a recipe; all is all of them.
-Every run is a process of its own in <out>/<row>/<seed>; finished ones are never run again, interrupted ones go on,
-and a failed one does not stop the others. Leaves <out>/table7.md with .csv, .json and .png beside it.
+Tables are 7, 8, 9 and 10, figures fig5, fig6 and fig7. levers switches off the parts of the strong recipe one by
+one, ladder the metric and the ways of training of a recipe; all runs all of these.
+Every run is a process of its own in <out>/<row>/<seed>; finished runs are never run again, interrupted ones go on,
+and a failed one does not stop the others. The report is <out>/table7.md with .csv, .json and .png beside it.
 
 Table VII on built-in data, two runs at a time:
 `a3d ablate --table 7 --recipe strong --seeds 5 --jobs 2 --out out/table7`

@@ -1,14 +1,15 @@
 """Compare agents on one frozen bank, with statistics over seeds: `a3d compare`.
 
 Every agent and seed is a run in a process of its own; all see the same clips in the same order and are scored on
-the same clips held out. Finished runs are kept, so that the same command goes on where it was stopped. Leaves
-compare.html, which needs nothing beside it, and compare.md, .csv, .json, curves.png, profile.png, locations.png.
+the same clips held out. Finished runs are kept, so that the same command goes on where it was stopped. The output
+folder gets compare.html, which needs no other file, and compare.md, .csv, .json, curves.png, profile.png,
+locations.png.
 
 A bank first: `a3d bank --checkpoint runs/benchmark --out runs/bank`
 
 Then: `a3d compare --bank runs/bank --agents reinforce,ppo,sac,random --timesteps 100000 --out runs/compare`
 
-Any of their settings: `--agents.ppo.learning-rate 3e-4`, or a file of them, which says who is compared, too:
+Any setting of the agents: `--agents.ppo.learning-rate 3e-4`, or a file of them, which also names the agents:
 `a3d compare --bank runs/bank --agents agents.yaml`
 
 Your own algorithm beside them: `a3d compare --bank runs/bank --agents reinforce,my_module:MyAlgorithm`
@@ -89,7 +90,8 @@ class CompareConfig:
     agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
     policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
-    """Settings of those policies. The learning rate is each algorithm's own, unless one is given here for all."""
+    """Settings of the policies of reinforce, a2c, ppo and trpo. Each algorithm has its own learning rate, unless
+    one is given here for all."""
     report_only: bool = False
     """Run nothing; report what is finished."""
     runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobsConfig)

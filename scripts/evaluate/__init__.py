@@ -1,12 +1,12 @@
 """Score trained models on a data set: `a3d evaluate`.
 
 Every tracklet is cut into consecutive clips, each described by [f_g, h_1..h_T] at the bins that the agent chooses.
-Averaged over clips, they are compared by Euclidean distance (section III-D), or by the run's learned metric
+The clips' average is compared by Euclidean distance (section III-D), or by the run's learned metric
 (--descriptor.compared of a3d train).
 
 On the data of its training, beside random and centre bins: `a3d evaluate --checkpoint runs/benchmark --controls`
 
-The distance to say "the same person" at:
+The distance below which two tracklets are taken for one person:
 `a3d evaluate --checkpoint runs/benchmark --false-accept-rates 0.01 0.001`
 
 On other data: `a3d evaluate --checkpoint runs/benchmark --data folder:my_tracklets --json scores.json`

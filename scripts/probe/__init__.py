@@ -1,17 +1,18 @@
-"""Does the agent look at the right place in this clip? One table and one figure: `a3d probe`.
+"""Measure whether the agent looks at the right place in each clip, in a table and a figure: `a3d probe`.
 
-What the policy does without exploring (its mean, or the heaviest place of a mixture) is compared, on the same
-representation, with a sample of it, with random and centre bins, with the average of its own places at each step
-("policy, average place"), with its own places on another person's clip ("policy, another clip"), with bins on the
-thing that tells people apart (truth, where it is known) and with the best bin at each glimpse. An agent that looks
-at the right place in this clip is better than its average place, and than its places on another clip.
+The policy without exploration (its mean, or the place of a mixture with the most weight) is compared, on the same
+representation, with a sample of the policy, with random and centre bins, with the policy's average place at each
+step ("policy, average place"), with the policy's places on another person's clip ("policy, another clip"), with
+bins on the thing that tells people apart (truth, if it is known) and with the best bin at each glimpse. An agent
+that looks at the right place in each clip scores higher than its average place, and than its places on another
+clip.
 
-reward and log_prob are measured on the people that F_c was fitted on: it knows no others, so that other data has
-neither. R1, mAP and hit_rate are measured on the test people. Intervals (95%) are over people; differences are of
-the same clips and queries. Of several runs, as of an ablation's seeds, the table has the means over runs with
-Student's t intervals.
+reward and log_prob are measured on the people that F_c was fitted on; on other data there is neither, as F_c knows
+nobody there. R1, mAP and hit_rate are measured on the test people. Intervals (95%) are over people; differences
+are of the same clips and queries. For several runs, such as an ablation's seeds, the table has the means over runs
+with Student's t intervals.
 
-A run on the data of its training: `a3d probe --checkpoint runs/benchmark`
+A run, on the data of its training: `a3d probe --checkpoint runs/benchmark`
 
 All seeds of an ablation: `a3d probe --checkpoint out/table7/full/* --out out/probe`
 

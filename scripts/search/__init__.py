@@ -9,7 +9,7 @@ In a file of descriptors: `a3d search --query lost.npz --gallery street.npz --to
 Straight from frames, into a page:
 `a3d search --query lost_child/ --gallery folder:street --checkpoint runs/small --page found.html`
 
-Whoever is near enough (a3d evaluate --false-accept-rates says what near is), by another camera:
+People near enough, by another camera (a3d evaluate --false-accept-rates prints such a distance):
 `a3d search --query mars.npz --gallery mars.npz --other-cameras --below 11.3 --json found.json`
 """
 
@@ -34,10 +34,10 @@ class SearchConfig:
     """Queries and gallery of a search, and the files to write."""
 
     query: str
-    """File of a3d embed (.npz, .safetensors); or tracklets in the form of a3d embed's --data, of a data set its
-    queries."""
+    """Tracklets to search for: a file of a3d embed (.npz, .safetensors), or any form of a3d embed's --data; of a
+    data set its queries."""
     gallery: str
-    """Gallery, in the forms of the query; of a data set its gallery."""
+    """Tracklets to search, in the forms of --query; of a data set its gallery."""
     checkpoint: Path | None = None
     """Run whose model describes tracklets that are given as frames, not as a file of descriptors."""
     top: int = 10
