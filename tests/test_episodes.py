@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 
 import gymnasium
@@ -282,7 +283,9 @@ def test_damaged_files_are_named(env, tmp_path):
         np.savez(tmp_path / "part.npz", **{name: arrays[name] for name in arrays.files if name != "table"})
         wrong = {name: arrays[name] for name in arrays.files} | {"table": np.zeros((1, 3, 5), np.float32)}
         np.savez(tmp_path / "shape.npz", **wrong)
-    for name in ("other", "objects", "part", "shape"):
+        meta = json.dumps({**json.loads(str(arrays["meta"])), "reward_name": 7})
+        np.savez(tmp_path / "reward.npz", **{name: arrays[name] for name in arrays.files} | {"meta": meta})
+    for name in ("other", "objects", "part", "shape", "reward"):
         with pytest.raises(ValueError, match=rf"{name}\.npz is no episode"):
             Episode.load(tmp_path / f"{name}.npz")
 

@@ -78,7 +78,7 @@ def load_episode(path: Path, agent: Agent | None = None) -> Episode:
         raise ValueError(f"there is no episode at {path}") from error
     except DAMAGED as error:
         raise ValueError(f"{path} is no episode that can be read: {error}") from error
-    for name in filter(is_own, rewards):
+    for name in filter(is_own, map(str, rewards)):
         check_trusted(name, path, "a reward")
     try:
         return _episode(arrays, _player(arrays, agent))
