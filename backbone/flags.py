@@ -26,7 +26,7 @@ def read_flags(kind: Any, argv: list[str], command: str, description: str | None
         settings: further arguments of `tyro.cli`, such as `default` and `return_unknown_args`.
 
     Returns:
-        What `tyro.cli` returns: an instance of `kind`.
+        An instance of `kind`, the result of `tyro.cli`.
     """
     if {"-h", "--help"} & {*argv}:
         write_help_texts(kind, settings.get("default"))

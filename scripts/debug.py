@@ -162,7 +162,7 @@ def open_source(config: DebugConfig) -> Source:
     if config.bank is not None:
         raise ValueError("--bank is for policies: a run has data (--data)")
     if len(config.clip) > 1:
-        raise ValueError(f"of a run one clip of each tracklet is looked into, got --clip {config.clip}")
+        raise ValueError(f"a run shows one clip of each tracklet: give one number, got --clip {config.clip}")
     run = config.runtime.load_run(config.checkpoint, config.data)
     name = config.agent or run.config.agent
     return RunEpisodes(run, control or run.agent, name, config.clip[0] if config.clip else None)
@@ -188,10 +188,10 @@ def pick_episodes(config: DebugConfig, source: Source) -> list[Pick]:
         picks += choose(outcomes, **by_outcome, seed=config.seed)
     if not picks:
         raise ValueError(
-            "which episodes? Say --query 12, --train 3, or --worst, --wrong or --random with a number; of a "
-            "policy's bank --clip 7"
+            "no episode is chosen: give --query 12, --train 3, or --worst, --wrong or --random with a number; for "
+            "a policy's bank --clip 7"
             if not any(by_outcome.values())
-            else "no episode ended so: there is nothing to show"
+            else "no episode ended in that way: there is nothing to show"
         )
     return list(dict.fromkeys(picks))
 

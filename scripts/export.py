@@ -51,7 +51,7 @@ from scripts.options import Checkpoint
 OUTPUTS = ("descriptor", "bins", "identity_logits")
 ENDINGS = (".onnx", ".pt2")
 CHECKED_BATCHES = (1, 5)
-# Beyond rounding: the sums of float32 come in another order.
+# More than rounding, as the sums of float32 come in another order.
 TOLERANCE = 1e-3
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -128,7 +128,7 @@ def export_model(model: TrainedModel, path: Path) -> Parity:
         # not above, so that NaN is refused, too
         if parity.same_bins < parity.clips - 1 or not parity.difference <= TOLERANCE:
             raise ValueError(
-                f"what was exported does not compute what the model does ({parity}); nothing was written"
+                f"the exported file computes other outputs than the model ({parity}); nothing was written"
             )
     return parity
 

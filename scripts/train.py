@@ -81,7 +81,7 @@ def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
         folder = folder or found
         assert folder is not None
         if state and (folder / CHECKPOINT).stat().st_mtime_ns != state["read_at"]:
-            raise ValueError(f"another command has gone on with {folder} in the meantime: say it once more")
+            raise ValueError(f"another command has gone on with {folder} in the meantime: run this command again")
         metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}

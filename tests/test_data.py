@@ -124,8 +124,8 @@ def test_home_is_expanded(folder, tmp_path, monkeypatch):
         ),
         ("test_data:CONFIG", "test_data:CONFIG is no function that reads a data set"),
         ("test_data:names", "names has to return backbone.data.ReidData, and returned \\[\\]"),
-        ("folder", "where is it"),
-        ("folder:", "where is it"),
+        ("folder", "the data needs a directory"),
+        ("folder:", "the data needs a directory"),
         ("folder:/no/such/place", "no folder at /no/such/place"),
     ],
 )

@@ -132,7 +132,7 @@ def test_other_peoples_tracklets_are_not_judged_by_f_c(trained, tmp_path, capsys
     assert re.search(r"the gallery says p0\d \(", capsys.readouterr().out)  # by the folder's name
     # a clip that is not there is no reason to show nothing
     assert debug("--checkpoint", trained, *data, "--worst", 4, "--clip", 5, "--out", tmp_path / "out") == 2
-    assert "no episode ended so" in capsys.readouterr().err
+    assert "no episode ended in that way" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("agent", ["truth", "random"])
@@ -152,7 +152,7 @@ def test_a_policy_on_its_bank(policy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "which episodes? Say --query 12"),
+        ([], "no episode is chosen: give --query 12"),
         (["--query", "99"], "there is no query tracklet 99: they are numbered 0 to 3"),
         (
             ["--query", "nobody"],
@@ -164,10 +164,10 @@ def test_a_policy_on_its_bank(policy, tmp_path, capsys):
         (["--query", "0", "--set-glimpse", "1=0,0,0"], "glimpse 1 can't be changed"),
         (["--query", "0", "--set-glimpse", "2=0,99,0"], "no bin has its corner at (0, 99, 0)"),
         (["--query", "0", "--agent", "sac"], "unknown control 'sac'; known: random"),
-        (["--query", "0", "--agent", "swapped"], "swapped goes by other clips"),
+        (["--query", "0", "--agent", "swapped"], "swapped needs other clips"),
         (["--query", "0", "--agent", "best"], "F_c does not know the queries' people"),
         (["--worst", "1", "--agent", "best"], "F_c does not know the queries' people"),
-        (["--worst", "1", "--agent", "random"], "random looks elsewhere every time"),
+        (["--worst", "1", "--agent", "random"], "random chooses bins at random"),
         (["--worst", "1", "--sample"], "--sample goes with --query"),
         (["--query", "0", "--minari"], "take --train"),
         (["--query", "0", "--bank", "somewhere"], "--bank is for policies"),

@@ -179,7 +179,7 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_named(bank, tmp_path, caps
 
     save_bank(tmp_path / "short", *random_case(num_glimpses=1))
     assert main(["policy", "--bank", str(tmp_path / "short"), "--out", str(tmp_path / "out")]) == 2
-    assert "1 glimpses: none is chosen" in capsys.readouterr().err
+    assert "1 glimpses: 2 or more are needed" in capsys.readouterr().err
 
     monkeypatch.setattr("agents.runs.bank_policy.StepProgress._on_step", interrupt)
     assert main(["policy", "--bank", str(bank), "--out", str(tmp_path / "out")]) == 130

@@ -291,6 +291,6 @@ def test_without_decisions_there_is_nothing_to_probe(folder, tmp_path):
         main(["train", "--preset", "tiny", "--steps", "1", "--attention.num-glimpses", "1", "--out", str(out)])
         == 0
     )
-    with pytest.raises(ValueError, match="1 glimpses: none is chosen"):
+    with pytest.raises(ValueError, match="1 glimpses: 2 or more are needed"):
         measure(load_run(out))
     assert ProbeConfig((out / "checkpoint.pt",)).folder == out / "probe"

@@ -368,7 +368,7 @@ def test_the_three_scorings_of_mars_are_a_literal_loops(official, scoring, num_g
 @pytest.mark.parametrize("name", ["prid", "ilids", "mars"])
 def test_where_the_data_comes_from_is_said(name, tmp_path):
     assert name in DATASETS
-    with pytest.raises(ValueError, match=rf"where is it\? Write --data {name}:<directory>"):
+    with pytest.raises(ValueError, match=rf"needs a directory: write --data {name}:<directory>"):
         load_data(name, DataConfig(), tmp_path)
     with pytest.raises(ValueError, match=r"there is no folder \w+ in .*; the layout is .*from its authors"):
         load_data(f"{name}:{tmp_path}", DataConfig(), tmp_path)

@@ -140,7 +140,7 @@ def test_mistakes_are_explained(tmp_path):
     for spec, words in {
         "nowhere": "no tracklets at 'nowhere'; possible are a data set",
         "marz:/data": "no tracklets at 'marz:/data'; possible are",
-        "mars": "where is it",
+        "mars": "the data needs a directory",
         "video:a.avi": "write video:VIDEO,TRACKS",
         str(tmp_path / "empty"): "empty is empty",
         str(tmp_path / "text"): "a.txt is no image file",

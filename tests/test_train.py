@@ -307,7 +307,7 @@ def test_without_flow_there_is_no_flow_stream(tmp_path):
         (["--preset", "tiny", "--device", "nothing"], "the device 'nothing' can't be used here"),
         (["--preset", "tiny", "--load.num-people", "7"], "a batch of 7 people needs as many"),
         (["--preset", "tiny", "--attention.bin-size", "4", "6", "3"], "does not fit into a feature map"),
-        (["--preset", "small"], "Write --data folder:<directory>"),
+        (["--preset", "small"], "write --data folder:<directory>"),
         (["--resume"], "there is no checkpoint at"),
     ],
 )
@@ -397,7 +397,7 @@ def test_a_frozen_backbone_that_nothing_was_loaded_into_is_told_of(tmp_path, cap
     flags = ["--preset", "tiny", "--steps", "1", "--backbone.weights", "None", "--backbone.frozen"]
     early = ["--backbone.name", "timm:test_vit", "--attention.bin-size", "2", "2", "1"]
     assert main(["train", *flags, *early, "--out", str(tmp_path / "early")]) == 2
-    assert "flow stream enters at 0 and would stay there, frozen" in capsys.readouterr().err
+    assert "flow stream starts at 0, and frozen it would stay 0" in capsys.readouterr().err
     assert main(["train", *flags, "--out", str(tmp_path / "random")]) == 0
     assert "a backbone without weights that is frozen stays random" in capsys.readouterr().err
 
@@ -407,7 +407,7 @@ def test_a_frozen_flow_stream_of_scale_nought_is_refused(tmp_path, capsys):
     torch.save(state, tmp_path / "images.pt")
     flags = ["--preset", "tiny", "--backbone.weights", str(tmp_path / "images.pt"), "--backbone.frozen"]
     assert main(["train", *flags, "--backbone.flow-scale", "learned", "--out", str(tmp_path / "run")]) == 2
-    assert "flow stream enters at 0 and would stay there, frozen" in capsys.readouterr().err
+    assert "flow stream starts at 0, and frozen it would stay 0" in capsys.readouterr().err
 
 
 def test_a_neck_is_not_trained_on_one_clip(tmp_path, capsys):

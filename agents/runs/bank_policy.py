@@ -189,7 +189,8 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
     process = probe.process
     if process.glimpse.num_glimpses < 2:
         raise ValueError(
-            f"the episodes of {config.bank} have {process.glimpse.num_glimpses} glimpses: none is chosen"
+            f"the episodes of {config.bank} have {process.glimpse.num_glimpses} glimpses: "
+            "2 or more are needed, as the first is always the centre"
         )
     training, held_out = split_clips(process.bank.tracklet, config.held_out)
     env = Attention3DVectorEnv(

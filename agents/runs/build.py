@@ -22,7 +22,7 @@ from agents.settings import Setting, read_settings
 from backbone.data.cache import FrameCache, default_cache
 from backbone.representation import Representation
 
-# What only learning needs, and takes memory, or writes where it says.
+# Keywords that only learning needs, which take memory, or write files.
 _OF_LEARNING = (
     "n_steps", "batch_size", "buffer_size", "stats_window_size", "tensorboard_log", "optimize_memory_usage",
     "replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs",

@@ -11,8 +11,8 @@ from backbone.data import ReidData
 from backbone.progress import log_line
 from backbone.representation import Representation
 
-# What --resume can change without making it another run; load.workers, too. More steps make a finished run longer;
-# a cosine schedule, which fell to 0 at its old end, goes on where one of the new length would be.
+# Settings that --resume can change without making it another run; load.workers, too. More steps make a finished
+# run longer; a cosine schedule, which fell to 0 at its old end, goes on where one of the new length would be.
 CHANGEABLE = (
     "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every",
     "evaluate_every", "callbacks", "out", "resume",
@@ -70,7 +70,7 @@ def check_frozen(representation: Representation, config: TrainConfig) -> None:
     is_blind = not any(bool(value.any()) for value in backbone.flow_stream.parameters())
     if is_blind or (backbone.flow_scale is not None and not bool(backbone.flow_scale)):
         raise ValueError(
-            "this backbone's flow stream enters at 0 and would stay there, frozen: leave the flow out "
+            "this backbone's flow stream starts at 0, and frozen it would stay 0: leave the flow out "
             "(--backbone.flow None), or train the backbone"
         )
 

@@ -26,7 +26,7 @@ from backbone.data.transforms import AugmentConfig
 from backbone.descriptor import DescriptorConfig
 from backbone.flags import BadFrame, CacheFolder, Device
 
-MOST_EPISODES = 65_536  # of a batch
+MOST_EPISODES = 65_536  # in a batch
 
 # Settings of more than one command, with their help text.
 DataName = Annotated[
@@ -267,7 +267,7 @@ def get_preset(name: str) -> TrainConfig:
     return PRESETS[name]()
 
 
-# What a run's config.json says besides: all settings that the algorithm was really made with.
+# Key in a run's config.json of all settings that the algorithm was really made with.
 USED = "algorithm"
 
 

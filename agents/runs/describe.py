@@ -26,7 +26,7 @@ from backbone.embeddings import Embeddings, Origin
 from backbone.progress import log_line, progress_bars
 from backbone.representation import Representation
 
-# Of large data about so many clips, but one of each tracklet at least, are enough to fit a metric to.
+# Number of clips that are enough to fit a metric to large data, about; at least one of each tracklet is taken.
 FITTED_CLIPS = 20_000
 
 

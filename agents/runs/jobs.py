@@ -54,7 +54,7 @@ class Job(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """The run's name for people."""
+        """Name of the run, as it is printed."""
 
     @property
     @abstractmethod

@@ -72,7 +72,7 @@ class PolicyEpisodes:
             ValueError: the agent draws where it looks, so that an episode shown would be another one.
         """
         if draws(at_test(self.agent)):
-            raise ValueError(f"{self.agent_name} looks elsewhere every time: choose its episodes by --clip")
+            raise ValueError(f"{self.agent_name} chooses bins at random: choose its episodes by --clip")
         _, held_out = split_clips(self.process.bank.tracklet, self.held_out_share)
         episodes = follow(at_test(self.agent), self.process, torch.from_numpy(held_out))
         verdict = self.process.verdict(episodes)

@@ -17,7 +17,7 @@ from agents.statistics import Interval, mean_over_people
 
 CLIPS_AT_ONCE = 32
 
-# What an episode earns, and where it looked.
+# Columns of the scores of an episode.
 COLUMNS = {
     column.name: dataclasses.replace(column, kind="interval", width=26)
     for column in (Column("reward", spec=".3f"), Column("log_prob", spec=".3f"), RETRIEVAL["hit_rate"])

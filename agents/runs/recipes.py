@@ -34,7 +34,7 @@ TRICKS: dict[str, tuple[Settings, Settings]] = {
 }
 
 
-# What the clip's baseline compares.
+# Episodes that the clip's baseline compares.
 FEWEST_EPISODES = 2
 
 STRONG: dict[str, Settings] = {
@@ -44,21 +44,21 @@ STRONG: dict[str, Settings] = {
     # nothing more is known to be worth nothing.
     "glimpse_reward": {"attention": {"reward": "glimpses"}},
     "glimpse_loss": {"joint": {"glimpse_weight": 1.0}},
-    # The triplet loss acts on the clip as a whole: of what was looked at, the hardest triplets are those in which
-    # nothing was seen, whose distances say nothing. Squared distances would shrink the features.
+    # The triplet loss acts on the clip as a whole: on the hidden states the hardest triplets would be those in
+    # which no glimpse saw the thing, whose distances say nothing. Squared distances would shrink the features.
     "global_triplet": {"joint": {"triplet_on": "global", "triplet_distance": "euclidean"}},
-    # Distances in which what varies between clips of one person counts least.
+    # Distances in which features that vary between clips of one person count least.
     "metric": {"descriptor": {"compared": "learned"}},
     "mirror": {"descriptor": {"mirror": True}},
-    # What a network for images has learned is not buried under an untrained flow stream.
+    # An untrained flow stream does not disturb the features of an image network.
     "flow_scale": {"backbone": {"flow_scale": "learned"}},
-    # Whether an episode went well is judged beside others of the same clip.
+    # An episode's return is compared with those of other episodes on the same clip.
     "clip_baseline": {"policy": {"baseline": "clip"}},
     "normalized_advantage": {"policy": {"normalize_advantage": True}},
     "episodes": {"joint": {"episodes_per_clip": 8}},
-    # What F_c reads is not bent to the policy's needs; the locator has layers of its own.
+    # The policy gradient does not change the input of F_c; the locator has layers of its own.
     "fixed_glimpse": {"policy": {"gradient_to_glimpse": False}},
-    # A deviation of a cell, and steps that fit a policy whose gradient is normalised.
+    # A standard deviation of one cell, and a learning rate that fits a policy with normalised advantages.
     "variance": {"policy": {"variance": 0.05}},
     "learning_rate": {"policy": {"learning_rate": 1e-3}},
     # As the field trains: the rate rises, and falls to 0; what is tested is an average of the last weights.

@@ -57,9 +57,7 @@ class RunEpisodes:
 
     def __init__(self, run: Run, agent: Agent, agent_name: str, clip: int | None = None):
         if agent_name in OTHER_CLIPS_CONTROLS:
-            raise ValueError(
-                f"{agent_name} goes by other clips than the one that is looked into: take another agent"
-            )
+            raise ValueError(f"{agent_name} needs other clips than the one that is shown: take another agent")
         self.run, self.agent, self.agent_name, self.clip = run, at_test(agent), agent_name, clip
         self.tracklets = searched_tracklets(run.data)
         self._position = {id(tracklet): row for row, tracklet in enumerate(self.tracklets)}
@@ -100,7 +98,7 @@ class RunEpisodes:
         """
         self._check_judged_by_gallery()
         if draws(self.agent):
-            raise ValueError(f"{self.agent_name} looks elsewhere every time: choose its episodes by --query")
+            raise ValueError(f"{self.agent_name} chooses bins at random: choose its episodes by --query")
         outcomes = []
         for number, logits, truth in self._judged.answers:
             query = self.run.data.query[number]
@@ -135,7 +133,7 @@ class RunEpisodes:
     def _check_judged_by_gallery(self) -> None:
         if self.agent_name in TABLE_CONTROLS:
             raise ValueError(
-                f"{self.agent_name} goes by what F_c says of every bin, and F_c does not know the queries' "
+                f"{self.agent_name} chooses by F_c's judgement of every bin, and F_c does not know the queries' "
                 "people: take a training tracklet (--train), or another agent"
             )
 

@@ -27,7 +27,7 @@ COLUMNS = {
 
 Scores = dict[str, float | None]
 
-# What is compared without a learned metric (`backbone.descriptor.DescriptorConfig.compared`).
+# Features that are compared without a learned metric (`backbone.descriptor.DescriptorConfig.compared`).
 RAW: tuple[Compared, ...] = ("concatenation", "global")
 
 

@@ -32,7 +32,7 @@ from backbone.json_file import read_object, write_object
 from backbone.progress import log_line
 
 TASK, RESULT, POINTS = "task.json", "result.json", "points"
-# What is not part of a run's outcome; load.workers, too.
+# Settings that cannot change a run's result; they (and load.workers) are ignored when runs are compared.
 NOT_COMPARED = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
     "log_every", "evaluate_every", "callbacks",
@@ -67,7 +67,7 @@ class Task(Job):
 
     @property
     def title(self) -> str:
-        """The run's name for people."""
+        """Name of the run, as it is printed."""
         return f"{self.row}/{self.seed}"
 
     @property
@@ -77,7 +77,7 @@ class Task(Job):
 
     @property
     def error_file(self) -> Path:
-        """The traceback of a run that failed."""
+        """File of the traceback, if the run failed."""
         return self.folder / "error.txt"
 
     @property
@@ -99,7 +99,7 @@ class Task(Job):
         """Return how many batches the run says that it has been trained on; 0 if its history is damaged."""
         try:
             history = read_history(self.folder / HISTORY)
-        except ValueError:  # the run itself names it
+        except ValueError:  # the run itself names the damaged file
             return 0
         return history[-1]["step"] if history else 0
 

@@ -17,7 +17,7 @@ DIGEST_BYTES = 16
 # constructor recursion depth mismatch", seen once in some hundred runs of `fill_cache`).
 _READING_A_HEADER = threading.Lock()
 
-# The files that this process has found to hold what was written.
+# Files whose content this process has found to match the digest.
 _VERIFIED: set[tuple] = set()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 OnBadFrame = Literal["error", "skip"]
 """error: stop, and name the file; skip: put its nearest readable neighbour in its place, and count it."""
 
-SHOWN = 5  # names in a line for people
+SHOWN = 5  # names of files in a printed line
 
 
 def nearest_readable(readable: Sequence[int], num_frames: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, read_image
 from backbone.progress import Progress
 
-# How many files are given to a worker at a time.
+# Number of files that a worker takes at a time.
 CHUNK = 256
 
 ANY_IMAGE = re.compile(rf".*({'|'.join(IMAGE_ENDINGS)})", re.IGNORECASE)

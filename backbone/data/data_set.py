@@ -103,7 +103,7 @@ class DataSet:
                 message says what and where.
         """
         if directory is None and self.needs_directory:
-            raise ValueError(f"where is it? Write --data {self.example}")
+            raise ValueError(f"the data needs a directory: write --data {self.example}")
         data = self.read(directory, config, cache)
         if not isinstance(data, ReidData):
             raise ValueError(f"{self.name} has to return backbone.data.ReidData, and returned {data!r:.200}")

@@ -13,7 +13,7 @@ from backbone.data.cache import FrameCache
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.progress import Progress
 
-# What is left free on the disk, of what is free before.
+# Share of the free disk that is left free.
 SPARE = 0.05
 
 

@@ -17,13 +17,13 @@ from backbone.data.clips import FrameSampling, IdentitySampler, consecutive_clip
 from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
 
-# What is kept in memory of short tracklets already seen: opening a file for every clip costs more than reading it.
-# Of a long one a clip is a small part.
+# Memory for short tracklets already seen: opening a file for every clip costs more than reading it. A clip is a
+# small part of a long tracklet, which is not kept.
 KEPT_BYTES = 2**29
 SHORT_BYTES = 2**21
 
 LONGEST_WAIT = 600  # seconds for a batch
-GONE = re.compile("timed out|killed by signal|exited unexpectedly")  # what torch says of workers that are no more
+GONE = re.compile("timed out|killed by signal|exited unexpectedly")  # torch's words for workers that have ended
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from backbone.own import is_own, load_own
 
 DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, TABLE, PRID, ILIDS, MARS)}
 EXAMPLES = ", ".join(one.example for one in DATASETS.values())
-# Of a data set of the user's own nobody says which it goes by.
+# A data set of the user's own does not declare the settings that change it.
 OWN_OPTIONS = tuple(one.name for one in fields(DataConfig) if one.name != "synthetic")
 
 

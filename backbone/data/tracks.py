@@ -258,7 +258,7 @@ def _parse_row(columns: list[str], how: TrackFormat) -> _Row:
     if not all(map(math.isfinite, numbers)):
         raise ValueError("row with NaN or infinity")
     frame, person, *box = numbers
-    # Who writes other things there, or nothing, does not know them.
+    # A tracker that writes something else there, or nothing, does not know these columns.
     known = [_number(column) for column in [*columns[6:9], "", "", ""][:3]]
     confidence, kind, visibility = [-1.0 if one is None or not math.isfinite(one) else one for one in known]
     if not (frame.is_integer() and 0 <= frame <= LARGEST_INTEGER):

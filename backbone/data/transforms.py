@@ -7,7 +7,7 @@ import numpy as np
 
 from backbone.flow import mirror_flow
 
-# What an erased part is filled with: ImageNet's mean colour, which is 0 after normalisation.
+# Colour of an erased part: ImageNet's mean, which is 0 after normalisation.
 FILL = np.array([124, 116, 104], dtype=np.uint8)
 
 

@@ -43,9 +43,9 @@ from scripts.compare.report import write_report
 from scripts.compare.task import CompareTask
 from scripts.compare.text import text_table
 
-# What every comparison has: the ends of the scale.
+# Agents of every comparison: the ends of the scale.
 ALWAYS_COMPARED = ("random", "best")
-# One run says it all of those that draw nothing.
+# Agents without randomness, of which one run is enough.
 DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 
@@ -122,7 +122,10 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
     bank, glimpse = open_playable_bank(config.bank)
     get_reward(config.reward, glimpse.num_glimpses)
     if glimpse.num_glimpses < 2:
-        raise ValueError(f"the episodes of {config.bank} have {glimpse.num_glimpses} glimpses: none is chosen")
+        raise ValueError(
+            f"the episodes of {config.bank} have {glimpse.num_glimpses} glimpses: "
+            "2 or more are needed, as the first is always the centre"
+        )
     if "truth" in config.names and bank.hits is None:
         raise ValueError(f"{config.bank} does not know where the identifying thing is: leave out the agent truth")
     split_clips(bank.tracklet, config.held_out)

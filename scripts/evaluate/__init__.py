@@ -67,13 +67,15 @@ class EvaluateConfig(ScoringConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.checkpoint is None and not self.splits:
-            raise ValueError("what is to be scored? Give --checkpoint, or --splits to train on first")
+            raise ValueError("nothing to score: give --checkpoint, or --splits to train on first")
         if self.checkpoint is not None and self.splits:
-            raise ValueError("--checkpoint is a model that is there, --splits trains some: give one of the two")
+            raise ValueError("--checkpoint names a trained model, --splits trains models: give one of the two")
         if self.splits and self.out is None:
             raise ValueError("--splits needs a folder for its runs: --out")
         if self.splits and self.data is not None:
-            raise ValueError("with --splits the data are --train and, where they are others, --test; not --data")
+            raise ValueError(
+                "--data goes with --checkpoint: with --splits give --train and, for other test data, --test"
+            )
         if self.splits and self.part != "test":
             raise ValueError("--part all goes with --checkpoint: splits are scored on their test halves")
         only_splits = ("train", "test", "out")

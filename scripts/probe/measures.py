@@ -52,7 +52,10 @@ def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32
         ValueError: nothing is chosen (T of 0 or 1), or the data has no test half.
     """
     if run.representation.glimpse.num_glimpses < 2:
-        raise ValueError(f"the run has {run.representation.glimpse.num_glimpses} glimpses: none is chosen")
+        raise ValueError(
+            f"the run has {run.representation.glimpse.num_glimpses} glimpses: "
+            "2 or more are needed, as the first is always the centre"
+        )
     if not run.data.query or not run.data.gallery:
         raise ValueError(f"{run.data.name} has no tracklets in its test half")
     torch.manual_seed(seed)  # what the policy samples
@@ -94,7 +97,7 @@ def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) 
         "gallery's people as the policy mean describes them; its hit_rate is of queries alone"
     )
     for name, values in seen.items():
-        # the oracle's gallery is the policy's: it is told nothing
+        # The oracle chooses bins for queries only: who is searched for can't be known in the gallery.
         found = retrieve(run.data, values.descriptors.values(), of_policy if name == BEST else None)
         hits = np.concatenate(values.hits)
         if name == BEST:

@@ -37,7 +37,7 @@ class Cell:
     policy_minus_row: Interval | None
 
 
-# For each row and column; None where nothing was measured, or of fewer than two people.
+# Cells by row and column; None if nothing was measured, or of fewer than two people.
 Cells = dict[str, dict[str, Cell | None]]
 
 
