@@ -149,7 +149,7 @@ def debug(config: DebugConfig) -> list[Path]:
 
 
 def open_source(config: DebugConfig) -> Source:
-    """Return where the episodes come from.
+    """Return the source of the episodes.
 
     Raises:
         ValueError: unknown agent, or a checkpoint or data that can't be used.
@@ -213,7 +213,7 @@ def read_change(text: str) -> tuple[int, tuple[int, int, int]]:
 
 
 def report(pick: Pick, episode: Episode, gallery: Gallery | None) -> str:
-    """Say in a few lines what happened, and what a change led to."""
+    """Return a few lines that say what happened, and what a change led to."""
     first = episode.original or episode
     rankings = [None if gallery is None else gallery.rank(one.descriptor) for one in (first, episode)]
     lines = [*describe_episode(first, rankings[0]), *describe_change(episode, *rankings)]

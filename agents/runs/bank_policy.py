@@ -43,7 +43,7 @@ def default_policy() -> PolicyConfig:
 
 
 def with_possible_baseline(policy: PolicyConfig, episodes_per_clip: int) -> PolicyConfig:
-    """Return the settings, without a baseline of other episodes on the same clip where there are none."""
+    """Return the settings, without a baseline of other episodes on the same clip if a clip has one episode."""
     return dataclasses.replace(policy, baseline="value") if episodes_per_clip == 1 else policy
 
 

@@ -158,7 +158,7 @@ def agent_settings(agent: str, policy: PolicyConfig, own: Mapping[str, Setting])
 
 
 def for_its_weights(own: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Return an agent's own settings without those that take memory or write files where it does not learn."""
+    """Return the settings of an agent that only acts: without those that take memory or write files."""
     return {name: value for name, value in own.items() if name not in _OF_LEARNING}
 
 

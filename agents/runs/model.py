@@ -118,14 +118,14 @@ def load_run(
 
 
 def people_trained_on(model: TrainedModel, data: ReidData) -> set[int]:
-    """Return the people among the queries of whom the model was trained on a tracklet, in whatever data it was."""
+    """Return the people among the queries that the model was trained on a tracklet of, in this or other data."""
     everybody = [*data.train, *data.query, *data.gallery]
     known = {one.person for one in everybody if place_of(one.frames) in model.training_places}
     return known & {one.person for one in data.query}
 
 
 def tell_of_people_trained_on(model: TrainedModel, data: ReidData, spec: str) -> None:
-    """Say how many of the people searched for the model was trained on, if there are any."""
+    """Print how many of the people searched for the model was trained on, if there are any."""
     if known := people_trained_on(model, data):
         searched = len({one.person for one in data.query})
         log_line(

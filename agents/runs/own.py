@@ -13,7 +13,7 @@ KINDS = {"agent": "an agent", "name": "a backbone", "reward": "a reward", "locat
 
 
 def own_code(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield kind and name of all code of somebody's own that settings name, as ("a reward", "mine:pay")."""
+    """Yield kind and name of all code that settings name as module:name, such as ("a reward", "mine:pay")."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from own_code(value)

@@ -66,10 +66,10 @@ class PolicyEpisodes:
         return Pick("clip", int(name), f"clip-{int(name)}")
 
     def outcomes(self) -> list[Outcome]:
-        """Say how the episodes end on the clips that the policy was not trained on.
+        """Return the outcomes of the episodes on the clips that the policy was not trained on.
 
         Raises:
-            ValueError: the agent draws where it looks, so that an episode shown would be another one.
+            ValueError: the agent chooses bins at random, so that an episode shown would be another one.
         """
         if draws(at_test(self.agent)):
             raise ValueError(f"{self.agent_name} chooses bins at random: choose its episodes by --clip")

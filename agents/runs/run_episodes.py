@@ -94,7 +94,7 @@ class RunEpisodes:
         """Say how the episodes of all queries end whose person is in the gallery, and which have the clip.
 
         Raises:
-            ValueError: the agent draws where it looks, so that an episode shown would be another one.
+            ValueError: the agent chooses bins at random, so that an episode shown would be another one.
         """
         self._check_judged_by_gallery()
         if draws(self.agent):

@@ -54,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values by the columns' names: numbers, texts and `Interval`s; None where there is none."""
+    """Rows of values by the columns' names: numbers, texts and `Interval`s; None if there is no value."""
 
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]

@@ -74,9 +74,9 @@ def is_intact(path: Path) -> bool:
 
 
 def _open(path: Path) -> tuple[np.ndarray, bytes, tuple] | None:
-    """Return the array, memory-mapped, the digest after it, and what names this version of the file.
+    """Return the array, memory-mapped, the digest after it, and a name of this version of the file.
 
-    None where the file is not as long as it says.
+    None if the file is not as long as it says.
     """
     try:
         # opened once: another process may replace or remove it

@@ -29,7 +29,7 @@ def nearest_readable(readable: Sequence[int], num_frames: int) -> np.ndarray:
 def may_pass(error: ValueError) -> bool:
     """Tell whether a frame could be readable the next time without its file's size or time having changed.
 
-    So it is where the system refused to read a file that is there: for its permissions, a network, a worn disk.
+    It could if the system refused to read a file that is there: for its permissions, a network, a worn disk.
     """
     return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
 

@@ -171,7 +171,7 @@ class FrameCache:
         return self._is_here(self._key(tracklet, "frames"))
 
     def keep_frames(self, tracklet: Tracklet, frames: np.ndarray) -> None:
-        """Take frames that somebody else has decoded and `resized`, uint8 (num_frames, height, width, 3), RGB."""
+        """Keep frames that the caller has decoded and `resized`, uint8 (num_frames, height, width, 3), RGB."""
         write_array(self._path(self._key(tracklet, "frames")), frames)
 
     def resized(self, frame: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ class ReidData:
 
     @property
     def knows_truth(self) -> bool:
-        """Tell whether all tracklets know where the identifying thing is."""
+        """Tell whether the place of the identifying thing is known in all tracklets."""
         return all(one.truth_boxes is not None for one in [*self.train, *self.query, *self.gallery])
 
 

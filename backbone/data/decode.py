@@ -1,4 +1,4 @@
-"""Single clips straight from image files, where there is no room to keep whole tracklets decoded."""
+"""Single clips straight from image files, if there is no room to keep whole tracklets decoded."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

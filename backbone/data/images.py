@@ -26,7 +26,7 @@ class Sequence:
 def read_sequence(folder: Path) -> Sequence:
     """Find the frames of a video that is a folder of images numbered from 0 or 1, or a MOT sequence around one.
 
-    Of `seqinfo.ini`, where it is there, imDir (by default img1), imExt and seqLength are used; the frame rate
+    Of `seqinfo.ini`, if there is one, imDir (by default img1), imExt and seqLength are used; the frame rate
     means nothing here.
 
     Raises:

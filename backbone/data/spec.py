@@ -155,7 +155,7 @@ def trust_data(text: str) -> None:
 
 
 def check_trusted_data(text: str, source: object) -> None:
-    """Refuse a data set of somebody's own that a file names and nobody has vouched for.
+    """Refuse a data set, module:function, that a file names and the user has not vouched for.
 
     Args:
         text: text that the file holds.

@@ -84,12 +84,12 @@ class Tracklet:
         person: the person's id, as in re-ID code (`pid`).
         camera: the camera's id (`camid`).
         frames: source of the frames: `FrameFiles`, `VideoSlice` or `FrameArray`.
-        source: the label for display, such as `folder/0012/cam1/0003`.
+        source: display name of the tracklet, such as `folder/0012/cam1/0003`.
         truth_boxes: box of the identifying thing in each frame, float32 (num_frames, 4) as x0, y0, x1, y1, shares
             of the frame's width and height; a row of NaN while it is out of sight. None if the truth is not known.
         name: the name inside its data set, the same wherever that lies, such as `0012/cam1/0003`; empty where
             `source` is such a name.
-        person_name: the person's label for display; empty where nobody says whose the tracklet is.
+        person_name: display name of the person; empty if the person is unknown.
     """
 
     person: int
@@ -363,7 +363,7 @@ JUNK = -1
 
 
 UNKNOWN = -2
-"""The person id of a tracklet of which nobody says whose it is."""
+"""The person id of a tracklet whose person is unknown."""
 
 
 DISTRACTOR = 0

@@ -89,7 +89,7 @@ def make_plan(
 
 
 def knows_truth(config: TrainConfig) -> bool:
-    """Tell whether the data knows where the identifying thing is in all of its tracklets."""
+    """Tell whether the place of the identifying thing is known in all tracklets of the data."""
     return load_data(config.data, config.data_options, build_cache(config).folder).knows_truth
 
 

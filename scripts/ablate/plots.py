@@ -92,7 +92,7 @@ def draw_curves(axes: Axes, report: dict[str, Any], column: str) -> None:
 
 
 def margins(intervals: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Return how far the bounds are below and above the values; 0 where there is no interval."""
+    """Return the distances of the bounds below and above the values; 0 if there is no interval."""
     lower = [0 if each["low"] is None else each["value"] - each["low"] for each in intervals]
     upper = [0 if each["high"] is None else each["high"] - each["value"] for each in intervals]
     return lower, upper

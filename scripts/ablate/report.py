@@ -105,7 +105,7 @@ def estimate(measured: Sequence[float]) -> dict[str, float | int | None] | None:
 
 
 def paper_differences(row: Row, base: Row | None) -> dict[str, float]:
-    """Return how far the paper's figures of a row are from its full method's."""
+    """Return the differences of the paper's figures of a row to those of its full method."""
     if base is None or row is base:
         return {}
     return {
@@ -116,7 +116,7 @@ def paper_differences(row: Row, base: Row | None) -> dict[str, float]:
 def compare_controls(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return agent and controls on the same representations, and how much better the agent is than each.
 
-    None where nothing is decided: all are the same.
+    Returns None if the agent decides nothing: all are the same.
     """
     if not results or all(result["settings"]["attention"]["num_glimpses"] < 2 for result in results):
         return None

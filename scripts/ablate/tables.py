@@ -161,7 +161,7 @@ TABLE_10 = (
 
 
 def bin_lengths(config: TrainConfig) -> list[Row]:
-    """Figure 5: bins of one frame, of thirds of the clip, and of the preset's length."""
+    """Return the rows of Figure 5: bins of one frame, of thirds of the clip, and of the preset's length."""
     length = _feature_size(config)[0]
     counts = {1, config.attention.bin_size[0], *(max(round(length * part / 3), 1) for part in (1, 2, 3))}
     return [
@@ -171,7 +171,7 @@ def bin_lengths(config: TrainConfig) -> list[Row]:
 
 
 def bin_areas(config: TrainConfig) -> list[Row]:
-    """Figure 6: bins of half, once and one and a half times the preset's height and width."""
+    """Return the rows of Figure 6: bins of half, once and one and a half times the preset's height and width."""
     _, height, width = _feature_size(config)
     _, own_height, own_width = config.attention.bin_size
     return [
@@ -187,7 +187,7 @@ def bin_areas(config: TrainConfig) -> list[Row]:
 
 
 def levers(config: TrainConfig) -> list[Row]:
-    """The strong recipe, and it with each of its levers switched back, where that changes anything."""
+    """Return the strong recipe, and with each of its levers switched back if that changes anything."""
     rows = [dataclasses.replace(FULL, label="strong (all levers)", paper={})]
     return rows + [
         Row(lever_row(name), lever_row(name).replace("no_", "w/o ", 1).replace("_", " "), STRONG_LEVERS[name])
@@ -202,7 +202,7 @@ def lever_row(lever: str) -> str:
 
 
 def ladder(config: TrainConfig) -> list[Row]:
-    """The recipe asked for; it with each option of the metric and of the training switched; and `plain`."""
+    """Return the recipe asked for, alone and with each option of metric and training switched, and `plain`."""
     rows = [dataclasses.replace(FULL, label=f"{config.recipe} (as it is)", paper={})]
     for name in ("global_triplet", "metric", "mirror", "flow_scale"):
         if _counts(config, STRONG_LEVERS[name]):

@@ -185,7 +185,7 @@ def compare(config: CompareConfig) -> list[Failure]:
 
 
 def read(argv: list[str]) -> tuple[CompareConfig]:
-    """Read the flags, and the settings of algorithms (--agents), whose files may say who is compared, too."""
+    """Read the flags, and the settings of algorithms (--agents), whose files can also name the agents."""
     argv, own = take_agent_settings(argv)
     if own.of_files and not any(word.partition("=")[0] == "--agents" for word in argv):
         argv += ["--agents", ",".join(own.of_files)]

@@ -194,7 +194,7 @@ def train_and_score(task: CompareTask) -> dict[str, Any]:
 
 
 def clip_scores(process: AttentionProcess, episodes: Episodes) -> dict[str, np.ndarray]:
-    """Return each episode's reward, log_prob and, where the truth is known, hit_rate (NaN where it is unseen)."""
+    """Return each episode's reward, log_prob and, if the truth is known, hit_rate (NaN if the thing is unseen)."""
     verdict = process.verdict(episodes)
     scores = {"reward": process.reward(verdict).numpy(), "log_prob": log_prob(verdict).numpy()}
     if process.bank.hits is not None:

@@ -78,7 +78,7 @@ class Probed:
 
     Attributes:
         table: rows and columns.
-        header: line that says what was measured on whom.
+        header: line that says what was measured on which people.
         notes: lines that say which values are missing, and why.
     """
 
@@ -137,7 +137,7 @@ def probe(config: ProbeConfig) -> Probed:
 
 
 def header(run: Run, measured: Measured) -> list[str]:
-    """Say what was measured on whom in a run."""
+    """Return a line that says what was measured on which people of a run."""
     number = {column: (len(person), len(set(person.tolist()))) for column, person in measured.person.items()}
     lines = []
     if "reward" in number:

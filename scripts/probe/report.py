@@ -92,7 +92,7 @@ def _interval(values: Mapping[str, np.ndarray], person: Mapping[str, np.ndarray]
 
 
 def text_table(table: Cells) -> str:
-    """Lay out the values, and below them the differences, `*` where the interval leaves out 0."""
+    """Lay out the values, and below them the differences, with `*` if the interval leaves out 0."""
     starred = {
         name: {
             column: None if one is None else COLUMNS[column].shown(one) + ("*" if _sign(one) else " ")
@@ -126,7 +126,7 @@ def _sign(interval: Interval) -> int:
 
 
 def verdict(table: Cells) -> list[str]:
-    """Say in which columns the policy's mean is told apart from looking without regard to the clip."""
+    """Return a text that says in which columns the policy's mean differs from looking regardless of the clip."""
     lines = []
     for name in (name for name in (OTHER_CLIP, AVERAGE_PLACE) if name in table):
         columns: dict[int, list[str]] = {1: [], -1: [], 0: []}
