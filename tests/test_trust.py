@@ -156,6 +156,16 @@ def test_naming_code_on_the_command_line_is_trusting_it():
     assert named_code(["compare", "--reward", "mine:pay", "--locator=mine:Where"]) == ["mine:pay", "mine:Where"]
 
 
+def test_code_in_the_settings_of_an_algorithm_is_trusted_where_its_splits_are_scored(strange, monkeypatch):
+    def stop(*_):
+        raise ValueError("here the runs would begin")
+
+    monkeypatch.setattr("scripts.evaluate.splits.run_jobs", stop)
+    locator = ["--agents.reinforce.policy-kwargs", "{locator: 'evil_agent:Agent'}"]
+    assert main(["evaluate", "--splits", "0", "--preset", "tiny", *locator, "--out", "splits"]) == 2
+    own.check_trusted("evil_agent:Agent", "checkpoint.pt")
+
+
 def test_naming_data_on_the_command_line_is_trusting_it(strange, capsys):
     assert main(["embed", "--checkpoint", "x", "--out", "e.npz", "--data=mine:read:/data@split=1"]) == 2
     own.check_trusted("mine:read", "c.pt")

@@ -16,6 +16,7 @@ from agents.runs.checkpoint import fingerprint
 from agents.runs.config import with_seed
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.runs.model import TrainedModel, tell_of_people_trained_on
+from agents.runs.own import trust_own_code
 from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
 from agents.runs.task import Task
 from backbone.data import ReidData, load_data
@@ -83,6 +84,7 @@ def evaluate_splits(runs: SplitRuns, scoring: ScoringConfig) -> tuple[dict[str, 
     }
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     config, _ = read_arguments([*runs.flags, *words])
+    trust_own_code(dataclasses.asdict(config))  # that of an algorithm's settings, too: the runs are read below
     numbers = read_numbers(runs.splits, parse_spec(config.data).data_set.num_splits)
     tasks = [
         Task(row="split", seed=number, config=with_seed(config, number), folder=out / str(number), keep=True)
