@@ -51,7 +51,7 @@ def looking_at(locations: Tensor) -> EpisodeRule:
 
 
 class RecordingRule:
-    """The rule by which an agent looks without exploring, which records its locations: a `EpisodeRule`.
+    """The rule by which an agent looks without exploring, which records its locations: an `EpisodeRule`.
 
     Args:
         agent: the agent.

@@ -1,8 +1,11 @@
 """Data sets named in one text: what is an option, and what is a folder's name."""
 
+import dataclasses
+
 import pytest
 
 from agents.runs.arguments import read_arguments
+from agents.runs.config import config_from_json, config_to_json, get_preset
 from backbone.data import DataConfig, load_data
 from backbone.data.spec import parse_data
 
@@ -51,3 +54,10 @@ def test_options_are_understood_by_training_and_by_reading(tmp_path):
     assert (config.data, config.data_options.test_fraction, config.data_options.split_seed) == ("folder:x", 0.3, 4)
     small = "height=32,width=16,num_frames=2,num_train_people=3,num_test_people=2,tracklets_per_camera=1"
     assert load_data(f"synthetic@{small}", DataConfig(), tmp_path).train_people == [0, 1, 2]
+
+
+def test_a_file_may_name_a_folder_with_an_at_that_is_not_there_any_more(tmp_path):
+    text = config_to_json(dataclasses.replace(get_preset("tiny"), data=f"folder:{tmp_path}/street@fps=25"))
+    assert config_from_json(text, tmp_path).data == f"folder:{tmp_path}/street@fps=25"
+    with pytest.raises(ValueError, match="'fps' is no option"):
+        read_arguments(["--preset", "tiny", "--data", f"folder:{tmp_path}/street@fps=25"])

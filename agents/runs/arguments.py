@@ -8,7 +8,7 @@ from typing import Any
 from agents.runs.agent_flags import take_agent_settings
 from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
 from agents.runs.checks import check_resumed
-from agents.runs.config import TrainConfig, get_preset
+from agents.runs.config import TrainConfig, get_preset, with_data_options
 from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
 from backbone.data.spec import check_trusted_data
 from backbone.flags import read_flags
@@ -47,6 +47,7 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
         default = dataclasses.replace(state["config"], out=out, cache=None)
     config = read_flags(TrainConfig, argv, "train", description, default=default)
     own.check([config.agent])
+    config = config if config.data == default.data else with_data_options(config)
     config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
     if state:
         check_trusted_data(config.data, out / CHECKPOINT)

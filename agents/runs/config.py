@@ -121,9 +121,6 @@ class TrainConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
-        spec, options = parse_data(self.data, self.data_options)
-        object.__setattr__(self, "data", spec)
-        object.__setattr__(self, "data_options", options)
         for name in ("steps", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -298,12 +295,26 @@ def config_from_json(text: str | bytes, source: Path) -> TrainConfig:
         raise ValueError(f"{source} holds no configuration that this version can read: {error}") from error
 
 
+def with_data_options(config: TrainConfig) -> TrainConfig:
+    """Return the settings with those that `data` names after an @ in `data_options`.
+
+    Command lines and calls of `train` are read by this function, and files are not: a file may name a folder with
+    an @ in its name, which is not there any more.
+
+    Raises:
+        ValueError: the data has no such option.
+    """
+    data, options = parse_data(config.data, config.data_options)
+    return dataclasses.replace(config, data=data, data_options=options)
+
+
 def with_seed(config: TrainConfig, number: int) -> TrainConfig:
     """Return the settings of run number `number`: other weights, batches and exploration, and other people.
 
     Built-in data is drawn anew, a folder's people are split anew, and of prid and ilids it is the next of the ten
     published splits; the same for all rows, so that their differences are paired.
     """
+    config = with_data_options(config)
     data = config.data_options
     drawn = dataclasses.replace(data.synthetic, seed=data.synthetic.seed + number)
     data = dataclasses.replace(data, synthetic=drawn, split_seed=data.split_seed + number)

@@ -16,7 +16,7 @@ from agents.control_algorithm import ControlAlgorithm
 from agents.health import TrainingHealth
 from agents.runs.build import explaining_settings
 from agents.runs.checkpoint import CHECKPOINT, Notes, restore, save_checkpoint
-from agents.runs.config import TrainConfig, config_to_json
+from agents.runs.config import TrainConfig, config_to_json, with_data_options
 from agents.runs.evaluations import BEST, EvaluationCallback
 from agents.runs.logs import CheckpointCallback, ProgressCallback
 from agents.runs.own import own_callbacks
@@ -54,6 +54,7 @@ def train(
     """
     started = time.monotonic() - (state["seconds"] if state else 0)
     callbacks = [*own_callbacks(config.callbacks), *callbacks]
+    config = config if state else with_data_options(config)
     parts = build_training(config, state)
     model, shared, agent = parts.model, parts.shared, parts.model.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
