@@ -131,7 +131,7 @@ def test_a_failed_split_stops_no_other(tmp_path, capsys, own_cache):
 
 def test_mistakes_are_explained(tmp_path, capsys):
     for flags, words in {
-        (): "Give --checkpoint, or --splits to train on first",
+        (): "give --checkpoint, or --splits to train on first",
         ("--splits", "all"): "--splits needs a folder for its runs: --out",
         ("--checkpoint", "x", "--test", "synthetic"): "--test goes with --splits",
         ("--checkpoint", "x", "--splits", "0", "--out", "x"): "give one of the two",
