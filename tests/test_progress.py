@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.progress import log_line, print_result, visible
+from backbone.progress import escape_controls, log_line, print_result
 from scripts.cli import main
 
 
 def test_controls_are_shown_and_other_text_stays():
-    assert visible("a\x1b[2J\r\x07\x00\x9b\u202eb") == r"a\x1b[2J\r\x07\x00\x9b\u202eb"
-    assert visible("Jürgen\t新\n\u200d→ \\x1b") == "Jürgen\t新\n\u200d→ \\x1b"
+    assert escape_controls("a\x1b[2J\r\x07\x00\x9b\u202eb") == r"a\x1b[2J\r\x07\x00\x9b\u202eb"
+    assert escape_controls("Jürgen\t新\n\u200d→ \\x1b") == "Jürgen\t新\n\u200d→ \\x1b"
 
 
 @pytest.mark.parametrize("printing", [log_line, print_result])

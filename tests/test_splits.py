@@ -135,7 +135,7 @@ def test_mistakes_are_explained(tmp_path, capsys):
         ("--splits", "all"): "--splits needs a folder for its runs: --out",
         ("--checkpoint", "x", "--test", "synthetic"): "--test goes with --splits",
         ("--checkpoint", "x", "--splits", "0", "--out", "x"): "give one of the two",
-        ("--splits", "0", "--out", "x", "--data", "synthetic"): "not --data",
+        ("--splits", "0", "--out", "x", "--data", "synthetic"): "--data goes with --checkpoint",
         ("--checkpoint", "x", "--stepz", "3"): "--stepz",
     }.items():
         with pytest.raises(SystemExit):
