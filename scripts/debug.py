@@ -141,10 +141,12 @@ def debug(config: DebugConfig) -> list[Path]:
         print_result(f"all of them: {config.out / INDEX}")
     if config.rerun:
         write_rerun(config.out / RECORDING, episodes)
-        print_result(f"rerun {config.out / RECORDING}")
+        print_result(f"to see the recording: rerun {config.out / RECORDING}")
     if config.minari:
         write_minari(config.out / DATASET, episodes)
-        print_result(f"MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0")
+        print_result(
+            f"to see the data set: MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0"
+        )
     return pages
 
 

@@ -91,7 +91,7 @@ class CompareConfig:
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
     policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
     """Settings of the policies of reinforce, a2c, ppo and trpo. Each algorithm has its own learning rate, unless
-    one is given here for all."""
+    one is given here for all. Their locator is chosen by --locator: --policy.locator is an error here."""
     report_only: bool = False
     """Run nothing; report what is finished."""
     runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobsConfig)
