@@ -149,6 +149,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="numpy") as file:
         texts = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
+    # A damaged name could be that of the checksum, which files of earlier versions lack.
+    if unknown := texts.keys() - {*TEXTS, "origin", "checksum"}:
+        raise ValueError(f"it has no text of the name {sorted(unknown)[0]!r}")
     if (saved := texts.pop("checksum", None)) is not None and saved != str(_checksum(arrays, texts)):
         raise ValueError("its checksum is wrong")
     return {**arrays, **{key: json.loads(texts[key]) for key in TEXTS}, "origin": texts["origin"]}

@@ -113,3 +113,13 @@ def test_descriptors_are_checked():
         dataclasses.replace(make(), descriptors=np.array([[0, 0], [0, np.nan], [0, 0]], np.float32))
     with pytest.raises(ValueError, match=r"ids \(N,\), got \(3, 4\), \(3, 2\)"):
         dataclasses.replace(make(), person=np.zeros(2, np.int64))
+
+
+def test_a_damaged_name_of_the_checksum_is_damage(tmp_path):
+    path = tmp_path / "some.safetensors"
+    save_embeddings(path, make())
+    content = path.read_bytes()
+    assert content.count(b'"checksum"') == 1
+    path.write_bytes(content.replace(b'"checksum"', b'"chfcksum"'))
+    with pytest.raises(ValueError, match=r"some\.safetensors .*it has no text of the name 'chfcksum'"):
+        load_embeddings(path)

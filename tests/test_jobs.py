@@ -152,9 +152,13 @@ def test_ctrl_c_ends_the_runs_that_were_started(small_run, tmp_path, at_once):
             time.sleep(0.02)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs(runs, JobsConfig(jobs=at_once))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(runs, JobsConfig(jobs=at_once))
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert [path.exists() for path in pids] == [number < at_once for number in range(3)]
     assert not any(is_running(int(path.read_text())) for path in pids[:at_once])
     time.sleep(0.1)
