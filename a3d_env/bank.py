@@ -21,8 +21,9 @@ class FeatureBank:
         identity: the true identity, as its index among F_c's outputs, int64 (N,).
         tracklet: the display name of the tracklet that each clip is from.
         frames: the clips' frames for rendering, uint8 (N, L, H, W, 3), or None.
-        truth_boxes: the box of the identifying thing (the object that shows who the person is) in each frame,
-            float (N, L, 4) as x0, y0, x1, y1 in pixels; NaN rows if it is not visible. None if it is not known.
+        truth_boxes: the boxes of the K identifying things (objects that show who the person is) in each frame,
+            float (N, L, K, 4) as x0, y0, x1, y1 in pixels; NaN rows if one is not visible. None if they are not
+            known. (N, L, 4) is taken for one thing.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -47,7 +48,10 @@ class FeatureBank:
         if self.frames is not None:
             expected["frames"] = (self.frames.shape, (count, *self.grid.clip_size, 3))
         if self.truth_boxes is not None:
-            expected["truth_boxes"] = (self.truth_boxes.shape, (count, self.grid.clip_size[0], 4))
+            if self.truth_boxes.ndim == 3:
+                self.truth_boxes = self.truth_boxes[:, :, None]
+            wanted = (count, self.grid.clip_size[0], self.truth_boxes.shape[-2], 4)
+            expected["truth_boxes"] = (self.truth_boxes.shape, wanted)
         for name, (got, wanted) in expected.items():
             if tuple(got) != tuple(wanted):
                 raise ValueError(f"FeatureBank.{name} has shape {tuple(got)}, expected {tuple(wanted)}")
@@ -67,9 +71,18 @@ class FeatureBank:
         return self.bins.device
 
     @cached_property
+    def hits_by_thing(self) -> np.ndarray | None:
+        """Mask of the bins that cover each identifying thing, bool (N, K, num_bins); None if none is known."""
+        if self.truth_boxes is None:
+            return None
+        return np.stack(
+            [self.grid.hits(self.truth_boxes[:, :, k]) for k in range(self.truth_boxes.shape[2])], axis=1
+        )
+
+    @cached_property
     def hits(self) -> np.ndarray | None:
-        """Mask of the bins that cover the identifying thing, bool (N, num_bins); None if it is not known."""
-        return None if self.truth_boxes is None else self.grid.hits(self.truth_boxes)
+        """Mask of the bins that cover an identifying thing, bool (N, num_bins); None if none is known."""
+        return None if self.hits_by_thing is None else np.asarray(self.hits_by_thing.any(axis=1))
 
     @classmethod
     def from_feature_map(
@@ -88,7 +101,7 @@ class FeatureBank:
             grid: the grid of bins.
             identity: the true identity of each clip (`FeatureBank.identity`).
             tracklet: the display name of each clip's tracklet.
-            truth_boxes: the boxes of the identifying thing (`FeatureBank.truth_boxes`), if they are known.
+            truth_boxes: the boxes of the identifying things (`FeatureBank.truth_boxes`), if they are known.
             global_feature: f_g, (N, C_g), from a `backbone.pooling`; by default the mean of g.
 
         Raises:

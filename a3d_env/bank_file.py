@@ -90,6 +90,7 @@ class BankWriter:
             new_people=self.new_people,
             has_frames=bank.frames is not None,
             has_truth_boxes=bank.truth_boxes is not None,
+            num_things=1 if bank.truth_boxes is None else bank.truth_boxes.shape[2],
             person=None if person is None else [int(number) for number in person],
             camera=None if camera is None else [int(number) for number in camera],
         )
@@ -219,6 +220,8 @@ def _rows(bank: FeatureBank) -> dict[str, np.ndarray]:
         part = getattr(bank, name)
         if part is not None:
             rows[name] = np.asarray(part.detach().cpu().numpy() if isinstance(part, Tensor) else part, dtype)
+    if bank.truth_boxes is not None and bank.truth_boxes.shape[2] == 1:
+        rows["truth_boxes"] = rows["truth_boxes"][:, :, 0]
     return rows
 
 

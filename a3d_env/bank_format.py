@@ -41,6 +41,7 @@ class BankMeta:
         new_people: whether F_c knows none of the clips' people; their identities are then numbers after F_c's.
         has_frames: whether the folder holds the clips' frames.
         has_truth_boxes: whether the folder holds boxes of the identifying thing.
+        num_things: the number of things whose boxes the folder holds, K.
         person: each clip's person id in the data set (N), if given.
         camera: each clip's camera id in the data set (N), if given.
         checksums: the CRC-32 of each array's file (`checksum`), by the array's name, and that of meta.json
@@ -56,6 +57,7 @@ class BankMeta:
     new_people: bool
     has_frames: bool
     has_truth_boxes: bool
+    num_things: int = 1
     person: list[int] | None = None
     camera: list[int] | None = None
     checksums: dict[str, int] = field(default_factory=dict)
@@ -70,7 +72,8 @@ class BankMeta:
             "identity": (count,),
         }
         if self.has_truth_boxes:
-            shapes["truth_boxes"] = (count, num_frames, 4)
+            things = (self.num_things,) if self.num_things > 1 else ()
+            shapes["truth_boxes"] = (count, num_frames, *things, 4)
         if self.has_frames:
             shapes["frames"] = (count, *self.grid.clip_size, 3)
         return shapes
@@ -111,7 +114,10 @@ def _meta_from(data: dict[str, Any]) -> BankMeta:
 def meta_checksum(meta: BankMeta) -> int:
     """Return the CRC-32 of a meta's values, without this checksum itself."""
     others = {name: number for name, number in meta.checksums.items() if name != META}
-    text = json.dumps(dataclasses.asdict(dataclasses.replace(meta, checksums=others)), sort_keys=True)
+    values = dataclasses.asdict(dataclasses.replace(meta, checksums=others))
+    if meta.num_things == 1:  # folders written before there was another number
+        del values["num_things"]
+    text = json.dumps(values, sort_keys=True)
     return zlib.crc32(text.encode())
 
 

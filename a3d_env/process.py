@@ -3,6 +3,7 @@
 Environments wrap it for Gymnasium and stable-baselines3; evaluation runs it directly.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +25,8 @@ class AttentionConfig:
     RNN" in Table VII); 0: no bin ("w/o attention")."""
     reward: str = "identity"
     """Reward at an episode's end: identity (equation 7), log_prob, margin or rank, computed from F_c's logits;
-    glimpses: the mean over glimpses of log_prob, each glimpse judged alone, together with the global feature; or
+    glimpses: the mean over glimpses of log_prob, each glimpse judged alone, together with the global feature;
+    prefixes: the same, each glimpse judged together with the global feature and all glimpses before it; or
     module:name of a function of your own (docs/your_own.md)."""
     overview: tuple[int, int, int] | None = None
     """Numbers of bins along time, height and width whose features are in every observation, evenly spread over the
@@ -106,6 +108,8 @@ class AttentionProcess:
             )
         self.bank = bank
         self.glimpse = glimpse
+        self._judges: Sequence[GlimpseNetwork] = ()
+        self._fold = bank.identity
         self.set_reward(reward)
         self.locations = bank.grid.locations.to(bank.device)
         self.overview = bank.grid.overview.to(bank.device)
@@ -118,6 +122,24 @@ class AttentionProcess:
         """
         self.reward = get_reward(name, self.glimpse.num_glimpses)
         self.reward_name = name
+
+    def pay_by(self, judges: Sequence[GlimpseNetwork], fold: Tensor) -> None:
+        """Let judges in F_c's place pay each episode: that of the fold of its clip.
+
+        Args:
+            judges: glimpse networks that differ from the process's in F_c alone.
+            fold: number of the judge for each clip of the bank, int64 (num_clips,).
+        """
+        self._judges, self._fold = judges, fold
+
+    @torch.no_grad()
+    def pay(self, episodes: Episodes, verdict: Verdict) -> Tensor:
+        """Return the reward of finished episodes, float32 (N,), by F_c or by the judges of `pay_by`."""
+        if not self._judges:
+            return self.reward(verdict)
+        read = self.descriptor(episodes)
+        by_judge = [self.reward(replace(verdict, logits=one.identify(read), glimpse=one)) for one in self._judges]
+        return torch.stack(by_judge, dim=1).gather(1, self._fold[episodes.clip][:, None]).squeeze(1)
 
     @property
     def num_decisions(self) -> int:
@@ -216,4 +238,4 @@ class AttentionProcess:
         # probability.
         identity = verdict.logits.argmax(1)
         probability = verdict.logits.softmax(1).gather(1, identity[:, None]).squeeze(1)
-        return Judgement(identity, probability, identity == verdict.truth, self.reward(verdict))
+        return Judgement(identity, probability, identity == verdict.truth, self.pay(episodes, verdict))

@@ -72,9 +72,10 @@ def draw_frame(bank: FeatureBank, clip: int, frame: int, bins: Sequence[int]) ->
     frames, (_, frame_height, frame_width), scale = _check_frames(bank), bank.grid.clip_size, _scale(bank)
     size = (frame_width * scale, frame_height * scale)
     picture = cv2.resize(frames[clip, frame], size, interpolation=cv2.INTER_LINEAR)
-    if bank.truth_boxes is not None and not np.isnan(bank.truth_boxes[clip, frame]).any():
-        x0, y0, x1, y1 = np.round(bank.truth_boxes[clip, frame] * scale).astype(int).tolist()
-        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), TRUTH_COLOUR, 1)
+    for box in [] if bank.truth_boxes is None else bank.truth_boxes[clip, frame]:
+        if not np.isnan(box).any():
+            x0, y0, x1, y1 = np.round(box * scale).astype(int).tolist()
+            cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), TRUTH_COLOUR, 1)
     boxes: list[Box] = [tuple((bank.grid.boxes[index] * scale).tolist()) for index in bins]
     levels = _levels(boxes)
     ranges = bank.grid.frame_ranges[list(bins)].reshape(-1, 2).tolist()

@@ -61,10 +61,21 @@ def glimpses(verdict: Verdict) -> Tensor:
 
     It rewards bins that show what the clip as a whole does not.
     """
-    logits = verdict.glimpse.identify_glimpses(verdict.global_feature, verdict.hidden)
-    by_glimpse = logits.log_softmax(2)  # (N, T, num_identities)
-    truth = verdict.truth[:, None, None].expand(-1, by_glimpse.shape[1], 1)
-    return by_glimpse.gather(2, truth).squeeze(2).mean(1)
+    return _mean_log_prob(verdict.glimpse.identify_glimpses(verdict.global_feature, verdict.hidden), verdict.truth)
+
+
+def prefixes(verdict: Verdict) -> Tensor:
+    """The mean over glimpses of the true identity's log-probability, by the global feature and all until then.
+
+    It rewards a glimpse that adds to those before it, the sooner the better.
+    """
+    return _mean_log_prob(verdict.glimpse.identify_prefixes(verdict.global_feature, verdict.hidden), verdict.truth)
+
+
+def _mean_log_prob(logits: Tensor, truth: Tensor) -> Tensor:
+    """Logits (N, T, num_identities), true identities (N,) -> the mean log-probability of these over T, (N,)."""
+    truth = truth[:, None, None].expand(-1, logits.shape[1], 1)
+    return logits.log_softmax(2).gather(2, truth).squeeze(2).mean(1)
 
 
 REWARDS: dict[str, Reward] = {
@@ -73,7 +84,9 @@ REWARDS: dict[str, Reward] = {
     "margin": margin,
     "rank": rank,
     "glimpses": glimpses,
+    "prefixes": prefixes,
 }
+OF_GLIMPSES = ("glimpses", "prefixes")  # rewards that need a glimpse
 
 
 def get_reward(name: str, num_glimpses: int) -> Reward:
@@ -91,8 +104,8 @@ def get_reward(name: str, num_glimpses: int) -> Reward:
         return _own_reward(name)
     if name not in REWARDS:
         raise ValueError(f"unknown reward {name!r}; known: {', '.join(REWARDS)}, or module:name of your own")
-    if name == "glimpses" and num_glimpses == 0:
-        raise ValueError("the reward 'glimpses' judges each glimpse, and with num_glimpses = 0 there are none")
+    if name in OF_GLIMPSES and num_glimpses == 0:
+        raise ValueError(f"the reward {name!r} judges each glimpse, and with num_glimpses = 0 there are none")
     return REWARDS[name]
 
 

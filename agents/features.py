@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
@@ -13,6 +14,7 @@ from a3d_env.rewards import Verdict
 from a3d_env.sb3 import Attention3DVecEnv
 from agents.joint_config import JointConfig
 from agents.joint_optimizer import JointOptimizer
+from agents.judges import HeldOutJudges, glimpse_loss
 from agents.reinforce import gradient_norm
 from agents.rollout import hit_rate
 from backbone.data.loader import ClipBatch
@@ -53,8 +55,10 @@ class SharedFeatureCallback(BaseCallback):
         grid: the grid of bins.
         config: learning rate, losses, episodes per clip.
         num_batches: number of batches in the whole training, which the cosine schedule needs.
+        fold: fold of each training tracklet, if judges pay that did not see it (`agents.judges.fold_of_each`).
 
     Attributes:
+        judges: the judges that pay, if F_c does not.
         step: number of batches trained on so far.
         metrics: measures of the last batch, by name: losses that have a weight, accuracy, reward; if the
             identifying thing is known, also the hit rate, and that of random bins.
@@ -74,6 +78,7 @@ class SharedFeatureCallback(BaseCallback):
         grid: BinGrid,
         config: JointConfig,
         num_batches: int | None = None,
+        fold: Tensor | None = None,
     ):
         super().__init__()
         if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
@@ -83,10 +88,13 @@ class SharedFeatureCallback(BaseCallback):
         self.labels = labels
         self.grid = grid
         self.config = config
-        self.optimizer = JointOptimizer(representation, config, len(labels), num_batches)
+        self.judges = None if fold is None else HeldOutJudges(representation.glimpse, fold)
+        more = [] if self.judges is None else list(self.judges.parameters())
+        self.optimizer = JointOptimizer(representation, config, len(labels), num_batches, more)
         self.step = 0
         self.metrics: dict[str, float] = {}
         self._bank: FeatureBank | None = None
+        self._fold = torch.empty(0)  # of each clip of the batch
         self._pooled = torch.empty(0)  # features of the batch, with the graph back to the pixels
         self._finished: list[Episodes] = []
         self._step_is_pending = False
@@ -146,12 +154,15 @@ class SharedFeatureCallback(BaseCallback):
             **self.optimizer.state_dict(),
             "step": self.step,
             "representation": self.representation.state_dict(),
+            **({} if self.judges is None else {"judges": self.judges.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
         self.step = state["step"]
         self.representation.load_state_dict(state["representation"])
+        if self.judges is not None:
+            self.judges.load_state_dict(state["judges"])
         self.optimizer.load_state_dict(state)
 
     @property
@@ -179,6 +190,9 @@ class SharedFeatureCallback(BaseCallback):
                 f"{len(bank) * per_clip}, got {env.num_envs}"
             )
         env.set_bank(bank.detached())
+        if self.judges is not None:
+            self._fold = self.judges.fold[batch.tracklet.to(self.judges.fold.device)]
+            env.vector_env.process.pay_by(self.judges.networks, self._fold)
         env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
         self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
         if (normalizer := self.model.get_vec_normalize_env()) is not None:
@@ -214,12 +228,10 @@ class SharedFeatureCallback(BaseCallback):
             parts["center_loss"] = center_loss(self._pooled, bank.identity, self.optimizer.centers)
             loss = loss + self.config.center_weight * parts["center_loss"]
         if self.config.glimpse_weight:
-            by_glimpse = self._glimpse.identify_glimpses(global_feature, hidden).flatten(0, 1)  # (N T, identities)
-            repeated = identity.repeat_interleave(hidden.shape[1])
-            parts["glimpse_loss"] = identity_loss(
-                by_glimpse, repeated, label_smoothing=self.config.label_smoothing
-            )
+            parts["glimpse_loss"] = glimpse_loss(self._glimpse, global_feature, hidden, identity, self.config)
             loss = loss + self.config.glimpse_weight * parts["glimpse_loss"]
+        if self.judges is not None:
+            loss = loss + self.judges.loss(self._fold[clip], global_feature, hidden, identity, self.config)
         if not bool(torch.isfinite(loss)):
             raise ValueError(
                 f"the loss became {loss.item()} at step {self.step}: is the learning rate "

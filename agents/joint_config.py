@@ -7,6 +7,8 @@ from typing import Literal
 from agents.schedule import Schedule, learning_rate_factor
 from backbone.losses import Distance
 
+PaidBy = Literal["f_c", "other_tracklets", "other_cameras"]
+
 
 @dataclass(frozen=True)
 class JointConfig:
@@ -49,6 +51,15 @@ class JointConfig:
     """Weight of the glimpse loss, which is not the paper's: the mean over glimpses of the cross entropy of F_c's
     logits by this glimpse and the global feature alone. It trains F_c to give no credit to bins that show nothing
     beyond the global feature."""
+
+    glimpses_judged: Literal["alone", "prefixes"] = "alone"
+    """Logits of the glimpse loss. alone: by each glimpse and the global feature; prefixes: by the global feature
+    and all glimpses until then, so that F_c reads any number of glimpses."""
+
+    paid_by: PaidBy = "f_c"
+    """Classifier that the reward is computed with, in training. f_c: F_c, which was trained on the clip;
+    other_tracklets or other_cameras: a judge like F_c that was trained on other tracklets of the same people, or
+    on those by other cameras (agents/judges.py)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.glimpse_weight < math.inf:

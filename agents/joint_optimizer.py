@@ -1,5 +1,6 @@
 """The representation's optimizer: Adam, the schedule of learning rates, and the average of the weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ class JointOptimizer:
         config: learning rates and their schedule.
         num_identities: the number of people in the training, who each have a centre in the centre loss.
         num_batches: number of batches in the whole training, which the cosine schedule needs.
+        more: parameters that are trained beside the representation's, and not averaged.
 
     Attributes:
         centers: each person's centre in the centre loss, float32 (num_identities, C_g); trained if that loss has a
@@ -35,6 +37,7 @@ class JointOptimizer:
         config: JointConfig,
         num_identities: int,
         num_batches: int | None = None,
+        more: Sequence[Tensor] = (),
     ):
         if config.schedule == "cosine" and num_batches is None:
             raise ValueError("the cosine schedule has to know how many batches the training has: num_batches")
@@ -45,7 +48,7 @@ class JointOptimizer:
         )
         self.center_sgd = torch.optim.SGD([self.centers], lr=CENTER_RATE)
         self.adam = torch.optim.Adam(
-            self._parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self._parameter_groups(more), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.adam, lambda batch: config.learning_rate_factor(batch, num_batches or 0)
@@ -95,11 +98,11 @@ class JointOptimizer:
             with torch.no_grad():
                 self.centers.copy_(state["centers"])
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self, more: Sequence[Tensor]) -> list[dict[str, Any]]:
         backbone = list(self.representation.backbone.parameters())
         known = set(map(id, backbone))
         others: list[Tensor] = [one for one in self.representation.parameters() if id(one) not in known]
         return [
-            {"params": others},
+            {"params": [*others, *more]},
             {"params": backbone, "lr": self.config.learning_rate * self.config.backbone_rate},
         ]

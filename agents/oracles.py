@@ -112,16 +112,26 @@ def truth_bins(process: AttentionProcess) -> Choice:
     """Return the choice of the bin on the identifying thing: of those that cover it the most central.
 
     This is the bin whose location is nearest to the mean location of all bins that hit the thing, the same at each
-    glimpse; it is the centre if the thing is never visible in the clip.
+    glimpse; it is the centre if the thing is never visible in the clip. Of several things, those that are visible
+    take turns.
 
     Raises:
         ValueError: the bank has no boxes of the identifying thing.
     """
     bank = process.bank
-    if bank.hits is None:
+    if bank.hits_by_thing is None:
         raise ValueError("the bank has no truth_boxes, so that the place of the identifying thing is unknown")
-    bins = most_central(torch.from_numpy(bank.hits), bank.grid).to(bank.device)
-    return lambda episodes: bins[episodes.clip]
+    hits = torch.from_numpy(bank.hits_by_thing)  # (N, K, num_bins)
+    bins = torch.stack([most_central(one, bank.grid) for one in hits.unbind(1)], dim=1)
+    is_seen = hits.any(2)
+    first_seen = is_seen.int().argsort(dim=1, descending=True, stable=True)
+    bins, num_seen = bins.gather(1, first_seen).to(bank.device), is_seen.sum(1).clamp(min=1).to(bank.device)
+
+    def choose(episodes: Episodes) -> Tensor:
+        turn = (episodes.num_glimpses - 1) % num_seen[episodes.clip]
+        return bins[episodes.clip, turn]
+
+    return choose
 
 
 def most_central(hits: Tensor, grid: BinGrid) -> Tensor:

@@ -75,6 +75,36 @@ def hit_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
     return hits.mean(axis=1) if hits.shape[1] else np.full(len(hits), np.nan)
 
 
+def found_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
+    """Return the share of each clip's visible identifying things that a chosen bin (glimpses 2 to T) covers.
+
+    Returns:
+        float64 (N,); NaN if none is visible or known, or the episode has no choice.
+    """
+    clip, chosen = episodes.clip.cpu().numpy(), episodes.bins[:, 1:].cpu().numpy()
+    if bank.hits_by_thing is None or chosen.shape[1] == 0:
+        return np.full(len(clip), np.nan)
+    hits = bank.hits_by_thing[clip]  # (N, K, num_bins)
+    found = np.take_along_axis(hits, chosen[:, None], axis=2).any(axis=2)
+    visible = hits.any(axis=2).sum(axis=1)
+    return np.where(visible > 0, found.sum(axis=1) / np.maximum(visible, 1), np.nan)
+
+
+def overlap_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
+    """Return the mean share of a chosen bin (glimpses 2 to T) that another one covers, over all pairs of them.
+
+    Returns:
+        float64 (N,), from 0 (no two have a cell in common) to 1 (all are one bin); NaN with fewer than two.
+    """
+    size = torch.tensor(bank.grid.bin_size)
+    corner = bank.grid.corners[episodes.bins[:, 1:].cpu()]  # (N, T - 1, 3), in cells
+    first, second = torch.triu_indices(corner.shape[1], corner.shape[1], offset=1)
+    if len(first) == 0:
+        return np.full(len(corner), np.nan)
+    common = (size - (corner[:, first] - corner[:, second]).abs()).clamp(min=0)
+    return (common.prod(dim=2) / size.prod()).double().mean(dim=1).numpy()
+
+
 def hit_rate(bank: FeatureBank, episodes: Episodes) -> float | None:
     """Return the share of chosen bins that cover the thing, over clips that show it; None if no clip does."""
     hits = chosen_hits(bank, episodes)

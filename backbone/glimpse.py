@@ -153,11 +153,32 @@ class GlimpseNetwork(nn.Module):
         Returns:
             float (N, T, num_identities).
         """
+        known, seen = self._terms(global_feature, hidden)
+        return known[:, None] + seen
+
+    def identify_prefixes(self, global_feature: Tensor, hidden: Tensor) -> Tensor:
+        """Return F_c's logits after each glimpse: those of the global feature and of all glimpses up to it.
+
+        The terms of later glimpses are left out (`identify_glimpses`). The last row are F_c's own logits. A second
+        look at the same thing adds little to the first; one at another thing does.
+
+        Args:
+            global_feature: f_g, float (N, C_g).
+            hidden: h_1..h_T, float (N, T, 256), with T of 1 or more.
+
+        Returns:
+            float (N, T, num_identities).
+        """
+        known, seen = self._terms(global_feature, hidden)
+        return known[:, None] + seen.cumsum(1)
+
+    def _terms(self, global_feature: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return F_c's terms: W_g f_g + b, (N, num_identities), and W_t h_t, (N, T, num_identities)."""
         weight, bias = self.identify.weight, self.identify.bias
         known = rowwise_linear(global_feature, weight[:, : self.num_channels], bias)
         steps = zip(hidden.unbind(1), self.glimpse_weights.unbind(0), strict=True)
         seen = [rowwise_linear(row, own, torch.zeros_like(bias)) for row, own in steps]
-        return known[:, None] + torch.stack(seen, dim=1)
+        return known, torch.stack(seen, dim=1)
 
 
 def describe(global_feature: Tensor, hidden: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ def test_the_papers_settings():
 
 def test_unknown_presets_list_the_known_ones():
     with pytest.raises(
-        ValueError, match="unknown preset 'demo'; known: benchmark, walkers, tiny, small, street, prid,"
+        ValueError,
+        match="unknown preset 'demo'; known: benchmark, two_things, planted, walkers, tiny, small, street, prid,",
     ):
         get_preset("demo")
 

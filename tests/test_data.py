@@ -40,7 +40,7 @@ def names(tracklets, *_) -> list[str]:
 
 
 def test_registry():
-    assert list(DATASETS) == ["synthetic", "folder", "csv", "prid", "ilids", "mars"]
+    assert list(DATASETS) == ["synthetic", "folder", "csv", "planted", "prid", "ilids", "mars"]
 
 
 def test_synthetic_queries_one_camera_in_the_other(tmp_path):

@@ -12,27 +12,33 @@ from backbone.data.sets.drawing import (
     THING_MARK,
     Look,
     Pose,
+    Thing,
     draw_walker,
     dressed,
 )
 
 RED = (225, 40, 40)
-LOOK = dressed(0, "chest", "square", RED, np.random.default_rng(0))
-POSE = Pose(x=32, y=64, height=108, phase=0.7, facing=1, shows_thing=True)
+LOOK = dressed(0, (Thing("chest", "square", RED),), np.random.default_rng(0))
+HAT = Thing("hat", "disc", RED)
+POSE = Pose(x=32, y=64, height=108, phase=0.7, facing=1, shows=(True,))
+
+
+def carrying(place: str = "chest", shape: str = "square") -> Look:
+    return replace(LOOK, things=(Thing(place, shape, RED),))
 
 
 def draw(
-    look: Look = LOOK, pose: Pose = POSE, canvas: np.ndarray | None = None, mark: int = THING_MARK
+    look: Look = LOOK, pose: Pose = POSE, canvas: np.ndarray | None = None, marked: int | None = 0
 ) -> np.ndarray:
     canvas = np.zeros((128, 64, 4), dtype=np.uint8) if canvas is None else canvas
-    draw_walker(canvas, look, pose, mark=mark)
+    draw_walker(canvas, look, pose, marked=marked)
     return canvas
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_marked_pixels_have_the_things_colour_and_sit_in_its_place(place, shape):
-    canvas = draw(replace(LOOK, place=place, shape=shape))
+    canvas = draw(carrying(place, shape))
     rows, columns = np.nonzero(canvas[:, :, 3] == 255)
     assert np.all(canvas[rows, columns, :3] == RED)
     assert len(rows) > 60
@@ -42,21 +48,21 @@ def test_marked_pixels_have_the_things_colour_and_sit_in_its_place(place, shape)
 
 
 def test_places_do_not_overlap_and_shapes_differ():
-    marks = [draw(replace(LOOK, place=place))[:, :, 3] == 255 for place in PLACES]
+    marks = [draw(carrying(place))[:, :, 3] == 255 for place in PLACES]
     assert np.sum(marks, axis=0).max() == 1
-    outlines = {draw(replace(LOOK, shape=shape))[:, :, 3].tobytes() for shape in SHAPES}
+    outlines = {draw(carrying(shape=shape))[:, :, 3].tobytes() for shape in SHAPES}
     assert len(outlines) == len(SHAPES)
 
 
 def test_facing_the_other_way_puts_the_thing_on_the_other_side():
-    look = replace(LOOK, place="hand")
+    look = carrying("hand")
     right, left = (np.nonzero(draw(look, replace(POSE, facing=facing))[:, :, 3])[1].mean() for facing in (1, -1))
     assert right - 32 == pytest.approx(32 - left, abs=1)
     assert abs(right - left) > 30
 
 
 def test_hidden_thing_is_neither_drawn_nor_marked():
-    canvas = draw(pose=replace(POSE, shows_thing=False))
+    canvas = draw(pose=replace(POSE, shows=(False,)))
     assert not canvas[:, :, 3].any()
     assert not np.all(canvas[:, :, :3] == RED, axis=2).any()
     assert canvas[:, :, :3].any()
@@ -66,13 +72,13 @@ def test_what_is_drawn_over_the_thing_removes_its_mark():
     canvas = draw()
     marked = canvas[:, :, 3].copy()
     far = replace(POSE, x=-80)
-    assert np.array_equal(draw(pose=far, canvas=canvas, mark=0)[:, :, 3], marked)
-    in_front = replace(POSE, x=32 + 0.09 * 108, shows_thing=False)  # the middle of its body where the thing is
-    assert not draw(pose=in_front, canvas=canvas, mark=0)[:, :, 3].any()
+    assert np.array_equal(draw(pose=far, canvas=canvas, marked=None)[:, :, 3], marked)
+    in_front = replace(POSE, x=32 + 0.09 * 108, shows=(False,))  # the middle of its body where the thing is
+    assert not draw(pose=in_front, canvas=canvas, marked=None)[:, :, 3].any()
 
 
 def test_a_strangers_thing_has_no_mark():
-    canvas = draw(mark=0)
+    canvas = draw(marked=None)
     assert np.all(canvas[:, :, :3] == RED, axis=2).any()
     assert not canvas[:, :, 3].any()
 
@@ -85,22 +91,22 @@ def test_legs_and_arms_swing_and_the_head_does_not():
 
 
 def test_a_walker_is_as_high_as_its_pose_says():
-    rows = np.flatnonzero(draw(pose=replace(POSE, phase=0, shows_thing=False)).any(axis=(1, 2)))
+    rows = np.flatnonzero(draw(pose=replace(POSE, phase=0, shows=(False,))).any(axis=(1, 2)))
     assert np.ptp(rows) == pytest.approx(108, rel=0.1)
 
 
 def test_outfits_are_all_different():
     generator = np.random.default_rng(0)
-    looks = [dressed(outfit, "hat", "disc", RED, generator) for outfit in range(NUM_OUTFITS)]
+    looks = [dressed(outfit, (HAT,), generator) for outfit in range(NUM_OUTFITS)]
     assert len({(look.top, look.bottom) for look in looks}) == NUM_OUTFITS == 20
 
 
 def test_a_given_period_leaves_nothing_else_to_chance_in_the_gait():
     generator = np.random.default_rng(0)
-    own, other = (dressed(0, "hat", "disc", RED, generator) for _ in range(2))
+    own, other = (dressed(0, (HAT,), generator) for _ in range(2))
     assert own.stride != other.stride
     assert own.period != other.period
-    slow, fast = (dressed(0, "hat", "disc", RED, generator, period) for period in (20.0, 5.0))
+    slow, fast = (dressed(0, (HAT,), generator, period) for period in (20.0, 5.0))
     assert (slow.stride, slow.period, fast.period) == (fast.stride, 20.0, 5.0)
 
 

@@ -35,7 +35,7 @@ def env(random_case):
 @pytest.mark.parametrize("name", agents.ALGORITHMS)
 def test_every_agent_is_recorded_and_replayed_exactly(name, random_case, tmp_path):
     bank, glimpse = random_case(grid=SMALL)
-    bank.truth_boxes = np.tile([4.0, 4.0, 20.0, 20.0], (len(bank), 6, 1))
+    bank.truth_boxes = np.tile([4.0, 4.0, 20.0, 20.0], (len(bank), 6, 1, 1))
     env = vec_env((bank, glimpse))
     agent = agents.make(name, env)
     episode = record_episode(env, agent, clip=2, deterministic=False)
@@ -238,7 +238,7 @@ def test_mistakes_are_explained(env, tmp_path):
 def test_files_hold_all_of_it_and_the_original(random_case, tmp_path):
     bank, glimpse = random_case(grid=SMALL)
     bank.frames = np.random.default_rng(0).integers(0, 255, (4, 6, 40, 32, 3), dtype=np.uint8)
-    bank.truth_boxes = np.full((4, 6, 4), np.nan)
+    bank.truth_boxes = np.full((4, 6, 1, 4), np.nan)
     env = vec_env((bank, glimpse))
     agent = agents.make("reinforce", env)
     episode = record_episode(env, agent, clip=1, names=Names("mine", list("abcdef")))

@@ -102,6 +102,11 @@ def test_a_glimpse_is_judged_by_its_part_of_the_logits_beside_the_global_feature
     nothing = network.identify(describe(features, torch.zeros(5, 4, 256)))
     parts = (logits - nothing[:, None]).sum(1) + nothing
     torch.testing.assert_close(parts, network.identify(describe(features, hidden)))
+    # After the last glimpse, too; after each, those of an episode that ended there.
+    prefixes = network.identify_prefixes(features, hidden)
+    for step in range(4):
+        until_then = torch.cat([hidden[:, : step + 1], torch.zeros(5, 3 - step, 256)], dim=1)
+        torch.testing.assert_close(prefixes[:, step], network.identify(describe(features, until_then)))
 
 
 @pytest.mark.parametrize("sizes", [(0, 4, 3), (6, -1, 3), (6, 4, 0)])

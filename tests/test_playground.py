@@ -48,10 +48,10 @@ def test_the_truth_is_where_the_code_is(played):
         assert bank.hits[clip, energy[clip].argmax()]
     assert 0.02 < bank.hits.mean() < 0.5
     # three frames of 32 x 16 pixels, in another colour than the room
-    seen = ~np.isnan(bank.truth_boxes[..., 0])
+    seen = ~np.isnan(bank.truth_boxes[:, :, 0, 0])
     assert (seen.sum(1) == 3).all()
     for clip, frame in zip(*np.nonzero(seen), strict=True):
-        x0, y0, x1, y1 = bank.truth_boxes[clip, frame].astype(int)
+        x0, y0, x1, y1 = bank.truth_boxes[clip, frame, 0].astype(int)
         assert (x1 - x0, y1 - y0) == (16, 32)
         differs = (bank.frames[clip, frame] != 90).any(2)
         assert differs.sum() == 16 * 32

@@ -57,11 +57,11 @@ def test_the_truth_is_drawn_where_it_is_seen(played):
     bank, _ = played
     for frame, picture in enumerate(panels(bank, draw_glimpses(bank, 3, []))):
         green = (picture == render.TRUTH_COLOUR).all(2)
-        assert green.any() == (not np.isnan(bank.truth_boxes[3, frame, 0]))
+        assert green.any() == (not np.isnan(bank.truth_boxes[3, frame, 0, 0]))
         if green.any():
             rows, columns = np.nonzero(green)
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-            assert box == (2 * bank.truth_boxes[3, frame]).tolist()
+            assert box == (2 * bank.truth_boxes[3, frame, 0]).tolist()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from a3d_env.process import AttentionProcess
-from a3d_env.rewards import REWARDS, Verdict, get_reward
+from a3d_env.rewards import OF_GLIMPSES, REWARDS, Verdict, get_reward
 from backbone.glimpse import GlimpseNetwork
 
 # Right, second, tied with one other for the first place, last.
@@ -73,14 +73,34 @@ def test_glimpses_pay_what_each_earns_beside_the_global_feature():
     torch.testing.assert_close(reward, torch.tensor(expected))
 
 
-def test_without_glimpses_there_is_no_reward_for_them(random_case):
-    with pytest.raises(ValueError, match="num_glimpses = 0"):
-        get_reward("glimpses", 0)
-    with pytest.raises(ValueError, match="num_glimpses = 0"):
-        AttentionProcess(*random_case(num_glimpses=0), "glimpses")
+def test_prefixes_pay_what_each_glimpse_adds_to_those_before():
+    """The network of `test_glimpses_...`, whose second glimpse undoes the first."""
+    network = GlimpseNetwork(1, 2, 2)
+    with torch.no_grad():
+        network.identify.weight.zero_()
+        network.identify.weight[:, 0] = torch.tensor([1.0, 0])
+        network.identify.weight[0, 1] = 2.0
+        network.identify.weight[0, 1 + 256] = 3.0
+        network.identify.bias.copy_(torch.tensor([0.0, 1]))
+    hidden = torch.zeros(1, 2, 256)
+    hidden[0, :, 0] = torch.tensor([0.5, -1])
+    logits = [[5.0, 1], [2, 1]]  # by hand: 4 + 2 x 0.5, and 3 x -1 more
+    expected = sum(log_softmax(row, 0) for row in logits) / 2
+    features = torch.tensor([[4.0]])
+    torch.testing.assert_close(network.identify_prefixes(features, hidden), torch.tensor([logits]))
+    reward = get_reward("prefixes", 2)(Verdict(torch.zeros(1, 2), torch.tensor([0]), features, hidden, network))
+    assert reward.tolist() == pytest.approx([expected])
 
 
-@pytest.mark.parametrize("name", [name for name in REWARDS if name != "glimpses"])
+@pytest.mark.parametrize("name", OF_GLIMPSES)
+def test_without_glimpses_there_is_no_reward_for_them(name, random_case):
+    with pytest.raises(ValueError, match="num_glimpses = 0"):
+        get_reward(name, 0)
+    with pytest.raises(ValueError, match="num_glimpses = 0"):
+        AttentionProcess(*random_case(num_glimpses=0), name)
+
+
+@pytest.mark.parametrize("name", [name for name in REWARDS if name not in OF_GLIMPSES])
 def test_the_right_answer_pays_most_and_logits_stay(name):
     logits = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
     before, answer = logits.clone(), logits.argmax(1)
@@ -91,7 +111,7 @@ def test_the_right_answer_pays_most_and_logits_stay(name):
 
 def test_an_unknown_reward_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"unknown reward 'luck'; known: identity, log_prob, margin, rank, glimpses"
+        ValueError, match=r"unknown reward 'luck'; known: identity, log_prob, margin, rank, glimpses, prefixes"
     ):
         get_reward("luck", 2)
 

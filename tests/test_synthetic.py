@@ -66,7 +66,7 @@ def test_people_are_disjoint_and_numbered_through(shared):
 def test_looks_are_unique_and_clothes_are_shared():
     config = SyntheticConfig()
     people = module._people(config)
-    assert len({(one.top, one.bottom, one.place, one.shape, one.colour) for one in people}) == 180
+    assert len({(one.top, one.bottom, one.things) for one in people}) == 180
     outfits = [(one.top, one.bottom) for one in people]
     assert len(set(outfits)) == config.num_outfits
     assert min(map(outfits.count, outfits)) > 20
@@ -76,17 +76,21 @@ def test_strangers_may_wear_anything_or_what_the_people_wear():
     generator = np.random.default_rng(0)
     strangers = [module._stranger(SyntheticConfig(), generator) for _ in range(400)]
     assert len({(look.top, look.bottom) for look in strangers}) == NUM_OUTFITS
-    assert {look.place for look in strangers} == set(PLACES)
-    assert {look.shape for look in strangers} == set(SHAPES)
-    assert {look.colour for look in strangers} == set(THING_COLOURS)
+    assert {look.things[0].place for look in strangers} == set(PLACES)
+    assert {look.things[0].shape for look in strangers} == set(SHAPES)
+    assert {look.things[0].colour for look in strangers} == set(THING_COLOURS)
     alike = [module._stranger(benchmark(), generator) for _ in range(400)]
     people = module._people(benchmark())
-    for kind in (lambda look: (look.top, look.bottom), lambda look: look.shape, lambda look: look.colour):
+    for kind in (
+        lambda look: (look.top, look.bottom),
+        lambda look: look.things[0].shape,
+        lambda look: look.things[0].colour,
+    ):
         assert set(map(kind, alike)) == set(map(kind, people))
 
 
 def look_of(one: Look) -> tuple:
-    return one.top, one.bottom, one.place, one.shape, one.colour, one.stride
+    return one.top, one.bottom, one.things, one.stride
 
 
 def test_one_in_five_of_the_benchmarks_people_has_a_double_of_another_rhythm():
@@ -115,7 +119,7 @@ def test_the_benchmarks_passers_by_cross_with_things_like_the_persons():
     for number, look in enumerate(some_looks(config, 40)):
         generator = np.random.default_rng(number)
         _, boxes = draw_tracklet(look, config, clear_camera(config), generator)
-        seen.append(~np.isnan(boxes).any(axis=1))
+        seen.append(~np.isnan(boxes[:, 0]).any(axis=1))
         crossing = [module._passer_by(config, generator)[1] for _ in range(generator.poisson(config.passers_by))]
         in_view = [[0 < pose.x < config.width for pose in poses] for poses in crossing]
         strangers.append(np.sum(in_view, axis=0) if in_view else np.zeros(config.num_frames))
@@ -157,7 +161,7 @@ def test_things_are_seen_in_stretches_as_configured():
     config = SyntheticConfig(passers_by=0, height=64, width=32, num_frames=40)
     for number, look in enumerate(some_looks(config, 6)):
         _, boxes = draw_tracklet(look, config, clear_camera(config), np.random.default_rng(number))
-        runs = [(seen, len(list(run))) for seen, run in groupby(~np.isnan(boxes).any(axis=1))]
+        runs = [(seen, len(list(run))) for seen, run in groupby(~np.isnan(boxes[:, 0]).any(axis=1))]
         assert len(runs) >= 4
         for seen, length in runs[1:-1]:
             least, most = config.seen_frames if seen else config.hidden_frames
@@ -171,8 +175,8 @@ def test_the_box_covers_the_thing_and_nothing_is_outside_it(size):
     config = SyntheticConfig(passers_by=0, height=height, width=width)
     for number, look in enumerate(some_looks(config, 8)):
         frames, boxes = draw_tracklet(look, config, clear_camera(config), np.random.default_rng(number))
-        is_thing = np.all(frames == look.colour, axis=3)
-        for thing, box in zip(is_thing, boxes * [width, height, width, height], strict=True):
+        is_thing = np.all(frames == look.things[0].colour, axis=3)
+        for thing, box in zip(is_thing, boxes[:, 0] * [width, height, width, height], strict=True):
             if np.isnan(box).any():
                 assert np.isnan(box).all()
                 assert not thing.any()
@@ -204,7 +208,7 @@ def test_a_thing_mostly_covered_is_out_of_sight(seen_share, is_seen):
     rows = round(10 * seen_share)
     mark[5 : 5 + rows, 7:19] = 255
     mark[30, 30] = 100  # a blurred edge
-    box = module._seen_box(mark, (12 * 10 / 0.7) ** 0.5 / 2)  # the whole: 12 x 10 px
+    box = module.seen_box(mark, (12 * 10 / 0.7) ** 0.5 / 2)  # the whole: 12 x 10 px
     np.testing.assert_array_equal(box, [7, 5, 19, 5 + rows] if is_seen else [np.nan] * 4)
 
 
@@ -250,7 +254,7 @@ def test_small_frames(size, tmp_path):
     assert (len(train), len(test)) == (6, 4)
     assert next(train[0].frames.read()).shape == (height, width, 3)
     boxes = np.stack([one.truth_boxes for one in [*train, *test]])
-    assert (boxes.shape, boxes.dtype) == ((10, 1, 4), np.float32)
+    assert (boxes.shape, boxes.dtype) == ((10, 1, 1, 4), np.float32)
     seen = boxes[~np.isnan(boxes)]
     assert len(seen)
     assert seen.min() >= 0

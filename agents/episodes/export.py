@@ -159,10 +159,13 @@ def _log(rerun: Any, recording: Any, name: str, episode: Episode) -> None:
             colors=[COLOURS[order % len(COLOURS)] for order in shown],
         )
         recording.log(f"{name}/clip/bins", boxes)
-        truth = None if bank.truth_boxes is None else bank.truth_boxes[0, frame]
-        if truth is not None and not np.isnan(truth).any():
+        truth = [] if bank.truth_boxes is None else bank.truth_boxes[0, frame]
+        if seen := [box for box in truth if not np.isnan(box).any()]:
             thing = rerun.Boxes2D(
-                array=[truth], array_format=rerun.Box2DFormat.XYXY, labels=["thing to find"], colors=[TRUTH_COLOUR]
+                array=seen,
+                array_format=rerun.Box2DFormat.XYXY,
+                labels=["thing to find"] * len(seen),
+                colors=[TRUTH_COLOUR] * len(seen),
             )
             recording.log(f"{name}/clip/truth", thing)
         else:

@@ -105,5 +105,5 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     if not state:
         check_frozen(model.representation, config)
     first_step = state["shared"]["step"] if state else 0
-    shared = build_shared(model, load_ahead(batches, range(first_step, ENDLESS), config.load.workers))
+    shared = build_shared(model, load_ahead(batches, range(first_step, ENDLESS), config.load.workers), data.train)
     return Training(model, data, shared, first_step)

@@ -9,7 +9,7 @@ import torch
 
 from agents.controls import centre_agent, random_agent
 from agents.probes import following
-from agents.rollout import Agent, hit_shares
+from agents.rollout import Agent, found_shares, hit_shares, overlap_shares
 from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.table import Column, Table
 from agents.runs.trained import TrainedModel
@@ -22,11 +22,14 @@ from backbone.verification import verify
 
 # The scores that tables have room for, percentages, by name.
 COLUMNS = {
-    name: Column(name, spec=".1f", width=8) for name in ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate")
+    name: Column(name, spec=".1f", width=8)
+    for name in ("R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate", "found", "overlap")
 }
 
 Scores = dict[str, float | None]
 
+# Shares that describe where an agent looked, by column.
+LOOKS = {"hit_rate": hit_shares, "found": found_shares, "overlap": overlap_shares}
 # Features that are compared without a learned metric (`backbone.descriptor.DescriptorConfig.compared`).
 RAW: tuple[Compared, ...] = ("concatenation", "global")
 
@@ -78,8 +81,9 @@ def evaluate(
     Returns:
         Scores by agent, and with `also_raw` by "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate,
         percentages. hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in
-        which it is seen; None if the truth is unknown, or nothing is chosen (T of 0 or 1). The thresholds of
-        `verification_scores`, too, if false-accept rates are given.
+        which it is seen; found, that of visible things that a chosen bin covers; overlap, that of a chosen bin
+        that another one covers, over all pairs. None if the truth is unknown, or nothing is chosen (T of 0 or 1).
+        The thresholds of `verification_scores`, too, if false-accept rates are given.
     """
     config = config or ScoringConfig()
     representation, tracklets = model.representation, searched_tracklets(data)
@@ -91,7 +95,7 @@ def evaluate(
         for name in agents
         for ending, comparison in comparisons.items()
     }
-    hits: dict[str, list[np.ndarray]] = {name: [] for name in agents}
+    looked: dict[str, dict[str, list[np.ndarray]]] = {name: {column: [] for column in LOOKS} for name in agents}
     batches = clip_batches(model, tracklets, clips_per_batch=clips_per_batch)
     watches = {name: following(agent) for name, agent in agents.items()}
     for batch, process, seen in looks(model, batches, watches, "evaluating"):
@@ -99,14 +103,16 @@ def evaluate(
             read = process.descriptor(episodes)
             for ending in comparisons:
                 descriptors[name + ending].add(batch, read)
-            hits[name].append(hit_shares(process.bank, episodes))
+            for column, share in LOOKS.items():
+                looked[name][column].append(share(process.bank, episodes))
 
     scores: dict[str, Scores] = {}
     for name, means in descriptors.items():
-        shares = np.concatenate(hits[name.partition(", by ")[0]])
-        hit_rate = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
+        looks_of = {column: np.concatenate(parts) for column, parts in looked[name.partition(", by ")[0]].items()}
         found = retrieve(data, means.values(), scoring=config.scoring, rerank=config.rerank)
-        scores[name] = {**found.as_dict(), "hit_rate": hit_rate}
+        scores[name] = dict(found.as_dict())
+        for column, shares in looks_of.items():
+            scores[name][column] = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
         if config.false_accept_rates:
             scores[name] |= verification_scores(data, means.values(), config.scoring, config.false_accept_rates)
     return scores

@@ -1,7 +1,7 @@
 """A model: networks, agent and cache of a run, built by training and evaluation alike, handed on whole."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,12 +12,14 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import process_of
 from agents.features import SharedFeatureCallback
+from agents.judges import fold_of_each
 from agents.runs.build import build_agent, build_cache, build_environment, build_grid, build_representation
 from agents.runs.config import TrainConfig
 from backbone.data import ReidData
 from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.loader import ClipBatch, TrainingBatches
+from backbone.data.tracklet import Tracklet
 from backbone.representation import Representation
 
 
@@ -97,9 +99,23 @@ def build_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> Tra
     return TrainingBatches(data.train, cache, sampler, load.augment)
 
 
-def build_shared(model: TrainedModel, batches: Iterator[ClipBatch]) -> SharedFeatureCallback:
-    """Return what gives a model's environment the features of batches, and trains its representation."""
+def build_shared(
+    model: TrainedModel, batches: Iterator[ClipBatch], tracklets: Sequence[Tracklet]
+) -> SharedFeatureCallback:
+    """Return what gives a model's environment the features of batches, and trains its representation.
+
+    Args:
+        model: networks.
+        batches: endless iterator over batches.
+        tracklets: the training tracklets, which the batches are cut from.
+    """
     config = model.config
     return SharedFeatureCallback(
-        model.representation, batches, model.labels, model.grid, config.joint, config.steps
+        model.representation,
+        batches,
+        model.labels,
+        model.grid,
+        config.joint,
+        config.steps,
+        fold_of_each(tracklets, config.joint.paid_by),
     )

@@ -22,7 +22,7 @@ from agents.runs.logs import CheckpointCallback, ProgressCallback
 from agents.runs.own import own_callbacks
 from agents.runs.parts import build_training
 from agents.runs.pictures import bins_picture, draw_bins, draw_curves
-from agents.runs.scoring import Scores
+from agents.runs.scoring import LOOKS, Scores
 from agents.settings import settings_used
 from backbone.files import write_text
 from backbone.progress import log_line
@@ -114,6 +114,7 @@ def train(
         "before": pick(scores_before["agent"]),
         "after": pick(scores["agent"]),
         "controls": {name: pick(row) for name, row in scores.items() if name != "agent"},
+        "looks": {name: scores["agent"][name] for name in LOOKS},
         "steps": shared.step,
         "seconds": round(time.monotonic() - started, 1),
     }

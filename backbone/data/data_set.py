@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backbone.data.sets.planted_settings import PlantedConfig
 from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.tracklet import Tracklet
 
@@ -23,6 +24,8 @@ class DataConfig:
     """Train on the half of an ilids split that is the test half in the common reading."""
     bridge_gaps: int = 0
     """Longest gap, in frames, of a track of video:VIDEO,TRACKS that is filled with boxes."""
+    planted: PlantedConfig = field(default_factory=PlantedConfig)
+    """Settings of planted:DIRECTORY, real people who carry drawn things."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """Settings of the built-in data."""
 

@@ -64,8 +64,8 @@ class ClipBatch:
         person: person ids, int64 (B,).
         tracklet: number of each clip's tracklet in the list that it was cut from, int64 (B,).
         source: the tracklets' names.
-        truth_boxes: float32 (B, L, 4), x0, y0, x1, y1 in pixels of the clip; NaN rows where the thing is out
-            of sight. None if unknown.
+        truth_boxes: float32 (B, L, K, 4), x0, y0, x1, y1 in pixels of the clip, of K things; NaN where one
+            is out of sight. None if unknown.
         num_different: number of different frames of each clip, int64 (B,): a tracklet's last clip repeats some.
         replaced: files of frames that could not be read and were replaced, by the name of their tracklet.
     """

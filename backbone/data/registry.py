@@ -6,12 +6,13 @@ from backbone.data.data_set import DataConfig, DataSet
 from backbone.data.sets.folder import FOLDER
 from backbone.data.sets.ilids import ILIDS
 from backbone.data.sets.mars import MARS
+from backbone.data.sets.planted import PLANTED
 from backbone.data.sets.prid import PRID
 from backbone.data.sets.synthetic import SYNTHETIC
 from backbone.data.sets.table import TABLE
 from backbone.own import is_own, load_own
 
-DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, TABLE, PRID, ILIDS, MARS)}
+DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, TABLE, PLANTED, PRID, ILIDS, MARS)}
 EXAMPLES = ", ".join(one.example for one in DATASETS.values())
 # A data set of the user's own does not declare the settings that change it.
 OWN_OPTIONS = tuple(one.name for one in fields(DataConfig) if one.name != "synthetic")

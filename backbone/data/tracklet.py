@@ -73,7 +73,7 @@ def place_of(frames: Frames) -> str:
         parts = [str(frames.paths[0].resolve())]
     else:
         parts = [frames.key]
-    return _digest(parts)
+    return digest(parts)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Tracklet:
         camera: the camera's id (`camid`).
         frames: source of the frames: `FrameFiles`, `VideoSlice` or `FrameArray`.
         source: display name of the tracklet, such as `folder/0012/cam1/0003`.
-        truth_boxes: box of the identifying thing in each frame, float32 (num_frames, 4) as x0, y0, x1, y1, shares
-            of the frame's width and height; a row of NaN while it is out of sight. None if the truth is not known.
+        truth_boxes: boxes of the K identifying things in each frame, float32 (num_frames, K, 4) as x0, y0, x1, y1,
+            shares of the frame's width and height; NaN while one is out of sight. None if the truth is not known.
         name: the name inside its data set, the same wherever that lies, such as `0012/cam1/0003`; empty where
             `source` is such a name.
         person_name: display name of the person; empty if the person is unknown.
@@ -127,12 +127,12 @@ class FrameFiles:
     @cached_property
     def key(self) -> str:
         """A digest of the files' paths, sizes and modification times, looked up once: it costs 20 us a file."""
-        return _digest([*map(_stamp, self.paths)])
+        return digest([*map(_stamp, self.paths)])
 
     @cached_property
     def key_with_missing(self) -> str:
         """Return the same digest if every file is there, another if one is missing."""
-        return _digest([_stamp_or_missing(path) for path in self.paths])
+        return digest([_stamp_or_missing(path) for path in self.paths])
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +176,7 @@ class VideoSlice:
         files = [self.video]
         if self.video.is_dir():
             files = list(read_sequence(self.video).paths[self.start : self.start + len(self)])
-        return _digest([*map(_stamp, files), str(self.start), self.boxes.tolist()])
+        return digest([*map(_stamp, files), str(self.start), self.boxes.tolist()])
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class FrameArray:
     @property
     def key(self) -> str:
         """A digest of the file and the row."""
-        return _digest([_stamp(self.path), self.row])
+        return digest([_stamp(self.path), self.row])
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -354,7 +354,8 @@ def _stamp_or_missing(path: Path) -> str:
         return f"{path.absolute()}:missing"
 
 
-def _digest(parts: list) -> str:
+def digest(parts: list) -> str:
+    """Return a hexadecimal digest of what makes up a key, by its representation."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -45,7 +45,7 @@ def augment(
     Args:
         clip: uint8 (L, H, W, 3).
         flow: float (L, H, W, 2) or None.
-        boxes: float (L, 4), x0, y0, x1, y1 as shares of the frame, or None.
+        boxes: float (L, K, 4), x0, y0, x1, y1 as shares of the frame, or None.
         config: the probabilities.
         generator: random generator, from which the same number of draws is taken whatever comes out.
 
@@ -75,8 +75,8 @@ def mirror(
     """Mirror a clip left to right, with its flow (whose x changes its sign) and its boxes."""
     flow = None if flow is None else mirror_flow(flow)
     if boxes is not None:
-        x0, y0, x1, y1 = boxes.T
-        boxes = np.stack([1 - x1, y0, 1 - x0, y1], axis=1)
+        x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
+        boxes = np.stack([1 - x1, y0, 1 - x0, y1], axis=-1)
     return clip[:, :, ::-1], flow, boxes
 
 

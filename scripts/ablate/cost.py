@@ -147,7 +147,7 @@ def prepare(config: TrainConfig, data: ReidData, training: list[ClipBatch], test
     """Build a method's networks, and the functions that train and test them."""
     model = build_model(config, data.train_people)
     representation, agent = model.representation, model.agent
-    shared = build_shared(model, itertools.cycle(training))
+    shared = build_shared(model, itertools.cycle(training), data.train)
 
     def train(count: int) -> None:
         agent.learn(count * model.steps_per_batch, callback=shared, log_interval=10**9)

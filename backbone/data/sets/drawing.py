@@ -49,6 +49,21 @@ SHAPES = {
 
 
 @dataclass(frozen=True)
+class Thing:
+    """A thing that a walker carries.
+
+    Attributes:
+        place: place of the thing on the body, a name of `PLACES`.
+        shape: the thing's shape, a name of `SHAPES`.
+        colour: the thing's colour, RGB.
+    """
+
+    place: str
+    shape: str
+    colour: Colour
+
+
+@dataclass(frozen=True)
 class Look:
     """Appearance of a walker, the same whoever films it.
 
@@ -57,22 +72,18 @@ class Look:
         bottom: the trousers' colour, RGB.
         hair: the hair's colour, RGB.
         skin: the skin's colour, RGB.
-        place: place of the thing on the body, a name of `PLACES`.
-        shape: the thing's shape, a name of `SHAPES`.
-        colour: the thing's colour, RGB.
+        things: the things that the walker carries, one or more.
         stride: largest angle of the legs' swing, in radians.
         period: frames of one walking cycle.
         build: width of the body over the usual.
-        thing_size: half of the thing's width, in body heights.
+        thing_size: half of a thing's width, in body heights.
     """
 
     top: Colour
     bottom: Colour
     hair: Colour
     skin: Colour
-    place: str
-    shape: str
-    colour: Colour
+    things: tuple[Thing, ...]
     stride: float
     period: float
     build: float
@@ -89,7 +100,7 @@ class Pose:
         height: height of the body, px.
         phase: phase of the walking cycle, radians.
         facing: walking direction, 1 or -1.
-        shows_thing: whether the thing is seen (not behind the body).
+        shows: whether each thing is seen (not behind the body).
     """
 
     x: float
@@ -97,11 +108,11 @@ class Pose:
     height: float
     phase: float
     facing: int
-    shows_thing: bool
+    shows: tuple[bool, ...]
 
 
-def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) -> None:
-    """Draw a walker on a canvas, uint8 (height, width, 4): RGB and the thing's mark.
+def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, marked: int | None = None) -> None:
+    """Draw a walker on a canvas, uint8 (height, width, 4): RGB and a thing's mark.
 
     Everything drawn covers what is under it, in the mark channel too: an occluded thing loses its mark.
 
@@ -109,7 +120,8 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
         canvas: canvas, which is drawn on in place.
         look: appearance of the walker.
         pose: place of the walker.
-        mark: value to write into the fourth channel where this walker's thing is seen.
+        marked: number of the walker's thing that leaves `THING_MARK` in the fourth channel where it is seen; None:
+            none does.
     """
     size = pose.height
     swing = look.stride * np.sin(pose.phase)
@@ -125,18 +137,22 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, mark: int = 0) ->
     _ellipse(canvas, (pose.x, pose.y - 0.40 * size), 0.062 * size, 0.08 * size, look.skin)
     _ellipse(canvas, (pose.x, pose.y - 0.44 * size), 0.064 * size, 0.05 * size, look.hair)
     _limb(canvas, neck, 0.19 * size, (-0.8 * swing, -0.8 * swing), limb, _shade(look.top, 0.85))
-    if pose.shows_thing:
-        sideways, down = PLACES[look.place]
-        middle = (pose.x - pose.facing * sideways * size, pose.y + down * size)
-        outline = np.array(middle) + SHAPES[look.shape] * look.thing_size * size
-        _polygon(canvas, outline, look.colour, mark)
+    for number, thing in enumerate(look.things):
+        if pose.shows[number]:
+            draw_thing(canvas, thing, look.thing_size, pose, mark=THING_MARK if number == marked else 0)
+
+
+def draw_thing(canvas: np.ndarray, thing: Thing, thing_size: float, pose: Pose, *, mark: int) -> None:
+    """Draw a thing at its place on a body, with a value for the canvas's fourth channel, as `draw_walker` does."""
+    sideways, down = PLACES[thing.place]
+    middle = (pose.x - pose.facing * sideways * pose.height, pose.y + down * pose.height)
+    outline = np.array(middle) + SHAPES[thing.shape] * thing_size * pose.height
+    _polygon(canvas, outline, thing.colour, mark)
 
 
 def dressed(
     outfit: int,
-    place: str,
-    shape: str,
-    colour: Colour,
+    things: tuple[Thing, ...],
     generator: np.random.Generator,
     period: float | None = None,
     thing_size: float = THING_SIZE,
@@ -150,9 +166,7 @@ def dressed(
         bottom=BOTTOMS[outfit // len(TOPS)],
         hair=HAIR[outfit % len(HAIR)],
         skin=SKIN[outfit % len(SKIN)],
-        place=place,
-        shape=shape,
-        colour=colour,
+        things=things,
         stride=generator.uniform(*STRIDES) if period is None else sum(STRIDES) / 2,
         period=generator.uniform(*PERIODS) if period is None else period,
         build=generator.uniform(0.9, 1.15),

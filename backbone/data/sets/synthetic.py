@@ -27,6 +27,7 @@ from backbone.data.sets.drawing import (
     THING_MARK,
     Look,
     Pose,
+    Thing,
     draw_walker,
     dressed,
 )
@@ -52,7 +53,7 @@ def read_synthetic(config: SyntheticConfig, cache: Path) -> tuple[list[Tracklet]
             LOG.warning("%s is damaged, or of an earlier version, and drawn anew", folder)
         shutil.rmtree(folder, ignore_errors=True)
         _draw_into(config, folder)
-    boxes = np.load(folder / "truth_boxes.npy")
+    boxes = np.load(folder / "truth_boxes.npy").reshape(-1, config.num_frames, config.num_things, 4)
     # In the names, by which a run notices that its tracklets are now drawn in another way.
     names = [f"{config.key.removeprefix('synthetic-')}/{row}" for row in range(len(boxes))]
     tracklets = [
@@ -86,23 +87,26 @@ def draw_tracklet(
     """Draw one tracklet.
 
     Returns:
-        Frames uint8 (num_frames, height, width, 3), and the thing's box in each, float32 (num_frames, 4): x0,
-        y0, x1, y1 as shares of the frame; NaN where it is out of sight.
+        Frames uint8 (num_frames, height, width, 3), and the things' boxes in each, float32 (num_frames, K, 4): x0,
+        y0, x1, y1 as shares of the frame; NaN where a thing is out of sight.
     """
     height, width = config.height, config.width
     walk = _walk(look, config, generator)
     passers = [_passer_by(config, generator) for _ in range(generator.poisson(config.passers_by))]
-    canvases = camera.background(config.num_frames, generator)
-    for frame, canvas in enumerate(canvases):
-        for stranger, poses, in_front in passers:
-            if not in_front:
-                draw_walker(canvas, stranger, poses[frame])
-        draw_walker(canvas, look, walk[frame], mark=THING_MARK)
-        for stranger, poses, in_front in passers:
-            if in_front:
-                draw_walker(canvas, stranger, poses[frame])
+    background = camera.background(config.num_frames, generator)
     thing_px = look.thing_size * walk[0].height  # a walker keeps its height
-    boxes = np.stack([_seen_box(canvas[:, :, 3], thing_px) for canvas in canvases])
+    boxes = np.empty((config.num_frames, config.num_things, 4), dtype=np.float32)
+    for number in range(config.num_things):  # drawn anew for each thing's mark
+        canvases = background.copy()
+        for frame, canvas in enumerate(canvases):
+            for stranger, poses, in_front in passers:
+                if not in_front:
+                    draw_walker(canvas, stranger, poses[frame])
+            draw_walker(canvas, look, walk[frame], marked=number)
+            for stranger, poses, in_front in passers:
+                if in_front:
+                    draw_walker(canvas, stranger, poses[frame])
+            boxes[frame, number] = seen_box(canvas[:, :, 3], thing_px)
     boxes /= np.array([width, height, width, height], dtype=np.float32)
     return camera.film(canvases[..., :3], generator), boxes
 
@@ -131,7 +135,7 @@ def _draw_into(config: SyntheticConfig, folder: Path) -> None:
         for number in range(NUM_CAMERAS)
     ]
     shape = (len(plan), config.num_frames, config.height, config.width, 3)
-    boxes = np.empty((*shape[:2], 4), dtype=np.float32)
+    boxes = np.empty((*shape[:2], config.num_things, 4), dtype=np.float32)
 
     def drawn() -> Iterator[np.ndarray]:
         for row, (person, camera) in enumerate(plan):
@@ -166,10 +170,10 @@ def _people(config: SyntheticConfig) -> list[Look]:
     ):
         num_doubles = wearers - num_looks
         for number in range(num_looks):
-            outfit, place, shape, colour = looks[next(unused)]
+            outfit, things = looks[next(unused)]
             gaits = generator.permutation(config.num_gaits)[:2] if number < num_doubles else [0]
             people += [
-                dressed(outfits[outfit], place, shape, colour, generator, _period(config, gait), config.thing_size)
+                dressed(outfits[outfit], things, generator, _period(config, gait), config.thing_size)
                 for gait in gaits
             ]
     return people
@@ -197,7 +201,8 @@ def _walk(look: Look, config: SyntheticConfig, generator: np.random.Generator) -
     drift = np.cumsum(generator.normal(0, 0.4, (n, 2)), axis=0) + generator.normal(0, 1.5, 2)
     scale = config.height / 128
     height = 108 * scale * generator.uniform(0.95, 1.05)
-    seen = _seen_frames(config, generator)
+    stretches = config.seen_frames, config.hidden_frames
+    seen = [seen_frames(n, *stretches, generator) for _ in range(config.num_things)]
     return [
         Pose(
             x=config.width / 2 + drift[i, 0] * scale,
@@ -205,20 +210,29 @@ def _walk(look: Look, config: SyntheticConfig, generator: np.random.Generator) -
             height=height,
             phase=phase[i],
             facing=facing,
-            shows_thing=bool(seen[i]),
+            shows=tuple(bool(one[i]) for one in seen),
         )
         for i in range(n)
     ]
 
 
-def _seen_frames(config: SyntheticConfig, generator: np.random.Generator) -> np.ndarray:
-    """Return in which frames the thing is seen: stretches of seen and hidden ones, from a random start."""
+def seen_frames(
+    num_frames: int, seen: tuple[int, int], hidden: tuple[int, int], generator: np.random.Generator
+) -> np.ndarray:
+    """Return in which frames a thing is seen, bool (num_frames,): stretches of both, from a random start.
+
+    Args:
+        num_frames: number of frames.
+        seen: fewest and most frames of a stretch in which the thing is seen.
+        hidden: fewest and most frames of a stretch in which it is hidden.
+        generator: random generator.
+    """
     pattern: list[bool] = []
-    while len(pattern) < 2 * config.num_frames + config.seen_frames[1] + config.hidden_frames[1]:
-        for is_seen, (least, most) in ((True, config.seen_frames), (False, config.hidden_frames)):
+    while len(pattern) < 2 * num_frames + seen[1] + hidden[1]:
+        for is_seen, (least, most) in ((True, seen), (False, hidden)):
             pattern += [is_seen] * int(generator.integers(least, most + 1))
-    start = int(generator.integers(config.num_frames))
-    return np.array(pattern[start : start + config.num_frames])
+    start = int(generator.integers(num_frames))
+    return np.array(pattern[start : start + num_frames])
 
 
 def _passer_by(config: SyntheticConfig, generator: np.random.Generator) -> tuple[Look, list[Pose], bool]:
@@ -236,7 +250,7 @@ def _passer_by(config: SyntheticConfig, generator: np.random.Generator) -> tuple
             height=108 * scale,
             phase=2 * np.pi * frame / look.period,
             facing=facing,
-            shows_thing=True,
+            shows=(True,) * config.num_things,
         )
         for frame in range(n)
     ]
@@ -244,20 +258,23 @@ def _passer_by(config: SyntheticConfig, generator: np.random.Generator) -> tuple
 
 
 def _stranger(config: SyntheticConfig, generator: np.random.Generator) -> Look:
-    """Return the look of anyone: any outfit (or any of the people's) and any thing."""
+    """Return the look of anyone: any outfit (or any of the people's) and any things."""
     outfits = _outfits(config) if config.look_alikes else range(NUM_OUTFITS)
-    return dressed(
-        outfits[generator.integers(len(outfits))],
+    outfit = outfits[generator.integers(len(outfits))]
+    things = tuple(any_thing(config, generator) for _ in range(config.num_things))
+    return dressed(outfit, things, generator, _period(config, gait=0), config.thing_size)
+
+
+def any_thing(config: SyntheticConfig, generator: np.random.Generator) -> Thing:
+    """Return a thing of any of the kinds that people carry."""
+    return Thing(
         str(generator.choice(list(PLACES))),
         str(generator.choice(list(SHAPES)[: config.num_shapes])),
         THING_COLOURS[generator.integers(config.num_colours)],
-        generator,
-        _period(config, gait=0),
-        config.thing_size,
     )
 
 
-def _seen_box(mark: np.ndarray, thing_px: float) -> np.ndarray:
+def seen_box(mark: np.ndarray, thing_px: float) -> np.ndarray:
     """Return the box of the thing's mark, float32 (4,) in pixels, or NaN if too little of it is seen."""
     seen = mark > THING_MARK // 2
     full_area = (2 * thing_px) ** 2 * 0.7

@@ -1,0 +1,92 @@
+"""Judges that pay out of sample: classifiers in F_c's place that never saw the clip that they pay an episode on.
+
+F_c remembers the clips that it was trained on, so that what pays there need not identify anybody in a clip that it
+has not seen. So the training tracklets are divided into two folds; each of two judges is trained on one fold, and
+pays the episodes on the other (cross-fitting).
+"""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from agents.joint_config import JointConfig, PaidBy
+from backbone.data.tracklet import Tracklet
+from backbone.glimpse import GlimpseNetwork, describe
+from backbone.losses import identity_loss
+
+NUM_FOLDS = 2
+
+
+def fold_of_each(tracklets: Sequence[Tracklet], paid_by: PaidBy) -> Tensor | None:
+    """Return the fold of each training tracklet, int64 (num_tracklets,), 0 or 1; None if F_c pays.
+
+    Args:
+        tracklets: the training tracklets.
+        paid_by: `other_tracklets`: a person's tracklets are of the folds by turns; `other_cameras`: those of each
+            of the person's cameras are.
+    """
+    if paid_by == "f_c":
+        return None
+    of_people: dict[int, dict[Hashable, int]] = {}
+    folds = []
+    for number, tracklet in enumerate(tracklets):
+        known = of_people.setdefault(tracklet.person, {})
+        part = tracklet.camera if paid_by == "other_cameras" else number
+        folds.append(known.setdefault(part, len(known)) % NUM_FOLDS)
+    return torch.tensor(folds)
+
+
+class HeldOutJudges(nn.ModuleList):
+    """Two classifiers like F_c, on the same F_o and F_h: judge k is trained on all clips but those of fold k.
+
+    Args:
+        glimpse: the glimpse network, whose F_c stays as it is.
+        fold: fold of each training tracklet (`fold_of_each`).
+
+    Attributes:
+        networks: the glimpse network with each judge in F_c's place.
+    """
+
+    def __init__(self, glimpse: GlimpseNetwork, fold: Tensor):
+        sizes = glimpse.num_channels, glimpse.num_glimpses, glimpse.num_identities
+        networks = [GlimpseNetwork(*sizes).to(glimpse.identify.weight.device) for _ in range(NUM_FOLDS)]
+        super().__init__(network.identify for network in networks)
+        for network in networks:
+            network.embed_observation, network.embed_hidden = glimpse.embed_observation, glimpse.embed_hidden
+        self.networks = networks
+        self.fold = fold.to(glimpse.identify.weight.device)
+
+    def loss(
+        self, fold: Tensor, global_feature: Tensor, hidden: Tensor, identity: Tensor, config: JointConfig
+    ) -> Tensor:
+        """Return the sum of the judges' losses, which are F_c's, each over the episodes that it may learn from.
+
+        Args:
+            fold: fold of each episode's clip, int64 (N,).
+            global_feature: f_g, (N, C_g); no gradient reaches it, nor `hidden`.
+            hidden: h_1..h_T, (N, T, 256).
+            identity: the true identities, int64 (N,).
+            config: the losses' weights.
+        """
+        total = identity.new_zeros((), dtype=torch.float32)
+        for number, network in enumerate(self.networks):
+            rows = (fold != number).nonzero().squeeze(1)
+            if len(rows) == 0:
+                continue
+            seen, looks, truth = global_feature[rows].detach(), hidden[rows].detach(), identity[rows]
+            logits = network.identify(describe(seen, looks))
+            total = total + identity_loss(logits, truth, label_smoothing=config.label_smoothing)
+            if config.glimpse_weight:
+                total = total + config.glimpse_weight * glimpse_loss(network, seen, looks, truth, config)
+        return total
+
+
+def glimpse_loss(
+    glimpse: GlimpseNetwork, global_feature: Tensor, hidden: Tensor, identity: Tensor, config: JointConfig
+) -> Tensor:
+    """Return the mean over glimpses of the cross entropy (`JointConfig.glimpse_weight`), without its weight."""
+    read = {"alone": glimpse.identify_glimpses, "prefixes": glimpse.identify_prefixes}[config.glimpses_judged]
+    by_glimpse = read(global_feature, hidden).flatten(0, 1)  # (N T, identities)
+    repeated = identity.repeat_interleave(hidden.shape[1])
+    return identity_loss(by_glimpse, repeated, label_smoothing=config.label_smoothing)
