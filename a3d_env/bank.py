@@ -50,8 +50,8 @@ class FeatureBank:
         if self.truth_boxes is not None:
             if self.truth_boxes.ndim == 3:
                 self.truth_boxes = self.truth_boxes[:, :, None]
-            wanted = (count, self.grid.clip_size[0], self.truth_boxes.shape[-2], 4)
-            expected["truth_boxes"] = (self.truth_boxes.shape, wanted)
+            shape = self.truth_boxes.shape
+            expected["truth_boxes"] = (shape, (count, self.grid.clip_size[0], shape[-2], 4))
         for name, (got, wanted) in expected.items():
             if tuple(got) != tuple(wanted):
                 raise ValueError(f"FeatureBank.{name} has shape {tuple(got)}, expected {tuple(wanted)}")

@@ -158,7 +158,7 @@ def run(tiny_run):
 def test_a_checkpoint_scores_as_its_run_did(run, tmp_path, capsys):
     assert main(["evaluate", "--checkpoint", str(run), "--controls", "--json", str(tmp_path / "s.json")]) == 0
     scores = json.loads((tmp_path / "s.json").read_text())
-    assert list(scores["reinforce"]) == ["R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate"]
+    assert list(scores["reinforce"]) == ["R1", "R5", "R10", "R20", "mAP", "mINP", "hit_rate", "found", "overlap"]
     metrics = json.loads((run / "metrics.json").read_text())
     for name, value in metrics["after"].items():
         assert scores["reinforce"][name] == pytest.approx(value, abs=0.006)
