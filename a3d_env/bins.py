@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbone.device import is_free
+
 Size3 = tuple[int, int, int]
 
 # A bin hits the identifying thing if it covers at least this share of the thing's box in one of its frames.
@@ -107,7 +109,9 @@ class BinGrid:
         """
         if len(corner) != 3 or any(not 0 <= c < p for c, p in zip(corner, self.positions, strict=False)):
             raise ValueError(f"no bin has its corner at {tuple(corner)}; corners are below {self.positions}")
-        return int(np.ravel_multi_index(tuple(corner), self.positions))
+        time, row, column = map(int, corner)
+        _, height, width = self.positions
+        return (time * height + row) * width + column
 
     def nearest(self, action: Tensor) -> Tensor:
         """Return the bin whose location is nearest to each action, clipped to [-1, 1].
@@ -123,13 +127,13 @@ class BinGrid:
         """
         if action.shape[-1:] != (3,):
             raise ValueError(f"an action is 3 numbers (time, height, width), got shape {tuple(action.shape)}")
-        # an exported model can't branch on values
-        if not torch.compiler.is_compiling() and bool(torch.isnan(action).any()):
+        if is_free(action) and bool(torch.isnan(action).any()):
             raise ValueError("an action holds NaN: has the policy diverged?")
-        steps = torch.tensor(self.positions, device=action.device) - 1
-        corner = torch.round((action.float().clamp(-1, 1) + 1) / 2 * steps).long()
+        shares = ((action.float().clamp(-1, 1) + 1) / 2).nan_to_num()  # NaN that can't be looked for is a bin
+        pairs = zip(shares.unbind(-1), self.positions, strict=True)
+        time, row, column = (torch.round(share * (count - 1)).long() for share, count in pairs)
         _, height, width = self.positions
-        return (corner[..., 0] * height + corner[..., 1]) * width + corner[..., 2]
+        return (time * height + row) * width + column
 
     def chosen(self, action: Tensor) -> Tensor:
         """Return the bin that each action stands for, in any action mode (`a3d_env.interface.ActionMode`).
@@ -148,13 +152,12 @@ class BinGrid:
             return self.nearest(action)
         action = action.long()
         if action.ndim == 1:
-            if not torch.compiler.is_compiling() and bool(((action < 0) | (action >= self.num_bins)).any()):
+            if is_free(action) and bool(((action < 0) | (action >= self.num_bins)).any()):
                 raise ValueError(f"bins are numbered from 0 to {self.num_bins - 1}, got {action.tolist()}")
             return action
-        positions = torch.tensor(self.positions, device=action.device)
         is_wrong = action.ndim != 2 or action.shape[1] != 3
-        if not is_wrong and not torch.compiler.is_compiling():
-            is_wrong = bool(((action < 0) | (action >= positions)).any())
+        if not is_wrong and is_free(action):
+            is_wrong = bool(((action < 0) | (action >= torch.tensor(self.positions))).any())
         if is_wrong:
             raise ValueError(
                 f"a bin's position is 3 whole numbers (time, height, width) below {self.positions}, got "

@@ -149,10 +149,12 @@ def make_process(
     glimpse: GlimpseNetwork | None,
     reward: str,
     overview: Size3 | None = None,
+    *,
+    exact: bool = True,
 ) -> AttentionProcess:
     """Return the process over a bank or a bank's folder, or over the playground if no bank is given.
 
-    An overview, if given, replaces the bank's own.
+    An overview, if given, replaces the bank's own; `exact` is that of `AttentionProcess`.
 
     Raises:
         ValueError: a bank is given without its glimpse network, or the two do not fit each other.
@@ -165,7 +167,8 @@ def make_process(
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
-    return AttentionProcess(bank if overview is None else bank.with_overview(overview), glimpse, reward)
+    bank = bank if overview is None else bank.with_overview(overview)
+    return AttentionProcess(bank, glimpse, reward, exact=exact)
 
 
 def check_clips(clip: Any, count: int, name: str = 'options["clip"]') -> np.ndarray:

@@ -109,8 +109,9 @@ def as_actions(actions: Any, space: spaces.Space, count: int) -> Tensor:
 
 
 def as_numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Copy an observation to NumPy arrays that share memory with no tensor."""
-    return {name: value.detach().to("cpu", copy=True).numpy() for name, value in observation.items()}
+    """Return an observation (`AttentionProcess.observe`) as NumPy arrays, which share memory with no tensor."""
+    # all but the hidden state, a part of the episodes', are newly gathered
+    return {name: value.detach().to("cpu", copy=name == "hidden").numpy() for name, value in observation.items()}
 
 
 def glimpse_info(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import Size3
@@ -21,7 +22,7 @@ from a3d_env.interface import (
     glimpse_info,
     observation_space,
 )
-from a3d_env.process import AttentionProcess, Episodes
+from a3d_env.process import AttentionProcess, Episodes, Judgement
 from a3d_env.render import draw_glimpses
 from backbone.glimpse import GlimpseNetwork
 
@@ -29,9 +30,10 @@ from backbone.glimpse import GlimpseNetwork
 class Attention3DVectorEnv(ShowsProcess, VectorEnv):
     """`Attention3DEnv` for `num_envs` episodes, which all take their glimpses together.
 
-    Observations, actions, rewards and infos are those of `Attention3DEnv`, with a leading axis; on the CPU
-    they are equal, bit for bit. All episodes end together. Gymnasium's `AutoresetMode` (by its name: `SameStep`,
-    `NextStep`, `Disabled`) says when the next episodes begin; each mode works as in Gymnasium's `SyncVectorEnv`:
+    Observations, actions, rewards and infos are those of `Attention3DEnv`, with a leading axis; with `exact`, on
+    the CPU they are equal, bit for bit. All episodes end together. Gymnasium's `AutoresetMode` (by its name:
+    `SameStep`, `NextStep`, `Disabled`) says when the next episodes begin; each mode works as in Gymnasium's
+    `SyncVectorEnv`:
 
     | mode | the next episodes begin |
     |---|---|
@@ -51,6 +53,8 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
             are the same for all banks.
         action_mode: `continuous`, `discrete` or `multidiscrete`.
         autoreset_mode: the mode of the table above; stable-baselines3's adapter (`a3d_env.sb3`) needs `SAME_STEP`.
+        exact: whether numbers are bit for bit those of single environments (`AttentionProcess`), at several times
+            the cost of a step; otherwise they are alike to rounding.
 
     Attributes:
         finished: all episodes that ended last, with their T bins; None before the first end.
@@ -70,6 +74,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         overview: Size3 | None = None,
         action_mode: ActionMode = "continuous",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        exact: bool = False,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
@@ -84,7 +89,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
         self.episodes_per_clip = episodes_per_clip
-        self.process = make_process(bank, glimpse, reward, overview)
+        self.process = make_process(bank, glimpse, reward, overview, exact=exact)
         self.render_mode = check_render_mode(render_mode)
         count = len(self.process.bank)
         self._clips = np.arange(count) if clips is None else check_clips(clips, count, "clips")
@@ -110,8 +115,10 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
                 f"{bank.grid.positions}"
             )
         bank = bank.with_overview(self.process.bank.grid.overview_counts)
-        process = AttentionProcess(bank, self.glimpse, self.reward)
-        if not torch.equal(process.overview_locations.cpu(), self.overview_locations.cpu()):
+        process = AttentionProcess(bank, self.glimpse, self.reward, exact=self.process.exact)
+        if bank.grid != self.process.bank.grid and not torch.equal(
+            process.overview_locations.cpu(), self.overview_locations.cpu()
+        ):
             raise ValueError(
                 f"the overview has {len(process.overview)} bins in the other bank's {bank.grid.positions} "
                 f"positions, before {len(self.process.overview)} in {self.process.bank.grid.positions}: "
@@ -167,18 +174,40 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
             no_end = np.zeros(self.num_envs, dtype=bool)
             return observation, np.zeros(self.num_envs), no_end, no_end.copy(), info
         chosen = as_actions(actions, self.single_action_space, self.num_envs)
-        self.episodes = self.process.step(self.episodes, chosen.to(self.process.bank.device))
-        over = self.process.is_over(self.episodes)
-        judgement = self.process.judge(self.episodes) if over else None
+        judgement = self.advance(chosen.to(self.process.bank.device))
         info = _with_masks(glimpse_info(self.process, self.episodes, judgement))
         rewards = np.zeros(self.num_envs, dtype=np.float64)
         if judgement is not None:
-            self.finished = self.episodes
             rewards[:] = judgement.reward.cpu().numpy()
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 info = self._restart(info)
-        terminated = np.full(self.num_envs, over)
+        terminated = np.full(self.num_envs, judgement is not None)
         return self._observation(self.episodes), rewards, terminated, np.zeros_like(terminated), info
+
+    def begin(self, clips: Tensor | None = None) -> Episodes:
+        """Begin all episodes without an observation, for an agent that reads the process.
+
+        Args:
+            clips: the clips, int64 (num_envs,), on the bank's device; by default they are drawn, as by `reset`.
+        """
+        self.episodes = self._start(None) if clips is None else self.process.start(clips)
+        return self.episodes
+
+    def advance(self, actions: Tensor) -> Judgement | None:
+        """Take a step of all episodes without an observation (`begin` begins the next ones).
+
+        Args:
+            actions: as for `step`, a tensor on the bank's device.
+
+        Returns:
+            The judgement of the episodes if they are over.
+        """
+        assert self.episodes is not None
+        self.episodes = self.process.step(self.episodes, actions)
+        if not self.process.is_over(self.episodes):
+            return None
+        self.finished = self.episodes
+        return self.process.judge(self.episodes)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Draw each episode's clip with the bins visited so far, uint8 (height, width, 3) each."""
@@ -193,7 +222,8 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         assert self.finished is not None
         final_obs = np.empty(self.num_envs, dtype=object)
         final_obs[:] = unbatch(self._observation(self.finished))
-        self.episodes = self._start(None)
+        self.begin()
+        assert self.episodes is not None
         info = glimpse_info(self.process, self.episodes)
         return _with_masks({**info, "final_obs": final_obs, "final_info": final_info})
 

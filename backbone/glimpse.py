@@ -1,6 +1,8 @@
 """Glimpse network: F_o and F_h update the hidden state, F_c predicts the identity (Table IV)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,25 @@ HIDDEN_SIZE = 256
 EMBEDDING_SIZE = 128
 
 
+_ROW_BY_ROW = ContextVar("row_by_row", default=True)
+
+
+@contextmanager
+def row_by_row(exact: bool) -> Iterator[None]:
+    """Let products be the same in every batch, bit for bit (`RowwiseLinear`), or one for all rows."""
+    token = _ROW_BY_ROW.set(exact)
+    try:
+        yield
+    finally:
+        _ROW_BY_ROW.reset(token)
+
+
 class RowwiseLinear(nn.Linear):
     """A linear layer whose output for a row is the same, bit for bit, in every batch.
 
     A matrix product rounds differently for another number of rows, so an episode stepped alone would drift
     from the same episode in a batch. On the CPU, if no gradient is recorded, each row is a product of its own, of
-    one fixed shape: this takes twice the time of one large product, still little of the time of a step.
+    one fixed shape. This takes several times as long as one large product, which `row_by_row(False)` allows.
     """
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -26,7 +41,12 @@ class RowwiseLinear(nn.Linear):
 
 def rowwise_linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Apply a linear layer's weight (O, I) and bias (O,) to rows (N, I), as `RowwiseLinear` does: (N, O)."""
-    if torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_compiling():
+    if (
+        torch.is_grad_enabled()
+        or rows.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or not _ROW_BY_ROW.get()
+    ):
         return functional.linear(rows, weight, bias)
     count, (num_outputs, num_inputs) = len(rows), weight.shape
     expanded = weight.t().expand(count, num_inputs, num_outputs)

@@ -1,8 +1,11 @@
 """The batched environment is the single one, many times."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import (
     DictInfoToList,
@@ -39,7 +42,7 @@ def test_batched_is_single_bit_for_bit_with_seeds_and_autoreset(
         pytest.skip("there is no glimpse to reward")
     parts = *random_case(num_channels, 3, num_glimpses, num_identities=101), reward
     length = max(num_glimpses - 1, 1)
-    vector = Attention3DVectorEnv(num_envs, *parts, overview=overview)
+    vector = Attention3DVectorEnv(num_envs, *parts, overview=overview, exact=True)
     singles = [Attention3DEnv(*parts, overview=overview) for _ in range(num_envs)]
     observation, info = vector.reset(seed=5)
     starts = [env.reset(seed=5 + number) for number, env in enumerate(singles)]
@@ -82,7 +85,7 @@ def test_make_vec():
 @pytest.mark.parametrize("num_glimpses", [4, 1])
 def test_each_autoreset_mode_is_as_in_gymnasiums_own_batching(random_case, mode, num_glimpses):
     parts = random_case(19, 5, num_glimpses)
-    own = Attention3DVectorEnv(2, *parts, "log_prob", autoreset_mode=mode)
+    own = Attention3DVectorEnv(2, *parts, "log_prob", autoreset_mode=mode, exact=True)
     theirs = gymnasium.vector.SyncVectorEnv([lambda: Attention3DEnv(*parts, "log_prob")] * 2, autoreset_mode=mode)
     assert own.metadata == theirs.metadata
     everyone = np.ones(2, dtype=bool)
@@ -278,3 +281,42 @@ def test_gymnasiums_wrappers(played):
 
     listed = DictInfoToList(Attention3DVectorEnv(2, *played))
     assert [info["clip"] for info in listed.reset(options={"clip": [8, 9]})[1]] == [8, 9]
+
+
+@pytest.mark.parametrize("reward", ["log_prob", "glimpses"])
+def test_without_exactness_the_numbers_are_alike_to_rounding(played, reward):
+    fast, exact = (Attention3DVectorEnv(6, *played, reward, exact=exact) for exact in (False, True))
+    other = random_bank_like(played[0])
+    for env in (fast, exact):
+        env.set_bank(other)
+        env.reset(options={"clip": np.arange(6)})
+        assert env.process.exact == (env is exact)
+    actions = np.random.default_rng(0).uniform(-1, 1, (3, 6, 3)).astype(np.float32)
+    for chosen in actions:
+        paid, wanted_pay = (env.step(chosen)[1] for env in (fast, exact))
+    np.testing.assert_allclose(paid, wanted_pay, rtol=1e-5)
+    assert torch.equal(fast.finished.bins, exact.finished.bins)
+    torch.testing.assert_close(fast.finished.hidden, exact.finished.hidden, rtol=0, atol=1e-6)
+
+
+def random_bank_like(bank):
+    generator = torch.Generator().manual_seed(3)
+    return replace(bank, bins=torch.randn(bank.bins.shape, generator=generator))
+
+
+def test_begin_and_advance_are_reset_and_step_without_observations(played):
+    own, reference = (Attention3DVectorEnv(6, *played, "log_prob", exact=True) for _ in range(2))
+    own.reset(seed=5)
+    reference.reset(seed=5)
+    actions = np.random.default_rng(1).uniform(-1, 1, (2, 3, 6, 3)).astype(np.float32)
+    for episode in actions:
+        for chosen in episode:
+            judgement = own.advance(torch.from_numpy(chosen))
+            _, rewards, terminated, *_ = reference.step(chosen)
+            assert (judgement is not None) == terminated.all()
+        np.testing.assert_array_equal(judgement.reward.numpy(), rewards)
+        assert torch.equal(own.finished.hidden, reference.finished.hidden)
+        own.begin()  # the clips are drawn as the reference has drawn them
+        assert torch.equal(own.episodes.clip, reference.episodes.clip)
+    clips = torch.tensor([5, 4, 3, 2, 1, 0])
+    assert torch.equal(own.begin(clips).clip, clips)

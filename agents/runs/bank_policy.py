@@ -185,7 +185,7 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
     Raises:
         ValueError: the errors of `train_policy`.
     """
-    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview)
+    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview, exact=True)
     process = probe.process
     if process.glimpse.num_glimpses < 2:
         raise ValueError(

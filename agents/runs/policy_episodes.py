@@ -39,7 +39,7 @@ class PolicyEpisodes:
         self.env = VecMonitor(
             Attention3DVecEnv(
                 Attention3DVectorEnv(
-                    1, bank or config["bank"], reward=config["reward"], overview=config["overview"]
+                    1, bank or config["bank"], reward=config["reward"], overview=config["overview"], exact=True
                 )
             )
         )
