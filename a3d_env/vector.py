@@ -237,7 +237,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
             per_clip = self.episodes_per_clip
             drawn = [generator.integers(len(self._clips)) for generator in self._generators[::per_clip]]
             clips = np.repeat(self._clips[drawn], per_clip)
-        return self.process.start(torch.as_tensor(clips, device=bank.device))
+        return self.process.start(torch.as_tensor(clips).to(bank.device, non_blocking=True))
 
     def _observation(self, episodes: Episodes) -> dict[str, np.ndarray]:
         return as_numpy(self.process.observe(episodes))

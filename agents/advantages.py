@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from backbone.device import is_free
 
-def leave_one_out(returns: Tensor, clip: Tensor) -> Tensor:
+
+def leave_one_out(returns: Tensor, clip: Tensor, num_clips: int | None = None) -> Tensor:
     """Return each episode's returns less the mean of the other episodes' returns on the same clip.
 
     The others' mean does not depend on the episode's own actions, so that the policy gradient stays unbiased, and
@@ -14,20 +16,22 @@ def leave_one_out(returns: Tensor, clip: Tensor) -> Tensor:
     Args:
         returns: float (N, steps), one row for each episode.
         clip: number of the clip that each episode looked at, int64 (N,).
+        num_clips: a number that all of `clip` are below; by default the least.
 
     Returns:
         (N, steps), of `returns`' dtype; 0 for an episode that is alone on its clip.
 
     Raises:
-        ValueError: no two episodes are on one clip.
+        ValueError: no two episodes are on one clip; on a GPU this is not looked for, and all are 0.
     """
-    _, group, counts = clip.unique(return_inverse=True, return_counts=True)
-    others = (counts[group] - 1)[:, None]
-    if not bool((others > 0).any()):
+    num_clips = int(clip.max()) + 1 if num_clips is None else num_clips
+    counts = clip.new_zeros(num_clips).index_add(0, clip, torch.ones_like(clip))
+    others = (counts[clip] - 1)[:, None]
+    if is_free(others) and not bool((others > 0).any()):
         raise ValueError(
             f"each of the {len(clip)} episodes is alone on its clip: the baseline 'clip' compares episodes of one "
             "clip, so let 2 or more look at each (episodes_per_clip)"
         )
-    totals = returns.new_zeros(len(counts), returns.shape[1]).index_add(0, group, returns)
-    mean_of_others = (totals[group] - returns) / others.clamp(min=1)
+    totals = returns.new_zeros(num_clips, returns.shape[1]).index_add(0, clip, returns)
+    mean_of_others = (totals[clip] - returns) / others.clamp(min=1)
     return torch.where(others > 0, returns - mean_of_others, 0.0)

@@ -1,5 +1,6 @@
 """SharedFeatureCallback: any stable-baselines3 agent and the representation, trained jointly (section III-C)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from a3d_env.sb3 import Attention3DVecEnv
 from agents.joint_config import JointConfig
 from agents.joint_optimizer import JointOptimizer
 from agents.judges import HeldOutJudges, glimpse_loss
-from agents.reinforce import gradient_norm
+from agents.measures import Measures, Values
+from agents.reinforce import REINFORCE, gradient_norm
 from agents.rollout import hit_rate
 from backbone.data.loader import ClipBatch
+from backbone.device import read
 from backbone.glimpse import describe
 from backbone.losses import center_loss, identity_loss, triplet_loss
 from backbone.representation import Representation
@@ -56,12 +59,14 @@ class SharedFeatureCallback(BaseCallback):
         config: learning rate, losses, episodes per clip.
         num_batches: number of batches in the whole training, which the cosine schedule needs.
         fold: fold of each training tracklet, if judges pay that did not see it (`agents.judges.fold_of_each`).
+        log_every: number of batches whose measures are read together from a GPU, where reading waits for it. A
+            loss that is not finite is found then.
 
     Attributes:
         judges: the judges that pay, if F_c does not.
         step: number of batches trained on so far.
-        metrics: measures of the last batch, by name: losses that have a weight, accuracy, reward; if the
-            identifying thing is known, also the hit rate, and that of random bins.
+        measured: measures of the last batch, by name, numbers and tensors without axes: losses that have a weight,
+            accuracy, reward; if the identifying thing is known, also the hit rate, and that of random bins.
 
     Raises:
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
@@ -79,6 +84,7 @@ class SharedFeatureCallback(BaseCallback):
         config: JointConfig,
         num_batches: int | None = None,
         fold: Tensor | None = None,
+        log_every: int = 1,
     ):
         super().__init__()
         if config.glimpse_weight and representation.glimpse.num_glimpses == 0:
@@ -92,7 +98,9 @@ class SharedFeatureCallback(BaseCallback):
         more = [] if self.judges is None else list(self.judges.parameters())
         self.optimizer = JointOptimizer(representation, config, len(labels), num_batches, more)
         self.step = 0
-        self.metrics: dict[str, float] = {}
+        self.measured: Values = {}
+        self._measures = Measures(log_every)
+        self._norms: Values = {}  # gradient norms of the update before
         self._bank: FeatureBank | None = None
         self._fold = torch.empty(0)  # of each clip of the batch
         self._pooled = torch.empty(0)  # features of the batch, with the graph back to the pixels
@@ -133,13 +141,14 @@ class SharedFeatureCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.finish_step()
+        self._check(self._measures.read())
 
     def finish_step(self) -> None:
         """Let the optimiser take the step whose gradients are waiting, if one is."""
         if not self._step_is_pending:
             return
         for name, module in (("F_o", self._glimpse.embed_observation), ("F_h", self._glimpse.embed_hidden)):
-            self.logger.record(f"train/gradient_norm_{name}", gradient_norm(module))
+            self._norms[f"gradient_norm_{name}"] = gradient_norm(module)
         self.optimizer.step()
         self._step_is_pending = False
         self.step += 1
@@ -150,6 +159,7 @@ class SharedFeatureCallback(BaseCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a checkpoint needs to continue the training, taken between two steps."""
+        self._check(self._measures.read())
         return {
             **self.optimizer.state_dict(),
             "step": self.step,
@@ -175,10 +185,11 @@ class SharedFeatureCallback(BaseCallback):
         feature_map = self.representation.feature_map(batch.clip, batch.flow)
         self._pooled = self.representation.pool(feature_map)
         identity = torch.tensor([self.labels[person] for person in batch.person.tolist()])
+        device = feature_map.device
         self._bank = bank = FeatureBank.from_feature_map(
             feature_map,
             self.grid,
-            identity.to(feature_map.device),
+            identity.to(device, non_blocking=True),
             batch.source,
             truth_boxes=batch.truth_boxes,
             global_feature=self.representation.neck(self._pooled),
@@ -193,6 +204,9 @@ class SharedFeatureCallback(BaseCallback):
         if self.judges is not None:
             self._fold = self.judges.fold[batch.tracklet.to(self.judges.fold.device)]
             env.vector_env.process.pay_by(self.judges.networks, self._fold)
+        if isinstance(self.model, REINFORCE) and self.model.tensor_env is not None:
+            env.vector_env.begin(torch.arange(len(bank), device=device).repeat_interleave(per_clip))
+            return
         env.set_options([{"clip": number // per_clip} for number in range(env.num_envs)])
         self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
         if (normalizer := self.model.get_vec_normalize_env()) is not None:
@@ -206,7 +220,7 @@ class SharedFeatureCallback(BaseCallback):
         visited = torch.cat([episodes.bins for episodes in finished])  # (N, T)
         identity = bank.identity[clip]
 
-        locations = self.grid.locations.to(visited.device)[visited]
+        locations = self.env.vector_env.process.locations[visited]
         hidden = self._glimpse.unroll(bank.bins[clip[:, None], visited], locations)
         global_feature = bank.global_feature[clip]
         descriptor = describe(global_feature, hidden)
@@ -232,26 +246,34 @@ class SharedFeatureCallback(BaseCallback):
             loss = loss + self.config.glimpse_weight * parts["glimpse_loss"]
         if self.judges is not None:
             loss = loss + self.judges.loss(self._fold[clip], global_feature, hidden, identity, self.config)
-        if not bool(torch.isfinite(loss)):
-            raise ValueError(
-                f"the loss became {loss.item()} at step {self.step}: is the learning rate "
-                f"{self.config.learning_rate} too high, or does a weights file hold NaN?"
-            )
+        verdict = Verdict(logits.detach(), identity, global_feature.detach(), hidden.detach(), self._glimpse)
+        self.measured = {
+            **{name: part.detach() for name, part in parts.items()},
+            "accuracy": (logits.argmax(1) == identity).float().mean(),
+            "reward": self.env.vector_env.process.reward(verdict).mean(),
+        }
+        if (rate := hit_rate(bank, Episodes(clip, visited, hidden))) is not None:
+            assert bank.hits is not None
+            chance = float(bank.hits[bank.hits.any(axis=1)].mean())
+            self.measured |= {"hit_rate": rate, "chance_of_hits": chance}
+        self._check(self._measures.add({**self._norms, **self.measured, "loss": loss.detach(), "step": self.step}))
         self.optimizer.zero_grad()
         loss.backward()
         self._step_is_pending = True
-        verdict = Verdict(logits.detach(), identity, global_feature.detach(), hidden.detach(), self._glimpse)
-        self.metrics = {}
-        self._log(
-            **{name: part.item() for name, part in parts.items()},
-            accuracy=(logits.argmax(1) == identity).float().mean().item(),
-            reward=self.env.vector_env.process.reward(verdict).mean().item(),
-        )
-        if (rate := hit_rate(bank, Episodes(clip, visited, hidden))) is not None:
-            assert bank.hits is not None
-            self._log(hit_rate=rate, chance_of_hits=float(bank.hits[bank.hits.any(axis=1)].mean()))
 
-    def _log(self, **values: float) -> None:
-        for name, value in values.items():
-            self.metrics[name] = value
-            self.logger.record(f"train/{name}", value)
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The measures of the last batch (`measured`), read."""
+        return read(self.measured)
+
+    def _check(self, batches: list[dict[str, float]]) -> None:
+        """Log the measures of batches; refuse a loss that is not finite."""
+        for batch in batches:
+            step, loss = int(batch.pop("step")), batch.pop("loss")
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss became {loss} at step {step}: is the learning rate "
+                    f"{self.config.learning_rate} too high, or does a weights file hold NaN?"
+                )
+            for name, value in batch.items():
+                self.logger.record(f"train/{name}", value)

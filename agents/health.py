@@ -3,13 +3,15 @@
 import logging
 import math
 
-import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import Tensor
 
+from a3d_env.interface import as_numpy
 from a3d_env.process import Episodes
 from a3d_env.sb3 import Attention3DVecEnv
+from agents.measures import Measures, Values
 from agents.policy import AttentionPolicy
 from agents.reinforce import gradient_norm
 from agents.rollout import hit_rate
@@ -67,6 +69,7 @@ class TrainingHealth(BaseCallback):
 
     Args:
         patience: number of batches before a warning.
+        log_every: number of batches whose measures are read together from a GPU, where reading waits for it.
 
     Attributes:
         values: the measures logged last, by name.
@@ -76,13 +79,14 @@ class TrainingHealth(BaseCallback):
         TypeError: the agent's environment is not an `Attention3DVecEnv`.
     """
 
-    def __init__(self, patience: int = 50):
+    def __init__(self, patience: int = 50, log_every: int = 1):
         super().__init__()
         self.patience = patience
         self.values: dict[str, float] = {}
         self.warned: list[str] = []
         self._bad = dict.fromkeys(WARNINGS, 0)
-        self._clipped: list[float] = []
+        self._clipped: list[Tensor] = []
+        self._measures = Measures(2 * log_every)  # a batch has two: of its update, and of its episodes
         self._updates = 0
         self._batches = 0
 
@@ -103,11 +107,15 @@ class TrainingHealth(BaseCallback):
         if updates == self._updates or not isinstance(policy, AttentionPolicy):
             return
         self._updates = updates
-        norm = gradient_norm(policy.action_net)
-        self._log(gradient_norm_F_a=norm)
-        value = (gradient_norm(part) for part in (policy.value_net, policy.mlp_extractor.value_net))
-        self._log(gradient_norm_V=math.hypot(*value))
-        self._count_bad("no_gradient", self._chooses and norm == 0)
+        value = [gradient_norm(part) for part in (policy.value_net, policy.mlp_extractor.value_net)]
+        self._note(
+            self._measures.add(
+                {
+                    "gradient_norm_F_a": gradient_norm(policy.action_net),
+                    "gradient_norm_V": torch.stack([one.to(policy.device) for one in value]).norm(),
+                }
+            )
+        )
 
     @property
     def _chooses(self) -> bool:
@@ -115,14 +123,17 @@ class TrainingHealth(BaseCallback):
         return self.env.vector_env.glimpse.num_glimpses > 1 and getattr(self.model, "policy_weight", 1) != 0
 
     def _on_step(self) -> bool:
-        actions = np.asarray(self.locals["actions"])
-        if isinstance(self.model, OnPolicyAlgorithm) and np.issubdtype(actions.dtype, np.floating):
-            self._clipped.append(float((np.abs(actions) > 1).any(axis=1).mean()))
+        actions = torch.as_tensor(self.locals["actions"])
+        if isinstance(self.model, OnPolicyAlgorithm) and actions.is_floating_point():
+            self._clipped.append((actions.abs() > 1).any(dim=1).double().mean())
         if self.locals["dones"].all():
             finished = self.env.vector_env.finished
             assert finished is not None
-            self._look_at(finished, np.asarray(self.locals["rewards"]))
+            self._look_at(finished, torch.as_tensor(self.locals["rewards"]))
         return True
+
+    def _on_training_end(self) -> None:
+        self._note(self._measures.read())
 
     def _look_without_exploring(self) -> None:
         """Compare the second glimpses that the agent would take, without exploring, in the next clips."""
@@ -130,38 +141,51 @@ class TrainingHealth(BaseCallback):
         episodes = vector_env.episodes
         if not self._chooses or episodes is None or self.model._last_obs is None:
             return
+        seen = self.model._last_obs or as_numpy(vector_env.process.observe(episodes))
         num_clips = len(torch.unique(episodes.clip))
         if num_clips < 2:
             return
-        actions, _ = self.model.predict(self.model._last_obs, deterministic=True)
+        actions, _ = self.model.predict(seen, deterministic=True)
         bins = vector_env.process.bank.grid.chosen(torch.as_tensor(actions))
         different = len(torch.unique(bins))
         self._log(different_bins=(different - 1) / (num_clips - 1))
         self._count_bad("same_for_all_clips", different == 1, patience=CHECKS_IN_A_ROW)
 
-    def _look_at(self, episodes: Episodes, rewards: np.ndarray) -> None:
+    def _look_at(self, episodes: Episodes, rewards: Tensor) -> None:
         process = self.env.vector_env.process
-        _, counts = np.unique(np.round(rewards, 6), return_counts=True)
-        equal = float(counts.max() / len(rewards))
-        self._log(equal_rewards=equal)
-        self._count_bad("equal_rewards", equal == 1 and len(rewards) > 1)
+        ordered = torch.round(rewards.float(), decimals=6).sort().values
+        counts = torch.searchsorted(ordered, ordered, right=True) - torch.searchsorted(ordered, ordered)
+        values: Values = {"equal_rewards": counts.max().double() / len(rewards), "episodes": float(len(rewards))}
         if episodes.hidden.shape[1]:
-            self._log(saturated=float((episodes.hidden.abs() > SATURATED).float().mean()))
+            values["saturated"] = (episodes.hidden.abs() > SATURATED).float().mean()
         if self._clipped:
-            self._log(clipped=float(np.mean(self._clipped)))
+            values["clipped"] = torch.stack(self._clipped).mean()
             self._clipped = []
         chosen = episodes.bins[:, 1:]
-        if not chosen.shape[1]:
-            return
-        for number, step in enumerate(chosen.unbind(1)):
-            spread = process.locations[step].std(dim=0, correction=0).mean()
-            self._log(**{f"spread_{number + 2}": float(spread)})
-        share = torch.bincount(chosen.flatten(), minlength=process.bank.grid.num_bins) / chosen.numel()
-        entropy = float(torch.special.entr(share).sum()) / math.log(max(process.bank.grid.num_bins, 2))
-        self._log(bin_entropy=entropy, at_centre=float((chosen == process.bank.grid.centre).float().mean()))
-        if (rate := hit_rate(process.bank, episodes)) is not None:
-            self._log(at_truth=rate)
-        self._count_bad("collapsed", entropy < COLLAPSED and len(torch.unique(episodes.clip)) > 1)
+        if chosen.shape[1]:
+            for number, step in enumerate(chosen.unbind(1)):
+                values[f"spread_{number + 2}"] = process.locations[step].std(dim=0, correction=0).mean()
+            flat, num_bins = chosen.flatten(), process.bank.grid.num_bins
+            share = torch.zeros(num_bins, device=flat.device).index_add(0, flat, torch.ones_like(flat).float())
+            entropy = torch.special.entr(share / len(flat)).sum() / math.log(max(num_bins, 2))
+            at_centre = (chosen == process.bank.grid.centre).float().mean()
+            values |= {"bin_entropy": entropy, "at_centre": at_centre}
+            if (rate := hit_rate(process.bank, episodes)) is not None:
+                values["at_truth"] = rate
+            values["several_clips"] = (episodes.clip != episodes.clip[0]).any()
+        self._note(self._measures.add(values))
+
+    def _note(self, batches: list[dict[str, float]]) -> None:
+        """Log measures in the order of their batches, and count conditions that are bad."""
+        for values in batches:
+            num_episodes, several = values.pop("episodes", 0), values.pop("several_clips", 0)
+            self._log(**values)
+            if "gradient_norm_F_a" in values:
+                self._count_bad("no_gradient", self._chooses and values["gradient_norm_F_a"] == 0)
+            if "equal_rewards" in values:
+                self._count_bad("equal_rewards", values["equal_rewards"] == 1 and num_episodes > 1)
+            if "bin_entropy" in values:
+                self._count_bad("collapsed", values["bin_entropy"] < COLLAPSED and several)
 
     def _log(self, **values: float) -> None:
         for name, value in values.items():

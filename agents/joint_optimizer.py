@@ -48,7 +48,10 @@ class JointOptimizer:
         )
         self.center_sgd = torch.optim.SGD([self.centers], lr=CENTER_RATE)
         self.adam = torch.optim.Adam(
-            self._parameter_groups(more), lr=config.learning_rate, weight_decay=config.weight_decay
+            self._parameter_groups(more),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=representation.device.type == "cuda" or None,
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.adam, lambda batch: config.learning_rate_factor(batch, num_batches or 0)
@@ -90,7 +93,10 @@ class JointOptimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned; other entries are ignored."""
+        fused = self.adam.defaults["fused"]
         self.adam.load_state_dict(state["optimizer"])
+        for group in self.adam.param_groups:  # the file's may be that of another device
+            group["fused"] = fused
         self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

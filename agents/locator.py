@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.extractors import keep_places, overview_places
+from backbone.device import is_free
 from backbone.glimpse import HIDDEN_SIZE
 from backbone.own import is_own, make_own, shape_of
 
@@ -62,28 +63,32 @@ class MixtureLocator(nn.Module):
         """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
         hidden, overview = features[:, :HIDDEN_SIZE], features[:, HIDDEN_SIZE:]
         first, clip = _clips(overview)
-        bins = overview[first].unflatten(1, (len(self.locations), -1))  # (clips, K, C_g)
+        return self.scores(hidden, self.keys(overview if first is None else overview[first]), clip)
+
+    def keys(self, overview: Tensor) -> Tensor:
+        """Overviews (clips, K C_g) -> keys, (clips, K, 64)."""
+        bins = overview.unflatten(1, (len(self.locations), -1))  # (clips, K, C_g)
         located = torch.cat([bins, self.locations.expand(bins.shape[0], -1, -1)], dim=2)
-        keys = functional.relu(self.key(located))  # (clips, K, 64)
-        match = (keys[clip] @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE)
-        return match + self.worth(keys).squeeze(2)[clip]
+        return functional.relu(self.key(located))
+
+    def scores(self, hidden: Tensor, keys: Tensor, clip: Tensor | None) -> Tensor:
+        """h_t (N, 256), keys (clips, K, 64) and each row's clip (N,), or None for its own -> scores, (N, K)."""
+        worth = self.worth(keys).squeeze(2)
+        if clip is not None:
+            keys, worth = keys[clip], worth[clip]
+        return (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE) + worth
 
 
-def _clips(overview: Tensor) -> tuple[Tensor, Tensor]:
+def _clips(overview: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Return each clip's first row, int64 (clips,), and the number of each row's clip, int64 (N,).
 
-    All steps of all episodes on a clip have the same overview, (N, K C_g), so that its keys are computed once. In
-    an exported model, whose shapes may not depend on values, each row counts as a clip.
+    Consecutive observations of one clip have the same overview, (N, K C_g), so that its keys are computed once.
+    Where that can't be seen at no cost, as on a GPU or in an exported model, each row counts as a clip: None.
     """
-    if torch.compiler.is_compiling():
-        rows = torch.arange(overview.shape[0], device=overview.device)
-        return rows, rows
+    if not is_free(overview):
+        return None, None
     overview = overview.detach()
-    if overview.device.type == "cpu":
-        _, clip, counts = overview.unique_consecutive(dim=0, return_inverse=True, return_counts=True)
-        return counts.cumsum(0) - counts, clip
-    # On a GPU unique_consecutive sorts whole rows, which takes longer than the rest of the step: compare instead.
-    begins = torch.ones(overview.shape[0], dtype=torch.bool, device=overview.device)
+    begins = torch.ones(overview.shape[0], dtype=torch.bool)
     begins[1:] = (overview[1:] != overview[:-1]).any(dim=1)
     return begins.nonzero().squeeze(1), begins.cumsum(0) - 1
 

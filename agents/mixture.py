@@ -6,6 +6,8 @@ import torch
 from stable_baselines3.common.distributions import Distribution
 from torch import Tensor
 
+from backbone.device import is_free
+
 
 class GaussianMixture(Distribution):
     """a ~ sum_k w_k N(l_k, variance I): look near one of K locations l_k, whose weights w the policy computes.
@@ -39,8 +41,7 @@ class GaussianMixture(Distribution):
         Raises:
             ValueError: a score is not finite.
         """
-        # an exported model can't branch on values
-        if not torch.compiler.is_compiling() and not bool(torch.isfinite(scores).all()):
+        if is_free(scores) and not bool(torch.isfinite(scores).all()):
             raise ValueError("a bin's score is NaN or infinite")
         self.log_weights = scores.log_softmax(1)
         # TRPO bounds the divergence of the weights; that of the mixtures is not larger, as the components are
@@ -59,7 +60,9 @@ class GaussianMixture(Distribution):
 
     def sample(self) -> Tensor:
         """Draw a location by the weights, and a point near it: (N, 3)."""
-        chosen = self.locations[self.distribution.sample()]
+        weights = self.distribution.probs  # the draw of torch.multinomial, which waits for a GPU to check them
+        drawn = (weights / torch.empty_like(weights).exponential_()).argmax(1)
+        chosen = self.locations[drawn]
         return chosen + math.sqrt(self.variance) * torch.randn_like(chosen)
 
     def mode(self) -> Tensor:

@@ -6,18 +6,20 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents.extractors import HiddenState, HiddenStateAndOverview
-from agents.locator import build_locator
+from agents.locator import MixtureLocator, build_locator
 from agents.mixture import GaussianMixture
+from backbone.device import is_free
 from backbone.glimpse import HIDDEN_SIZE
 
 PAPER_VARIANCE = 0.03
+DIVERGED = "the policy's output became NaN: is a learning rate too high?"
 
 
 class ActorAndCritic(MlpExtractor):
@@ -26,6 +28,22 @@ class ActorAndCritic(MlpExtractor):
     def forward_critic(self, features: Tensor) -> Tensor:
         """Return the output of V's hidden layers, (N, size), for features (N, 256 or more)."""
         return super().forward_critic(features[:, :HIDDEN_SIZE])
+
+
+class Gaussian(DiagGaussianDistribution):
+    """stable-baselines3's Gaussian, which does not look at its numbers: on a GPU that would wait for them."""
+
+    def proba_distribution(self, mean_actions: Tensor, log_std: Tensor) -> "Gaussian":
+        """Set the means, float (N, 3), and the logarithms of the standard deviations, float (3,).
+
+        Raises:
+            ValueError: a mean is NaN, where looking is free.
+        """
+        if is_free(mean_actions) and bool(torch.isnan(mean_actions).any()):
+            raise ValueError("a mean is NaN")
+        deviation = log_std.exp().expand_as(mean_actions)
+        self.distribution = torch.distributions.Normal(mean_actions, deviation, validate_args=False)
+        return self
 
 
 class AttentionPolicy(ActorCriticPolicy):
@@ -79,6 +97,7 @@ class AttentionPolicy(ActorCriticPolicy):
         self.action_net = build_locator(
             self.locator, self.action_net, self.observation_space, self.overview_locations
         )
+        self.action_dist = Gaussian(spaces.utils.flatdim(self.action_space))
         size = self.log_std.shape
         del self.log_std
         self.register_buffer("log_std", torch.full(size, 0.5 * math.log(self.variance)))
@@ -94,35 +113,58 @@ class AttentionPolicy(ActorCriticPolicy):
         """Whether the locator looks at the observations' overview."""
         return isinstance(self.features_extractor, HiddenStateAndOverview)
 
+    def look_over(self, overview: Tensor | None) -> Tensor | None:
+        """Return what `choose` needs of clips' overviews, float (clips, K C_g), computed once for all steps."""
+        if overview is None or not self.sees_overview:
+            return None
+        return self.action_net.keys(overview) if isinstance(self.action_net, MixtureLocator) else overview
+
+    def choose(self, hidden: Tensor, seen: Tensor | None = None, clip: Tensor | None = None) -> Distribution:
+        """Return pi(a | h) for hidden states that may have a gradient.
+
+        Args:
+            hidden: float (N, 256).
+            seen: by default nothing, for a policy that sees no overview; the clips' overviews by `look_over`; or,
+                without `clip`, the overview of each hidden state, float (N, K C_g).
+            clip: each hidden state's row of `seen`, int64 (N,).
+        """
+        if not self.sees_overview:
+            return self._get_action_dist_from_latent(hidden)
+        assert seen is not None
+        if clip is not None and isinstance(self.action_net, MixtureLocator):
+            return self._distribution(self.action_net.scores(hidden, seen, clip))
+        features = {"hidden": hidden, "overview": seen if clip is None else seen[clip]}
+        return self._get_action_dist_from_latent(self.features_extractor(features))
+
     def evaluate_hidden(
-        self, hidden: Tensor, actions: Tensor, overview: Tensor | None = None
+        self, hidden: Tensor, actions: Tensor, seen: Tensor | None = None, clip: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return log pi(a | h) and V(h) for hidden states that may have a gradient; that of V does not reach them.
+        """Return log pi(a | h) and V(h), two float tensors (N,), for `choose`'s arguments.
 
         Args:
             hidden: float (N, 256).
             actions: float (N, 3), as sampled, not clipped.
-            overview: the observations' overview, float (N, K C_g); a linear locator does not need it.
-
-        Returns:
-            Two float tensors (N,).
+            seen: as for `choose`.
+            clip: as for `choose`.
         """
-        features = hidden
-        if self.sees_overview:
-            assert overview is not None
-            features = self.features_extractor({"hidden": hidden, "overview": overview})
-        log_prob = self._get_action_dist_from_latent(features).log_prob(actions)
-        value = self.value_net(self.mlp_extractor.forward_critic(hidden.detach()))
-        return log_prob, value.squeeze(1)
+        return self.choose(hidden, seen, clip).log_prob(actions), self.value(hidden)
+
+    def value(self, hidden: Tensor) -> Tensor:
+        """Return V(h) for hidden states, float (N, 256) -> (N,); its gradient does not reach them."""
+        return self.value_net(self.mlp_extractor.forward_critic(hidden.detach())).squeeze(1)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
+        return self._distribution(self.action_net(latent_pi))
+
+    def _distribution(self, found: Tensor) -> Distribution:
+        """Return the distribution of a locator's means, (N, 3), or of its scores of its locations, (N, M)."""
         try:
             if (locations := getattr(self.action_net, "locations", None)) is not None:
-                mixture = GaussianMixture(locations, self.variance)
-                return mixture.proba_distribution(self.action_net(latent_pi))
-            return super()._get_action_dist_from_latent(latent_pi)
-        except ValueError as error:  # torch's message lists all numbers
-            raise ValueError("the policy's output became NaN: is a learning rate too high?") from error
+                return GaussianMixture(locations, self.variance).proba_distribution(found)
+            assert isinstance(self.action_dist, Gaussian)
+            return self.action_dist.proba_distribution(found, self.log_std)
+        except ValueError as error:
+            raise ValueError(DIVERGED) from error
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

@@ -1,18 +1,26 @@
 """REINFORCE with a baseline (equation 13, derived in 9 to 12), a stable-baselines3 algorithm."""
 
+import time
+from collections import deque
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from torch import Tensor
 from torch.nn import functional
 
+from a3d_env.process import Judgement
+from a3d_env.vector import Attention3DVectorEnv
 from agents.advantages import leave_one_out
-from agents.policy import AttentionPolicy
+from agents.collected import Collected, LateInfos, from_buffer, tensor_env
+from agents.policy import DIVERGED, AttentionPolicy
+from backbone.device import is_free, read
 from backbone.glimpse import GlimpseNetwork
 
 Self = TypeVar("Self", bound="REINFORCE")
@@ -33,6 +41,12 @@ class REINFORCE(OnPolicyAlgorithm):
     observations are used as they are.
 
     Actions without effect get no gradient: with T of 0 or 1 only V learns.
+
+    In the batched environment, with or without a `VecMonitor`, the episodes are played on the policy's device,
+    through the decision process: no observation is made, `collected` has the rollout, and `rollout_buffer` stays
+    empty. Callbacks find `actions` and `rewards` as tensors. In any other environment, and where a subclass has a
+    `train` of its own, rollouts are stable-baselines3's. Both draw the same random numbers, and have the same
+    gradient.
 
     Args:
         policy: `AttentionPolicy`.
@@ -58,6 +72,9 @@ class REINFORCE(OnPolicyAlgorithm):
         verbose: verbosity; 1 prints the log.
         seed: seed of initial weights and exploration.
         device: device of the policy.
+
+    Attributes:
+        collected: the episodes of the last rollout, if they were played as tensors, else None.
 
     Raises:
         ValueError: the environment has no fixed number of decisions, `n_steps` cuts an episode, or unknown
@@ -115,6 +132,9 @@ class REINFORCE(OnPolicyAlgorithm):
         self.baseline = baseline
         self.gradient_to_glimpse = gradient_to_glimpse
         self._clips: list[list[int]] = []  # clips of the rollout's episodes, step by step
+        self.collected: Collected | None = None
+        self._judged: deque[Judgement] = deque(maxlen=stats_window_size)  # not read yet
+        self._measured: dict[str, Tensor] = {}  # of the last update, not read yet
         if _init_setup_model:
             self._setup_model()
 
@@ -155,41 +175,129 @@ class REINFORCE(OnPolicyAlgorithm):
         """Take one gradient step on the episodes of the rollout (equation 13)."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        # Buffers are (n_steps, n_envs, ...); an episode's steps become rows of (episodes, length, ...).
-        actions = self._by_episode(self.rollout_buffer.actions)
-        returns = self._by_episode(self.rollout_buffer.returns)
-        advantages = self._advantages()
-
-        hidden = self._hidden_states()
-        overview = None
-        if self.policy.sees_overview:
-            overview = self._by_episode(self.rollout_buffer.observations["overview"]).flatten(0, 1)
-        log_prob, values = self.policy.evaluate_hidden(hidden.flatten(0, 1), actions.flatten(0, 1), overview)
-        log_prob = log_prob.view_as(advantages)
+        rollout = self.collected or from_buffer(
+            self.rollout_buffer, self._clips, self.episode_length, self.policy.sees_overview
+        )
+        hidden, seen, row = self._hidden_states(rollout), rollout.overview, rollout.row
+        if row is not None:
+            seen, row = self.policy.look_over(seen), row.repeat_interleave(hidden.shape[1])
+        log_prob, values = self.policy.evaluate_hidden(
+            hidden.flatten(0, 1), rollout.actions.flatten(0, 1), seen, row
+        )
+        log_prob, values = log_prob.view_as(rollout.returns), values.view_as(rollout.returns)
+        advantages = self._advantages(rollout, values.detach())
         policy_loss = -(advantages * log_prob).sum(1).mean()  # equation 13, to be minimised
-        value_loss = functional.mse_loss(values, returns.flatten())
+        value_loss = functional.mse_loss(values, rollout.returns)
 
         loss = self.vf_coef * value_loss
         if self._scores_actions:
             loss = self.policy_weight * policy_loss + loss
         self.policy.optimizer.zero_grad()
         loss.backward()
-        parameters = list(self.policy.parameters())
-        self.logger.record("train/locator_gradient_norm", gradient_norm(self.policy.action_net))
+        norm = gradient_norm(self.policy.action_net)
         if self.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
 
         self._n_updates += 1
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/policy_loss", policy_loss.item())
-        self.logger.record("train/value_loss", value_loss.item())
-        self.logger.record("train/log_prob", log_prob.mean().item())
+        self._measured = {
+            "policy_loss": policy_loss.detach(),
+            "value_loss": value_loss.detach(),
+            "log_prob": log_prob.detach().mean(),
+            "locator_gradient_norm": norm,
+        }
+        if is_free(loss):
+            self._read()
 
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+    def _read(self) -> None:
+        """Read what was kept on the device: the measures of the last update, and how late episodes ended."""
+        if self._measured:
+            measured, self._measured = read(self._measured), {}
+            if not np.isfinite(measured["log_prob"]):
+                raise ValueError(DIVERGED)
+            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+            for name, value in measured.items():
+                self.logger.record(f"train/{name}", value)
+        if self._judged:
+            rewards = torch.cat([one.reward for one in self._judged]).tolist()
+            is_right = torch.cat([one.is_right for one in self._judged]).tolist()
+            self._judged.clear()
+            assert self.ep_info_buffer is not None
+            assert self.ep_success_buffer is not None
+            self.ep_success_buffer.extend(is_right)
+            if isinstance(self.env, VecMonitor):
+                seconds, length = time.time() - self.env.t_start, self.episode_length
+                self.ep_info_buffer.extend({"r": reward, "l": length, "t": seconds} for reward in rewards)
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """Write the log; see stable-baselines3's `OnPolicyAlgorithm.dump_logs`.
+
+        Raises:
+            ValueError: the policy has diverged.
+        """
+        self._read()
+        super().dump_logs(iteration)
+
+    @property
+    def tensor_env(self) -> Attention3DVectorEnv | None:
+        """The batched environment, if the episodes are played in it as tensors on the policy's device."""
+        if self.env is None or type(self).train is not REINFORCE.train:
+            return None
+        return tensor_env(self.env, self.policy)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
         """Play the episodes of a rollout; see stable-baselines3's `OnPolicyAlgorithm.collect_rollouts`."""
-        self._clips = []
-        return super().collect_rollouts(*args, **kwargs)
+        self._clips, self.collected = [], None
+        tensors = self.tensor_env
+        if tensors is None:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        if tensors.episodes is None or tensors.episodes.num_glimpses > 1:
+            tensors.begin()
+        finished, actions, rewards = [], [], []
+        for _ in range(n_rollout_steps // self.episode_length):
+            played = self._play(tensors, callback)
+            if played is None:
+                return False
+            assert tensors.finished is not None
+            finished.append(tensors.finished)
+            actions.append(played[0])
+            rewards.append(played[1].reward)
+        self.collected = Collected.of(tensors.process, finished, actions, rewards, sees=self.policy.sees_overview)
+        self._last_obs = {}  # not None: the environment need not be reset before it goes on
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    @torch.no_grad()
+    def _play(self, env: Attention3DVectorEnv, callback: BaseCallback) -> tuple[Tensor, Judgement] | None:
+        """Play an episode in each environment, and begin the next: the actions (N, S, 3), and how it ended."""
+        process, episodes = env.process, env.episodes
+        assert episodes is not None
+        overview, row = process.overviews(episodes.clip) if self.policy.sees_overview else (None, None)
+        seen, chosen, judgement = self.policy.look_over(overview), [], None
+        while judgement is None:
+            assert env.episodes is not None
+            actions = self.policy.choose(process.hidden(env.episodes), seen, row).get_actions()
+            chosen.append(actions)
+            judgement = env.advance(actions)
+            now = env.episodes
+            rewards = actions.new_zeros(len(now)) if judgement is None else judgement.reward
+            dones = np.full(len(now), judgement is not None)
+            infos = LateInfos(process, now, judgement)
+            if judgement is not None:
+                self._judged.append(judgement)
+                env.begin()
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return None
+        if is_free(rewards):
+            self._read()
+        return torch.stack(chosen, dim=1), judgement
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         super()._update_info_buffer(infos, dones)
@@ -210,7 +318,7 @@ class REINFORCE(OnPolicyAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_clips"]
+        return [*super()._excluded_save_params(), "_clips", "collected", "_judged", "_measured"]
 
     @property
     def _glimpse(self) -> GlimpseNetwork:
@@ -221,43 +329,38 @@ class REINFORCE(OnPolicyAlgorithm):
     def _scores_actions(self) -> bool:
         return self.policy_weight != 0 and self._glimpse.num_glimpses > 1
 
-    def _advantages(self) -> Tensor:
+    def _advantages(self, rollout: Collected, values: Tensor) -> Tensor:
         """Return the advantage of each step: its return less the baseline, float32 (episodes, length)."""
         if self.baseline == "clip" and self._scores_actions:
             # From the rewards, in float64, so that equal returns have exactly equal advantages, and so deviation
             # 0.
-            rewards = self._by_episode(self.rollout_buffer.rewards).double()
-            returns = rewards.flip(1).cumsum(1).flip(1)
-            clip = self._by_episode(np.array(self._clips))[:, 0]
-            advantages = leave_one_out(returns, clip).float()
+            returns = rollout.rewards.double().flip(1).cumsum(1).flip(1)
+            advantages = leave_one_out(returns, rollout.clip, rollout.num_clips).float()
+        elif rollout.advantages is not None:
+            advantages = rollout.advantages
         else:
-            advantages = self._by_episode(self.rollout_buffer.advantages)
+            advantages = rollout.returns - values
         if self.normalize_advantage and advantages.numel() > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return advantages
 
-    def _hidden_states(self) -> Tensor:
+    def _hidden_states(self, rollout: Collected) -> Tensor:
         """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient in joint training."""
         assert self.env is not None
-        glimpse, observations = self._glimpse, self.rollout_buffer.observations
+        glimpse = self._glimpse
         is_learning = any(parameter.requires_grad for parameter in glimpse.parameters())
         if not (is_learning and self.gradient_to_glimpse and self._scores_actions):
-            return self._by_episode(observations["hidden"])
+            return rollout.hidden
         if len(set(map(id, self.env.get_attr("glimpse")))) > 1:
             raise ValueError("the environments do not share one glimpse network: use the batched environment")
         if self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs:
             raise ValueError(
                 "the glimpse network takes features as they are: use VecNormalize with norm_obs=False"
             )
-        return glimpse.unroll(self._by_episode(observations["bin"]), self._by_episode(observations["location"]))
-
-    def _by_episode(self, steps: Any) -> Tensor:
-        """(n_steps, n_envs, ...) -> (n_steps / length * n_envs, length, ...)."""
-        steps = torch.as_tensor(steps, device=self.device)
-        return steps.unflatten(0, (-1, self.episode_length)).transpose(1, 2).flatten(0, 1)
+        return glimpse.unroll(rollout.bin, rollout.location)
 
 
-def gradient_norm(module: torch.nn.Module) -> float:
-    """Return the norm of all gradients of a module, 0 if it has none."""
+def gradient_norm(module: torch.nn.Module) -> Tensor:
+    """Return the norm of all gradients of a module, a tensor without axes; 0 if it has none."""
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())

@@ -10,6 +10,8 @@ from torch import Tensor
 from a3d_env.bank import FeatureBank
 from a3d_env.interface import as_numpy
 from a3d_env.process import AttentionProcess, Episodes
+from agents.collected import reads_process
+from agents.policy import AttentionPolicy
 
 # A choice takes N unfinished episodes and returns an action for each, in any action mode (`BinGrid.chosen`).
 Choice = Callable[[Episodes], Tensor]
@@ -105,20 +107,33 @@ def overlap_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
     return (common.prod(dim=2) / size.prod()).double().mean(dim=1).numpy()
 
 
-def hit_rate(bank: FeatureBank, episodes: Episodes) -> float | None:
-    """Return the share of chosen bins that cover the thing, over clips that show it; None if no clip does."""
-    hits = chosen_hits(bank, episodes)
-    return None if np.isnan(hits).all() else float(np.nanmean(hits))
+def hit_rate(bank: FeatureBank, episodes: Episodes) -> Tensor | None:
+    """Return the share of chosen bins that cover the thing, over episodes on clips that show it.
+
+    Returns:
+        float64 tensor without axes, on the bank's device; None if nothing is chosen, or no clip shows the thing.
+    """
+    chosen = episodes.bins[:, 1:]
+    if bank.hits is None or not bank.hits.any() or not chosen.shape[1]:
+        return None
+    hits = torch.from_numpy(bank.hits).to(bank.device, non_blocking=True)
+    shown = hits.any(1)[episodes.clip].double()
+    return (hits[episodes.clip[:, None], chosen].double().mean(1) * shown).sum() / shown.sum()
 
 
 def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool = True) -> Choice:
     """Return the choice of an agent: by its `choose` if it has one, otherwise by its `predict`.
+
+    A policy that can reads the process (`agents.collected.reads_process`) rather than observations.
 
     Args:
         agent: the agent.
         process: the decision process.
         deterministic: whether to take the policy's mean (as at test time) rather than a sample.
     """
+    policy = getattr(agent, "policy", None)
+    if isinstance(policy, AttentionPolicy) and reads_process(policy, process):
+        return _PolicyChoice(policy, process, deterministic)
 
     def choose(episodes: Episodes) -> Tensor:
         if isinstance(agent, ProcessAgent):
@@ -127,6 +142,25 @@ def agent_choice(agent: Agent, process: AttentionProcess, *, deterministic: bool
         return torch.as_tensor(action, device=episodes.clip.device)
 
     return choose
+
+
+class _PolicyChoice:
+    """The choice of a policy that reads the process; overviews are looked over once for the steps of episodes."""
+
+    def __init__(self, policy: AttentionPolicy, process: AttentionProcess, deterministic: bool):
+        self.policy, self.process, self.deterministic = policy, process, deterministic
+        self._clip: Tensor | None = None
+        self._seen: Tensor | None = None
+        self._row: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, episodes: Episodes) -> Tensor:
+        self.policy.set_training_mode(False)
+        if self.policy.sees_overview and self._clip is not episodes.clip:
+            overview, self._row = self.process.overviews(episodes.clip)
+            self._clip, self._seen = episodes.clip, self.policy.look_over(overview)
+        chosen = self.policy.choose(self.process.hidden(episodes), self._seen, self._row)
+        return chosen.get_actions(self.deterministic).clamp(-1, 1)
 
 
 def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:

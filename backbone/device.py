@@ -19,6 +19,8 @@ def read(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     if not tensors:
         return {name: float(value) for name, value in values.items()}
-    stacked = torch.stack([value.detach().float().reshape(()) for value in tensors.values()])
+    device = next((value.device for value in tensors.values() if not is_free(value)), torch.device("cpu"))
+    floats = [value.detach().double().reshape(()).to(device, non_blocking=True) for value in tensors.values()]
+    stacked = torch.stack(floats)
     numbers = dict(zip(tensors, stacked.tolist(), strict=True))
     return {name: numbers[name] if name in numbers else float(value) for name, value in values.items()}

@@ -31,6 +31,9 @@ class Representation(nn.Module):
         ValueError: unknown backbone or pooling, a size below 1, or weights that are not available.
     """
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(
         self,
         config: BackboneConfig,
@@ -47,6 +50,9 @@ class Representation(nn.Module):
         num_channels = self.backbone.num_channels
         self.neck = _without_shift(num_channels) if descriptor.neck == "batch_norm" else nn.Identity()
         self.comparison = Comparison(descriptor.compared, num_channels, num_glimpses, HIDDEN_SIZE)
+        # ImageNet's, in general: on the device with the rest, and in no file
+        self.register_buffer("_mean", torch.tensor(self.backbone.pixel_mean) * 255, persistent=False)
+        self.register_buffer("_std", torch.tensor(self.backbone.pixel_std) * 255, persistent=False)
         self.mirror = descriptor.mirror
         self.precision = config.precision
         self.is_frozen = config.frozen
@@ -93,7 +99,7 @@ class Representation(nn.Module):
 
         In evaluation with `mirror`, g is averaged with that of the mirrored clip, mirrored back.
         """
-        images = normalise(clip, self.backbone.pixel_mean, self.backbone.pixel_std)
+        images = normalise(clip, self._mean, self._std)
         maps: Tensor = self.backbone(images, flow)
         if self.training or not self.mirror:
             return maps
@@ -123,25 +129,21 @@ def _without_shift(num_channels: int) -> nn.BatchNorm1d:
     return neck
 
 
-def normalise(
-    clip: Tensor,
-    pixel_mean: tuple[float, float, float] = RGB_MEAN,
-    pixel_std: tuple[float, float, float] = RGB_STD,
-) -> Tensor:
+def normalise(clip: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
     """Normalise uint8 (B, L, H, W, 3) to float32 (B, 3, L, H, W); the order in memory stays (B, L, H, W, 3).
 
     Args:
         clip: RGB frames.
-        pixel_mean: mean of RGB in [0, 1]; by default ImageNet's.
-        pixel_std: standard deviation of RGB in [0, 1]; by default ImageNet's.
+        mean: mean of RGB in [0, 255], (3,), on the clip's device; by default ImageNet's.
+        std: standard deviation of RGB in [0, 255], (3,), on the clip's device; by default ImageNet's.
 
     Raises:
         ValueError: the clip is not uint8 of that shape.
     """
     if clip.dtype != torch.uint8 or clip.ndim != 5 or clip.shape[-1] != 3:
         raise ValueError(f"a clip must be uint8 (B, L, H, W, 3), got {clip.dtype} {tuple(clip.shape)}")
-    mean = torch.tensor(pixel_mean, device=clip.device) * 255
-    std = torch.tensor(pixel_std, device=clip.device) * 255
+    mean = torch.tensor(RGB_MEAN, device=clip.device) * 255 if mean is None else mean
+    std = torch.tensor(RGB_STD, device=clip.device) * 255 if std is None else std
     return ((clip.float() - mean) / std).permute(0, 4, 1, 2, 3)
 
 

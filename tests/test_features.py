@@ -76,7 +76,8 @@ def test_one_joint_step_changes_the_parameters_as_one_graph_would(name):
     reference, policy = copy.deepcopy(representation), copy.deepcopy(agent.policy)
     agent.learn(env.num_envs * 3, callback=shared)
 
-    finished, buffer = env.unwrapped.vector_env.finished, agent.rollout_buffer
+    finished = env.unwrapped.vector_env.finished
+    rollout = agent.collected if name == "reinforce" else agent.rollout_buffer
     batch, identity = make_batch(0), torch.tensor([0, 0, 1, 1])[finished.clip]
     reference.train()
     feature_map = reference.feature_map(batch.clip, batch.flow)
@@ -88,11 +89,12 @@ def test_one_joint_step_changes_the_parameters_as_one_graph_would(name):
     # The policy gradient stops at g; with a2c it stops at the hidden state.
     seen = reference.glimpse.unroll(features.detach(), locations)[:, :3]
     seen = seen if name == "reinforce" else seen.detach()
-    rewards = torch.tensor(buffer.rewards).sum(0)
+    actions, rewards = torch.as_tensor(rollout.actions), torch.as_tensor(rollout.rewards)
+    if name == "reinforce":  # (episodes, steps, 3)
+        actions, rewards = actions.transpose(0, 1), rewards.sum(1)
+    else:  # the update flattened the buffer's actions, episode after episode
+        actions, rewards = actions.view(env.num_envs, 3, 3).transpose(0, 1), rewards.sum(0)
     assert 0 < rewards.mean() < 1  # else the advantage would be trivial
-    actions = torch.tensor(buffer.actions)  # (steps, episodes, 3)
-    if name == "a2c":  # its update flattened the buffer, episode after episode
-        actions = actions.view(env.num_envs, 3, 3).transpose(0, 1)
     for step in range(3):
         log_prob, values = policy.evaluate_hidden(seen[:, step], actions[step])
         advantage = (rewards - values).detach()

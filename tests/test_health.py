@@ -41,8 +41,8 @@ def test_the_numbers_by_hand():
     centre, corner = process.bank.grid.centre, 0
     for bins in ([centre] * 4, [corner] * 4, [corner, corner, centre, centre]):
         episodes = process.look(episodes, torch.tensor(bins))
-    health._clipped = [0.5, 0.25]
-    health._look_at(episodes, np.array([0.0, 1.0, 0.0, 0.0]))
+    health._clipped = [torch.tensor(0.5), torch.tensor(0.25)]
+    health._look_at(episodes, torch.tensor([0.0, 1.0, 0.0, 0.0]))
     values = health.values
     assert values["equal_rewards"] == 0.75
     assert values["clipped"] == 0.375

@@ -6,8 +6,9 @@ import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
+import agents
 from a3d_env.env import Attention3DEnv
 from a3d_env.playground import playground
 from a3d_env.sb3 import Attention3DVecEnv
@@ -27,6 +28,11 @@ def make_env(
     return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, **settings))
 
 
+def through_buffer(env: Attention3DVecEnv) -> VecNormalize:
+    """Put a wrapper that changes nothing around an environment: its rollouts are then stable-baselines3's."""
+    return VecNormalize(env, training=False, norm_obs=False, norm_reward=False)
+
+
 def agent_after_one_rollout(env: Attention3DVecEnv, **settings) -> REINFORCE:
     """Collect one rollout and compute the gradient of its update, without taking the step."""
     agent = REINFORCE(AttentionPolicy, env, seed=0, policy_kwargs={"variance": 0.3}, **settings)
@@ -41,7 +47,7 @@ def gradients(policy: AttentionPolicy) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("n_steps", [None, 6])
 def test_the_gradient_is_that_of_a2c_times_the_episode_length(n_steps):
-    env = make_env()
+    env = through_buffer(make_env())
     agent = agent_after_one_rollout(env, n_steps=n_steps)
     own = gradients(agent.policy)
 
@@ -64,7 +70,7 @@ def test_the_gradient_is_that_of_a2c_times_the_episode_length(n_steps):
 
 
 def test_the_gradient_has_the_closed_form_of_equation_13():
-    agent = agent_after_one_rollout(make_env(num_envs=2))
+    agent = agent_after_one_rollout(through_buffer(make_env(num_envs=2)))
     buffer, layer = agent.rollout_buffer, agent.policy.action_net[0]
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
     expected_weight, expected_bias = np.zeros((3, 256)), np.zeros(3)
@@ -95,7 +101,7 @@ def test_the_policy_gradient_reaches_the_locator_and_the_glimpse_network_and_not
 
 
 def test_the_gradient_flows_through_all_steps_of_an_episode():
-    env = make_env(glimpse_learns=True)
+    env = through_buffer(make_env(glimpse_learns=True))
     agent = agent_after_one_rollout(env)
     glimpse, buffer = env.vector_env.glimpse, agent.rollout_buffer
     own = glimpse.embed_hidden.h2h.weight.grad.clone()
@@ -212,7 +218,7 @@ class ClipWatcher(BaseCallback):
 @pytest.mark.parametrize("n_steps", [3, 6])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_with_the_clips_baseline_the_gradient_is_reinforces_by_loops(n_steps, normalize):
-    env = make_env(12, reward="log_prob", clips=np.arange(5), episodes_per_clip=2)
+    env = through_buffer(make_env(12, reward="log_prob", clips=np.arange(5), episodes_per_clip=2))
     agent = REINFORCE(
         AttentionPolicy, env, n_steps=n_steps, seed=3, baseline="clip", normalize_advantage=normalize,
         policy_kwargs={"variance": 0.3},
@@ -300,3 +306,75 @@ def test_the_policy_weight_scales_the_policy_gradient_only():
     for name, gradient in plain.items():
         factor = 0.25 if name.startswith("action_net") else 1
         torch.testing.assert_close(scaled[name], factor * gradient)
+
+
+@pytest.mark.parametrize(
+    ("locator", "overview"),
+    [("linear", None), ("linear", (2, 3, 2)), ("mixture", (2, 3, 2)), (f"{__name__}:Scores", (2, 3, 2))],
+)
+@pytest.mark.parametrize("baseline", ["value", "clip"])
+@pytest.mark.parametrize(("num_glimpses", "episodes", "clips"), [(4, 1, 3), (4, 2, 40), (1, 1, 3), (0, 1, 3)])
+def test_episodes_played_as_tensors_are_those_by_observations(
+    locator, overview, baseline, num_glimpses, episodes, clips
+):
+    found = []
+    for wrap in (VecMonitor, lambda env: through_buffer(VecMonitor(env))):
+        env = make_env(
+            12, glimpse_learns=True, num_glimpses=num_glimpses, reward="log_prob", clips=np.arange(clips),
+            episodes_per_clip=2, overview=overview, exact=True,
+        )  # fmt: skip
+        glimpse = env.vector_env.glimpse
+        agent = agents.make(
+            "reinforce", wrap(env), seed=0, baseline=baseline, n_steps=episodes * max(num_glimpses - 1, 1),
+            learning_rate=0.01, policy_kwargs={"locator": locator, "variance": 0.1},
+        )  # fmt: skip
+        env.seed(3)
+        for _ in range(3):  # the later rollouts follow from the earlier updates
+            agent.learn(12 * agent.n_steps, reset_num_timesteps=False)
+        assert (agent.tensor_env is None) == (agent.collected is None) == (wrap is not VecMonitor)
+        finished = env.vector_env.finished
+        grads = {**gradients(agent.policy), **{f"glimpse {k}": p.grad for k, p in glimpse.named_parameters()}}
+        logged = [agent.logger.name_to_value[f"train/{name}"] for name in ("policy_loss", "value_loss")]
+        paid = [one["r"] for one in agent.ep_info_buffer]
+        found.append((finished, agent.policy.state_dict(), grads, [*logged, agent.num_timesteps, *paid]))
+    (own, weights, grads, numbers), (other, wanted_weights, wanted_grads, wanted_numbers) = found
+    assert torch.equal(own.clip, other.clip)
+    assert torch.equal(own.bins, other.bins)
+    assert (own.bins[:, 1:] != own.bins[:, :1]).any() or num_glimpses < 2
+    torch.testing.assert_close(own.hidden, other.hidden, rtol=0, atol=1e-6)
+    for name in weights.keys() - {"action_net.worth.bias"}:  # whose gradient is rounding, and Adam enlarges it
+        torch.testing.assert_close(weights[name], wanted_weights[name], rtol=0, atol=1e-4, msg=name)
+    assert grads.keys() == wanted_grads.keys()
+    for name, gradient in grads.items():
+        torch.testing.assert_close(gradient, wanted_grads[name], rtol=1e-3, atol=1e-5, msg=name)
+    assert numbers == pytest.approx(wanted_numbers, rel=1e-4, abs=1e-6)
+
+
+class Scores(torch.nn.Module):
+    """A score for each bin of the overview, by its own feature alone."""
+
+    def __init__(self, num_channels, overview_locations):
+        super().__init__()
+        self.register_buffer("locations", overview_locations)
+        self.layer = torch.nn.Linear(num_channels, 1)
+
+    def forward(self, hidden, overview):
+        return self.layer(overview).squeeze(2)
+
+
+def test_callbacks_find_actions_rewards_and_infos_of_episodes_played_as_tensors():
+    class Reader(BaseCallback):
+        def _on_step(self) -> bool:
+            env, infos = self.training_env.unwrapped.vector_env, self.locals["infos"]
+            seen.append((self.locals["dones"].all(), len(infos), sorted(infos[0]), infos[1]["clip"]))
+            assert self.locals["actions"].shape == (4, 3)
+            assert self.locals["rewards"].shape == (4,)
+            if self.locals["dones"].all():
+                assert [info["clip"] for info in infos] == env.finished.clip.tolist()
+            return True
+
+    seen = []
+    REINFORCE(AttentionPolicy, make_env(4), seed=0).learn(12, callback=Reader())
+    assert [row[0] for row in seen] == [False, False, True]
+    assert {"bin", "frames", "box", "tracklet", "clip"} <= set(seen[0][2])
+    assert {"identity", "is_success"} <= set(seen[2][2])

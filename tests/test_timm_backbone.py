@@ -129,7 +129,8 @@ def test_pixels_are_normalised_as_the_models_own_weights_expect():
     assert shared("vit_tiny_patch16_224").pixel_mean == (0.5, 0.5, 0.5)
     assert shared("resnet18").pixel_std == (0.229, 0.224, 0.225)
     clip = torch.full((1, 1, 2, 2, 3), 255, dtype=torch.uint8)
-    assert normalise(clip, (0.5, 0.5, 0.5), (0.5, 0.25, 0.1))[0, :, 0, 0, 0].tolist() == pytest.approx([1, 2, 5])
+    mean, std = 255 * torch.tensor([0.5, 0.5, 0.5]), 255 * torch.tensor([0.5, 0.25, 0.1])
+    assert normalise(clip, mean, std)[0, :, 0, 0, 0].tolist() == pytest.approx([1, 2, 5])
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.features import SharedFeatureCallback
+from agents.measures import Measures
 from backbone.files import atomic_path, explain_disk_full
 
 HISTORY, SCORES = "history.jsonl", "scores.jsonl"
@@ -38,6 +39,7 @@ class ProgressCallback(BaseCallback):
         self.every = every
         # what the progress bar averages, or a line of the history if that is more
         self._values: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=max(SHOWN_BATCHES, every)))
+        self._measures = Measures(every)
         self._noted = 0
         self._bar: tqdm | None = None
 
@@ -66,6 +68,7 @@ class ProgressCallback(BaseCallback):
 
     def state_dict(self) -> dict[str, list[float]]:
         """Return what the next line averages, so that a resumed run writes the lines of an undisturbed one."""
+        self._keep(self._measures.read())
         return {name: list(values) for name, values in self._values.items()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
@@ -83,19 +86,25 @@ class ProgressCallback(BaseCallback):
         if self.shared.step == self._noted or self._bar is None:
             return
         self._noted = self.shared.step
-        metrics = self.shared.metrics
-        for name, value in metrics.items():
-            self._values[name].append(value)
+        is_due = self._noted % self.every == 0 or self._noted == self.steps
+        self._keep(self._measures.add(self.shared.measured))
+        if is_due:
+            self._keep(self._measures.read())
         shown = {
             name.replace("_", " "): f"{np.mean(list(values)[-SHOWN_BATCHES:]):.3g}"
             for name, values in self._values.items()
         }
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(self._noted - self._bar.n)
-        if self._noted % self.every == 0 or self._noted == self.steps:
+        if is_due:
             means = {name: float(np.mean(list(values)[-self.every :])) for name, values in self._values.items()}
             with explain_disk_full(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": self._noted, **means}) + "\n")
+
+    def _keep(self, batches: list[dict[str, float]]) -> None:
+        for batch in batches:
+            for name, value in batch.items():
+                self._values[name].append(value)
 
 
 class CheckpointCallback(BaseCallback):

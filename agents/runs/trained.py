@@ -117,5 +117,6 @@ def build_shared(
         model.grid,
         config.joint,
         config.steps,
-        fold_of_each(tracklets, config.joint.paid_by),
+        log_every=config.log_every,
+        fold=fold_of_each(tracklets, config.joint.paid_by),
     )

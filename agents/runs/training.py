@@ -94,7 +94,7 @@ def train(
                 CheckpointCallback(shared, config.checkpoint_every, save),
                 shared,
                 # controls do on purpose what it warns of
-                *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth()]),
+                *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth(log_every=config.log_every)]),
                 *callbacks,
             ],
             log_interval=config.log_every,
