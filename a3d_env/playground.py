@@ -6,6 +6,8 @@ one glimpse is enough to know where to look next. The global feature has no info
 fixed; F_c is fitted to them by ridge regression.
 """
 
+import copy
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +29,17 @@ NUM_FITTING_CLIPS = 256
 def playground(
     seed: int = 0, num_clips: int = 64, num_identities: int = 8, num_glimpses: int = 4
 ) -> tuple[FeatureBank, GlimpseNetwork]:
-    """Return the bank and its fixed glimpse network (no parameter requires a gradient)."""
+    """Return the bank and its fixed glimpse network (no parameter requires a gradient).
+
+    They are computed once, which takes most of a second, and every call returns copies of its own.
+    """
+    return copy.deepcopy(_compute(seed, num_clips, num_identities, num_glimpses))
+
+
+@functools.lru_cache(maxsize=8)
+def _compute(
+    seed: int, num_clips: int, num_identities: int, num_glimpses: int
+) -> tuple[FeatureBank, GlimpseNetwork]:
     generator = torch.Generator().manual_seed(seed)
     codes = functional.normalize(torch.randn(num_identities, CODE_SIZE, generator=generator), dim=1) * 8
     # F_c is fitted on other clips than those of the bank, whose places it would learn by heart.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from a3d_env.playground import playground
+from a3d_env.playground import _compute, playground
 from a3d_env.process import AttentionProcess
 
 
@@ -24,11 +24,21 @@ def success(bank, glimpse, choose):
 
 def test_it_is_the_same_each_time_and_leaves_the_generator_alone(played):
     state = torch.get_rng_state()
+    _compute.cache_clear()
     bank, glimpse = playground()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(bank.bins, played[0].bins)
     assert all(torch.equal(a, b) for a, b in zip(glimpse.parameters(), played[1].parameters(), strict=True))
     assert not torch.equal(bank.bins, playground(seed=1)[0].bins)
+
+
+def test_no_call_sees_what_another_did_to_its_copy():
+    bank, glimpse = playground()
+    bank.bins.zero_()
+    glimpse.identify.weight.zero_()
+    bank, glimpse = playground()
+    assert bank.bins.any()
+    assert glimpse.identify.weight.any()
 
 
 def test_its_parts(played):
