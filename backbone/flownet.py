@@ -185,11 +185,12 @@ def load_flownet(path: Path, device: torch.device) -> FlowNetEstimate:
     """
     try:
         state, div_flow = _read(path)
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay what they were
+        with torch.device("meta"):  # no numbers are drawn that the file's would replace
             network = FlowNetS(batch_norm="conv1.1.weight" in state, biases="predict_flow6.bias" in state)
         _check_fit(network, state)
     except ValueError as error:
         raise ValueError(f"{path} can't be used as weights of FlowNetS: {error}. {_what_to_do()}") from error
+    network = network.to_empty(device="cpu")
     network.load_state_dict(state)
     blue_first = "from_caffe" in path.name
     own_mean = "predict_flow6.bias" in state and not blue_first
