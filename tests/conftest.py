@@ -1,6 +1,12 @@
+import contextlib
+import importlib
+import io
 import itertools
 import os
 import shutil
+import subprocess
+import sys
+import threading
 from unittest import mock
 
 import cv2
@@ -86,6 +92,35 @@ def random_case():
         return FeatureBank.from_feature_map(maps, grid, torch.arange(num_clips) % num_identities, names), glimpse
 
     return make
+
+
+@pytest.fixture(scope="session")
+def runs_here():
+    """`with runs_here():` a command's runs are done in this process, one at a time; a new one imports torch."""
+    one_at_a_time = threading.Lock()
+
+    def run_module(module, argument, *, stdout=subprocess.PIPE, **_):
+        written = io.StringIO()
+        with (
+            one_at_a_time,
+            mock.patch.object(sys, "argv", [module, argument]),
+            contextlib.redirect_stdout(written),
+            contextlib.redirect_stderr(written),
+        ):
+            status = importlib.import_module(module).main()
+        if stdout != subprocess.PIPE:
+            stdout.write(written.getvalue().encode())
+        return subprocess.CompletedProcess([module, argument], status or 0, written.getvalue())
+
+    @contextlib.contextmanager
+    def here():
+        with (
+            mock.patch("agents.runs.jobs.run_module", run_module),
+            mock.patch("scripts.benchmark.scoring_cost.run_module", run_module),
+        ):
+            yield
+
+    return here
 
 
 @pytest.fixture

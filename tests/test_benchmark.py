@@ -12,11 +12,12 @@ def test_the_ratio_is_plain_over_fast():
     assert Comparison("what", plain_seconds=3.0, fast_seconds=1.5).ratio == 2.0
 
 
-def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monkeypatch):
+def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monkeypatch, runs_here):
     monkeypatch.setattr(benchmark, "MARS_SIZE", Size(60, 300, 16))
     monkeypatch.setattr(benchmark, "RANKED", Size(200, 1000, 16))
     flags = ["--seconds", "0", "--device", "cpu", "--json", str(tmp_path / "speed.json"), "--rerank"]
-    assert main(["benchmark", *flags]) == 0
+    with runs_here():
+        assert main(["benchmark", *flags]) == 0
     _, *printed = capsys.readouterr().out.splitlines()
     figures = json.loads((tmp_path / "speed.json").read_text())
     rows, costs = figures["comparisons"], figures["scoring"]

@@ -50,8 +50,11 @@ def flags(bank, out, agents="reinforce,random", **more):
     return ["compare", *(part for name, value in values.items() for part in (f"--{name}", str(value)))]
 
 
-def test_runs_are_made_once_and_reported(bank, tmp_path, capsys, real_pictures):
-    with real_pictures():
+def test_runs_are_made_once_and_reported(bank, tmp_path, capsys, real_pictures, runs_here):
+    config = CompareConfig(bank, "reinforce", seeds=1, steps=256, reward="log_prob", out=tmp_path)
+    (one,) = (task for task in make_tasks(config) if task.config.agent == "reinforce")
+    assert run_jobs([one], JobsConfig()) == []  # in a process of its own
+    with real_pictures(), runs_here():
         assert main(flags(bank, tmp_path, seeds=1)) == 0
     printed = capsys.readouterr().out
     results = sorted(tmp_path.glob("*/*.json"))
@@ -98,9 +101,10 @@ def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank
     assert result["peak_mb"] > 50
 
 
-def test_a_failed_run_is_reported_and_stops_no_other(bank, tmp_path, capsys):
+def test_a_failed_run_is_reported_and_stops_no_other(bank, tmp_path, capsys, runs_here):
     agents = f"{__name__}:Failing"
-    (failure,) = compare(CompareConfig(bank, agents, seeds=1, steps=128, out=tmp_path))
+    with runs_here():
+        (failure,) = compare(CompareConfig(bank, agents, seeds=1, steps=128, out=tmp_path))
     assert str(failure).startswith(f"{__name__}:Failing/0 failed: RuntimeError: no idea; see {tmp_path}")
     assert "in train" in failure.job.error_file.read_text()
     assert sorted(path.parent.name for path in tmp_path.glob("*/0.json")) == ["best", "random"]

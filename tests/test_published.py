@@ -126,11 +126,12 @@ def test_prids_splits_are_the_published_ones():
         assert sorted(f"person_{person:04d}" for person in rest) == sorted(one["test"])
 
 
-def test_trained_on_a_split_of_ilids_tested_on_that_of_prid(prid, ilids, tmp_path, capsys):
+def test_trained_on_a_split_of_ilids_tested_on_that_of_prid(prid, ilids, tmp_path, capsys, runs_here):
     specs = ["--train", f"ilids:{ilids[0]}", "--test", f"prid:{prid}"]
     size = ["--load.height", "16", "--load.width", "8"]
     flags = [*size, "--preset", "tiny", "--steps", "1", "--attention.num-glimpses", "0", "--backbone.flow", "None"]
-    assert main(["evaluate", "--splits", "9", *specs, *flags, "--out", str(tmp_path)]) == 0
+    with runs_here():
+        assert main(["evaluate", "--splits", "9", *specs, *flags, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "prid, scoring standard: 89 queries, gallery 89 tracklets of 89 people" in printed
     # one picture for everybody: all are at one distance, and ties count against the match

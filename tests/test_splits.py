@@ -38,10 +38,11 @@ def test_which_splits():
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory, own_cache):
+def splits(tmp_path_factory, own_cache, runs_here):
     out = tmp_path_factory.mktemp("splits") / "out"
     flags = ["--splits", "0,2", "--preset", "tiny", "--steps", "1", "--out", str(out), "--jobs", "2"]
-    assert main(["evaluate", *flags]) == 0
+    with runs_here():
+        assert main(["evaluate", *flags]) == 0
     return out, flags
 
 
@@ -118,12 +119,13 @@ def test_each_folder_is_scored_by_itself_and_with_frames_replaced(splits, tmp_pa
     assert "frames of" in capsys.readouterr().err
 
 
-def test_a_failed_split_stops_no_other(tmp_path, capsys, own_cache):
+def test_a_failed_split_stops_no_other(tmp_path, capsys, own_cache, runs_here):
     out = tmp_path / "out"
     (out / "1").mkdir(parents=True)
     (out / "1" / "checkpoint.pt").write_bytes(b"damaged")
     flags = ["--splits", "0,1", "--preset", "tiny", "--steps", "1", "--out", str(out), "--jobs", "2"]
-    assert main(["evaluate", *flags]) == 1
+    with runs_here():
+        assert main(["evaluate", *flags]) == 1
     printed = capsys.readouterr()
     assert "reinforce, splits 0" in printed.out
     assert "split/1 failed" in printed.err
