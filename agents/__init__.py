@@ -1,5 +1,6 @@
 """Agents, which decide where to look: a registry of algorithms, set up for the environment's short episodes."""
 
+import reprlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -187,8 +188,15 @@ def describe(name: str, /, **overrides: Any) -> str:
         first = f"is set up with {policy}"
     settings = {name: plain(value) for name, value in {**entry.defaults, **overrides}.items()}
     return ", ".join(
-        [f"{name} {first}", f"{entry.action_mode} actions", *(f"{k} {v}" for k, v in settings.items())]
+        [f"{name} {first}", f"{entry.action_mode} actions", *(f"{k} {_shown(v)}" for k, v in settings.items())]
     )
+
+
+def _shown(value: Any) -> str:
+    """Return a setting as text; of long lists, such as the locations of an overview, the first values alone."""
+    short = reprlib.Repr()
+    short.maxlist, short.maxdict, short.maxstring = 4, 100, 1000
+    return value if isinstance(value, str) else short.repr(value)
 
 
 def make(

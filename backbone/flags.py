@@ -1,11 +1,13 @@
 """Flags of a command, read into its configuration, and settings of several commands with their help texts."""
 
 import dataclasses
+import io
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,13 +29,46 @@ def read_flags(kind: Any, argv: list[str], command: str, description: str | None
 
     Returns:
         An instance of `kind`, the result of `tyro.cli`.
+
+    Raises:
+        ValueError: unknown flags, values that can't be used, or flags that are missing.
     """
     if {"-h", "--help"} & {*argv}:
         write_help_texts(kind, settings.get("default"))
         # but not before an example, or in an indented list of them
         description = re.sub(r"(?<!\n)\n(?=[^\s`]|`-)", " ", description or "")
-    alike = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(kind, args=argv, prog=f"a3d {command}", description=description, config=alike, **settings)
+    said = io.StringIO()
+    try:
+        with nullcontext() if "--help" in argv or "-h" in argv else _written_to(said):
+            return tyro.cli(
+                kind,
+                args=argv,
+                prog=f"a3d {command}",
+                description=description,
+                config=(tyro.conf.FlagCreatePairsOff,),
+                **settings,
+            )
+    except SystemExit as stop:
+        if not said.getvalue():
+            raise
+        # the lines in the box that tyro draws, without the name of the class whose check failed
+        lines = [line[2:-2].rstrip() for line in said.getvalue().splitlines()[1:-1]]
+        text = "\n".join(line for line in lines if line.strip(" ─-="))
+        raise ValueError(text.replace(f"Error parsing {getattr(kind, '__name__', '')}: ", "")) from stop
+
+
+@contextmanager
+def _written_to(said: io.StringIO) -> Iterator[None]:
+    """Take what is written to standard error, which is told that a line has room for any text."""
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100000"
+    try:
+        with redirect_stderr(said):
+            yield
+    finally:
+        del os.environ["COLUMNS"]
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
 
 
 def write_help_texts(kind: Any, default: Any = None) -> None:
@@ -57,6 +92,9 @@ def write_help_texts(kind: Any, default: Any = None) -> None:
         if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             value = field.default_factory()
         if text := " ".join((texts.get(field.name) or "").split()):
+            if isinstance(value, bool):
+                hinted = tyro.conf.arg(help_behavior_hint="" if value else "(default: False)")
+                kind.__annotations__[field.name] = Annotated[bool, hinted]
             if value is True:
                 text = f"Turn off what is on by default: {text[0].lower()}{text[1:]}"
             field.metadata = types.MappingProxyType({**field.metadata, "help": text})

@@ -45,6 +45,12 @@ def print_result(text: str) -> None:
     print(escape_controls(text), flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 query", "1,200 queries"."""
+    plural = f"{noun}s".replace("persons", "people").replace("querys", "queries")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def escape_controls(text: str) -> str:
     r"""Return a text with its control characters escaped (such as `\x1b`), as names in files can't be trusted."""
     return text.translate(ESCAPED)

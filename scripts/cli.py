@@ -91,6 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         log_line(f"a3d: unknown command {name!r}\n\n{usage}")
         return 2
+    title = f"a3d {name}"
+    if name == "data" and flags and not flags[0].startswith("-"):
+        title += f" {flags[0]}"
     # A module of the user's own can be an agent's; last, so that nothing here can take a library's place.
     sys.path.append(os.getcwd())
     # Imported when asked for: `a3d --help` need not wait for torch.
@@ -106,17 +109,17 @@ def main(argv: list[str] | None = None) -> int:
         return command.run(*read(command, name, flags)) or 0
     except KeyboardInterrupt as stop:
         left = str(stop) or COMMANDS[name][1]
-        log_line(f"\na3d {name}: stopped" + (f"; {left}" if left else ""))
+        log_line(f"\n{title}: stopped" + (f"; {left}" if left else ""))
         return 130
     except (ValueError, OSError) as error:
-        log_line(f"a3d {name}: error: {error}")
+        log_line(f"{title}: error: {error}")
         return 2
     except Exception as error:
         from agents.runs.memory import out_of_memory  # it needs torch, for which --help need not wait
 
         if not (text := out_of_memory(error, name)):
             raise
-        log_line(f"a3d {name}: error: {text}")
+        log_line(f"{title}: error: {text}")
         return 2
 
 

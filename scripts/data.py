@@ -5,13 +5,11 @@ Examples: a3d data cut --video street.avi --tracks gt.txt --out street/
           a3d data cache --data mars:/data/MARS
 """
 
+import inspect
 import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import subcommand
 
 from agents.runs.config import PRESETS, DataName, get_preset
 from backbone.data import DataConfig, load_data
@@ -22,8 +20,8 @@ from backbone.data.fill import fill_cache
 from backbone.data.spec import parse_spec
 from backbone.data.tracks import TrackFormat
 from backbone.files import atomic_path, check_writable
-from backbone.flags import BadFrame, CacheFolder
-from backbone.progress import log_line, print_result, progress_bars
+from backbone.flags import BadFrame, CacheFolder, read_flags
+from backbone.progress import counted, log_line, print_result, progress_bars
 
 SHOWN = 20  # problems of each kind
 
@@ -172,8 +170,9 @@ class Cache:
                 cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, log_line=log_line
             )
         print_result(
-            f"{cache.folder}: {report.tracklets:,} tracklets, {report.frames:,} frames of {size[0]} x {size[1]}, "
-            f"flow {self.flow}; {report.written / 2**30:.2f} GiB written, {report.kept:,} tracklets were there"
+            f"{cache.folder}: {counted(report.tracklets, 'tracklet')}, {counted(report.frames, 'frame')} of "
+            f"{size[0]} x {size[1]}, flow {self.flow}; {report.written / 2**30:.2f} GiB written, "
+            f"{report.kept:,} tracklets were there"
             + (f"; {report.damaged:,} files were damaged, and made anew" if self.verify else "")
         )
         if text := cache.describe_replaced():
@@ -193,17 +192,27 @@ def check_summary(report: CheckReport, data: str) -> str:
         lines += [f"  {problem.text}" for problem in found[:SHOWN]]
         if len(found) > SHOWN:
             lines.append(f"  ... and {len(found) - SHOWN:,} more (--json FILE has all)")
-    return "\n".join([*lines, f"{len(report.problems):,} problems"])
+    return "\n".join([*lines, counted(len(report.problems), "problem")])
 
 
-Config = (
-    Annotated[Cut, subcommand("cut")]
-    | Annotated[Check, subcommand("check")]
-    | Annotated[Cache, subcommand("cache")]
-)
+COMMANDS: dict[str, type[Cut | Check | Cache]] = {"cut": Cut, "check": Check, "cache": Cache}
 
 
-def run(config: Config) -> int:
+def read(argv: list[str]) -> tuple[Cut | Check | Cache]:
+    """Read the flags of one of `a3d data`'s commands; --help alone lists them, each in a line."""
+    name = argv[0] if argv else ""
+    if name in ("-h", "--help"):
+        lines = [f"  {name:<6} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
+        print_result(f"usage: a3d data COMMAND [options]\n\n{__doc__}\ncommands:")
+        print_result("\n".join([*lines, "", "`a3d data COMMAND --help` shows a command's options and examples."]))
+        raise SystemExit(0)
+    if name not in COMMANDS:
+        raise ValueError(f"the first word has to be {', '.join(COMMANDS)}, got {name!r}; see a3d data --help")
+    kind = COMMANDS[name]
+    return (read_flags(kind, argv[1:], f"data {name}", inspect.getdoc(kind)),)
+
+
+def run(config: Cut | Check | Cache) -> int:
     """Do what one of `a3d data`'s commands says."""
     return config.run()
 

@@ -41,5 +41,6 @@ def run(config: PolicyRunConfig) -> None:
     """Train the agent, and print its scores."""
     with saying_if_stopped(lambda: what_is_left(config)), folder_lock(config.out):
         table, steps_per_second = train_policy(config)
-    print_result(f"clips held out, means and 95% intervals over people\n{text_table(table)}")
+    heading = f"clips held out, means and 95% intervals over people; the reward is {config.reward}"
+    print_result(f"{heading}\n{text_table(table)}")
     print_result(f"{steps_per_second:.0f} environment steps a second, training included; see {config.out}")

@@ -254,6 +254,8 @@ def test_an_algorithm_of_no_known_kind_gets_what_those_of_the_registry_share():
         "learning_rate 0.001, own 3"
     )
     assert "is set up as ppo is: AttentionPolicy" in agents.describe("stable_baselines3:PPO")
+    locations = {"overview_locations": [[0.125, 0.25, 0.5]] * 48}
+    assert len(agents.describe(name, policy_kwargs=locations)) < len(said) + 200  # the first locations alone
 
 
 def test_an_algorithm_that_stands_alone_is_compared(bank, tmp_path):

@@ -192,3 +192,9 @@ def test_other_kinds_of_files_have_no_such_mark():
 def test_mistakes_are_explained(flags, message, capsys):
     assert main(["data", "check", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_table_that_can_not_be_read_is_one_problem(tmp_path):
+    (tmp_path / "a.csv").write_text("path,person\na,1\n")
+    (problem,) = check_data(f"csv:{tmp_path}/a.csv").problems
+    assert "no column camera" in problem.text

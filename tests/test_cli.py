@@ -66,9 +66,9 @@ def test_that_nothing_can_be_written_is_found_before_anything_is_read(command, t
     target = tmp_path / "file" / ("out.npz" if "embed" in command else "out.onnx")
     assert main([*command.split(), str(target)]) == 2
     error = next(line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    name = " ".join(word for word in command.split()[:2] if not word.startswith("--"))
     assert error == (
-        f"a3d {command.split()[0]}: error: {tmp_path}/file is a file, where a folder has to be: name another "
-        "place to write to"
+        f"a3d {name}: error: {tmp_path}/file is a file, where a folder has to be: name another place to write to"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -175,9 +175,10 @@ def test_the_help_of_an_inverted_flag_says_what_the_flag_does(capsys):
             read_flags(kind, ["--help"], "try", None, **settings)
         return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
-    assert "--no-scale Turn off what is on by default: scale it. (default: True)" in shown(Outer)
+    assert "--no-scale Turn off what is on by default: scale it." in shown(Outer)
+    assert "(default: True)" not in shown(Outer) + shown(Group)
     assert "--scale Scale it. (default: False)" in shown(Outer, default=Outer(scale=False))
-    assert "--inner.no-kept Turn off what is on by default: keep it (and say so). (default: True)" in shown(Group)
+    assert "--inner.no-kept Turn off what is on by default: keep it (and say so)." in shown(Group)
     assert "--inner.kept Keep it (and say so). (default: False)" in shown(Group, default=Group(Inner()))
 
 
@@ -185,3 +186,24 @@ def test_the_settings_that_people_use_come_first():
     names = [setting.name for setting in fields(TrainConfig) if setting.name != "agent_settings"]
     first = {"preset", "recipe", "data", "agent", "out", "resume", "steps", "seed", "evaluate_every", "device"}
     assert {*names[:10]} == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ("--numbr 2", "Unrecognized options: --numbr, 2\nPerhaps you meant:\n    --number INT"),
+        ("--number two", "Error parsing --number: invalid literal for int() with base 10: 'two'"),
+        ("--number 3", f"the number can't be 3 {'0' * 300}\nFor full helptext, see a3d try --help"),
+    ],
+)
+def test_errors_of_flags_are_lines_without_a_box_and_without_names_of_classes(flags, text):
+    @dataclass
+    class Checked(Outer):
+        def __post_init__(self) -> None:
+            if self.number == 3:
+                raise ValueError(f"the number can't be 3 {'0' * 300}")
+
+    with pytest.raises(ValueError, match="number") as error:
+        read_flags(Checked, flags.split(), "try", None)
+    assert str(error.value).startswith(text)
+    assert not {"│", "─", "╭"} & {*str(error.value)}

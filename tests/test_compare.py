@@ -177,7 +177,8 @@ def made_up(agent, seed, rewards, **more):
     return {
         "agent": agent, "seed": seed, "clips": {"reward": rewards, "log_prob": rewards, "hit_rate": [50.0, None]},
         "person": [0, 1], "bins": [[1, 1, 0, 0]], "positions": [1, 2, 2], "steps": 100, "updates": 5,
-        "seconds": 2.0, "peak_mb": 300.0, "algorithm": {}, "settings": {"timesteps": 100, "seed": seed},
+        "seconds": 2.0, "peak_mb": 300.0, "algorithm": {},
+        "settings": {"timesteps": 100, "reward": "margin", "seed": seed},
         "versions": {"torch": "2"},
         "curve": [{"step": 0, "reward": 0.0}, {"step": 100, "reward": float(np.mean(rewards))}], **more,
     }  # fmt: skip
@@ -204,6 +205,7 @@ def test_the_numbers_by_hand(tmp_path):
     assert sac["curve"][1]["value"] == pytest.approx(3.25)
     assert "63%" not in text_table(report)
     assert "56%" in text_table(report)
+    assert ", 100 steps, reward margin\n" in text_table(report)
     lines = (tmp_path / "compare.csv").read_text().splitlines()
     assert len(lines) == 5
     assert json.loads((tmp_path / "compare.json").read_text()) == report

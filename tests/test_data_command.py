@@ -58,7 +58,7 @@ def test_overwrite(arguments, tmp_path, capsys):
     assert main([*arguments, *SHORT]) == 0
     assert main([*arguments, *SHORT]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("a3d data: error: ")
+    assert error.startswith("a3d data cut: error: ")
     assert "not empty" in error
     assert main([*arguments, "--overwrite"]) == 0
     assert len(read_folder(tmp_path / "my cut")) == 1
@@ -68,7 +68,7 @@ def test_missing_video(arguments, tmp_path, capsys):
     (tmp_path / "v.avi").unlink()
     assert main(arguments) == 2
     captured = capsys.readouterr()
-    assert captured.err == f"a3d data: error: there is no video at {tmp_path}/v.avi\n"
+    assert captured.err == f"a3d data cut: error: there is no video at {tmp_path}/v.avi\n"
     assert captured.out == ""
     assert not (tmp_path / "my cut").exists()
 
@@ -79,17 +79,20 @@ def test_interrupt(arguments, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(data_command, "_summary", stop)
     assert main(arguments) == 130
-    assert "a3d data: stopped" in capsys.readouterr().err
+    assert "a3d data cut: stopped" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("argv", "status"), [(["--help"], 0), (["cut", "--help"], 0), ([], 2), (["--video", "v"], 2)]
-)
-def test_the_word_cut_is_needed(argv, status, capsys):
+@pytest.mark.parametrize("argv", [["--help"], ["cut", "--help"]])
+def test_help_is_of_all_commands_in_a_line_each_or_of_one(argv, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["data", *argv])
-    assert stopped.value.code == status
-    captured = capsys.readouterr()
-    assert "a3d data" in captured.out + captured.err
-    if status == 0:
-        assert "a3d data cut --video street.avi" in captured.out
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "a3d data cut --video street.avi" in printed
+    assert ("Long tracks become several tracklets" in printed) == (argv[0] == "cut")
+
+
+@pytest.mark.parametrize("argv", [[], ["--video", "v"], ["cutt"]])
+def test_the_word_cut_is_needed(argv, capsys):
+    assert main(["data", *argv]) == 2
+    assert f"the first word has to be cut, check, cache, got {(argv or [''])[0]!r}" in capsys.readouterr().err

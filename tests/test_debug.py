@@ -197,8 +197,7 @@ def test_mistakes_about_policies_are_explained(policy, tmp_path, capsys):
 
 
 def test_numbers_out_of_range_are_errors(trained, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        debug("--checkpoint", trained, "--worst", -1, "--out", tmp_path)
+    assert debug("--checkpoint", trained, "--worst", -1, "--out", tmp_path) == 2
     assert "worst must be 0 or more" in capsys.readouterr().err
 
 

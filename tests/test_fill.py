@@ -45,7 +45,8 @@ def test_it_writes_what_training_reads(folder, tmp_path, monkeypatch):
         np.testing.assert_array_equal(filled.frames(tracklet), plain.frames(tracklet))
         np.testing.assert_array_equal(filled.flow(tracklet), plain.flow(tracklet))
     monkeypatch.setattr(FrameCache, "_decode", None)  # nothing is decoded again
-    assert fill_cache(filled, tracklets).kept == 8
+    assert fill_cache(filled, tracklets, log_line=said.append).kept == 8
+    assert len(said) == 1  # and no room is needed
 
 
 def test_it_goes_on_where_it_was_stopped(folder, tmp_path):

@@ -17,7 +17,7 @@ from agents.runs.scoring import Scores, controls, evaluate
 from agents.runs.trained import TrainedModel, build_batches, build_model, build_shared
 from backbone.data import ReidData, load_data
 from backbone.data.loader import load_ahead
-from backbone.progress import log_line
+from backbone.progress import counted, log_line
 
 ENDLESS = sys.maxsize
 
@@ -93,8 +93,9 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     people = data.train_people
     batches = build_batches(config, data, cache)
     log_line(
-        f"{data.name}: {len(people)} people and {len(data.train)} tracklets to train on, "
-        f"{len(data.query)} queries and {len(data.gallery)} gallery tracklets of other people to test"
+        f"{data.name}: {counted(len(people), 'person')} and {counted(len(data.train), 'tracklet')} to train on, "
+        f"{counted(len(data.query), 'query')} and {counted(len(data.gallery), 'gallery tracklet')} "
+        "of other people to test"
     )
     # a run that goes on has its weights in the checkpoint
     weights = None if state else config.backbone.weights

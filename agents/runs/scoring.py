@@ -17,7 +17,7 @@ from backbone.data import ReidData
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.descriptor import Compared
 from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
-from backbone.progress import log_line
+from backbone.progress import counted, log_line
 from backbone.verification import verify
 
 # The scores that tables have room for, percentages, by name.
@@ -209,26 +209,26 @@ def searched_gallery(data: ReidData, scoring: str) -> list[Tracklet]:
 def describe_search(data: ReidData, scoring: str) -> str:
     """Say in a line what is searched for in what, by which scoring."""
     people = [tracklet.person for tracklet in searched_gallery(data, scoring)]
-    counted = [person for person in people if person != JUNK]
+    scored = [person for person in people if person != JUNK]
     searchable = {(one.person, one.camera) for one in searched_gallery(data, scoring)}
     cameras: dict[int, set[int]] = {}
     for person, camera in searchable:
         cameras.setdefault(person, set()).add(camera)
     matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
     asked = {tracklet.person for tracklet in data.query}
-    distractors = sum(person in data.distractors for person in counted)
-    people_count = len(set(counted) - data.distractors)
+    distractors = sum(person in data.distractors for person in scored)
+    people_count = len(set(scored) - data.distractors)
     parts = [
-        f"{data.name}, scoring {scoring}: {len(data.query):,} queries"
+        f"{data.name}, scoring {scoring}: {counted(len(data.query), 'query')}"
         + (f" ({matchless:,} without a match, left out)" if matchless else ""),
-        f"gallery {len(counted):,} tracklets of {people_count:,} people",
+        f"gallery {counted(len(scored), 'tracklet')} of {counted(people_count, 'person')}",
     ]
-    if junk := len(people) - len(counted):
-        parts.append(f"{junk:,} junk tracklets left out")
+    if junk := len(people) - len(scored):
+        parts.append(f"{counted(junk, 'junk tracklet')} left out")
     if distractors:
-        parts.append(f"{distractors:,} distractors in it")
-    if others := sum(person not in asked for person in counted) - distractors:
-        parts.append(f"{others:,} tracklets of people whom nobody asks for")
+        parts.append(f"{counted(distractors, 'distractor')} in it")
+    if others := sum(person not in asked for person in scored) - distractors:
+        parts.append(f"{counted(others, 'tracklet')} of people whom nobody asks for")
     return ", ".join(parts)
 
 

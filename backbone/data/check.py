@@ -14,7 +14,7 @@ from backbone.data.data_set import DataSet
 from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, read_image
-from backbone.progress import Progress
+from backbone.progress import Progress, counted
 
 # Number of files that a worker takes at a time.
 CHUNK = 256
@@ -81,7 +81,7 @@ def check_data(
     counts, problems, wanted = _structure(spec, data_set.num_splits or 1)
     files, unreadable = _images(root, set(data_set.frame_folders)) if root.is_dir() else (sorted(wanted), [])
     problems += unreadable
-    if not files:
+    if not files and (root.is_dir() or not problems):
         problems.append(
             Problem("structure", spec, f"there is not one image where {data_set.name} has its frames, in {root}")
         )
@@ -128,7 +128,8 @@ def counts_of(data: ReidData) -> list[str]:
         lengths = [len(tracklet) for tracklet in tracklets] or [0]
         people = {tracklet.person for tracklet in tracklets} - {JUNK}
         lines.append(
-            f"{half}: {len(tracklets):,} tracklets of {len(people):,} people, {sum(lengths):,} frames, "
+            f"{half}: {counted(len(tracklets), 'tracklet')} of {counted(len(people), 'person')}, "
+            f"{counted(sum(lengths), 'frame')}, "
             f"{min(lengths)} to {max(lengths)} a tracklet"
         )
     return lines

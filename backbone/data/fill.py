@@ -67,9 +67,11 @@ def fill_cache(
     needed, frames = sum(missing.values()), sum(len(tracklets[number]) for number in missing)
     cache.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.folder).free
-    log_line(
-        f"{frames:,} frames take {needed / 2**30:.2f} GiB in {cache.folder}, where {free / 2**30:.1f} GiB are free"
-    )
+    if frames:
+        log_line(
+            f"{frames:,} frames take {needed / 2**30:.2f} GiB in {cache.folder}, "
+            f"where {free / 2**30:.1f} GiB are free"
+        )
     if needed > (1 - SPARE) * free:
         raise ValueError(
             f"{cache.folder} has {free / 2**30:.1f} GiB free, and {needed / 2**30:.1f} are needed: give another "

@@ -50,6 +50,13 @@ DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 
 @dataclass(frozen=True)
+class ComparedPolicyConfig(PolicyConfig):
+    """Settings of the agents' learning, but for the locator, which --locator chooses for all."""
+
+    locator: tyro.conf.SuppressFixed[tyro.conf.Fixed[str]] = "linear"
+
+
+@dataclass(frozen=True)
 class CompareConfig:
     """Settings of a comparison of agents."""
 
@@ -89,9 +96,11 @@ class CompareConfig:
     auto: mixture if there is an overview, else linear."""
     agent_settings: tyro.conf.Suppress[dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Settings of single algorithms, by name and keyword of the constructor; they go before those of `policy`."""
-    policy: PolicyConfig = dataclasses.field(default_factory=default_policy)
+    policy: ComparedPolicyConfig = dataclasses.field(
+        default_factory=lambda: ComparedPolicyConfig(**vars(default_policy()))
+    )
     """Settings of the policies of reinforce, a2c, ppo and trpo. Each algorithm has its own learning rate, unless
-    one is given here for all. Their locator is chosen by --locator: --policy.locator is an error here."""
+    one is given here for all. Their locator is chosen by --locator."""
     report_only: bool = False
     """Run nothing; report what is finished."""
     runs: Annotated[JobsConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobsConfig)
@@ -117,8 +126,6 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
     """
     for name in config.names:
         read_settings(name, agents.get_algorithm(name).maker, config.agent_settings.get(name, {}))
-    if config.policy.locator != "linear":
-        raise ValueError("the locator is chosen by --locator here, not by --policy.locator")
     bank, glimpse = open_playable_bank(config.bank)
     get_reward(config.reward, glimpse.num_glimpses)
     if glimpse.num_glimpses < 2:
@@ -136,7 +143,8 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
         )
     has_overview = (config.overview or bank.grid.overview_counts) is not None
     locator = ("mixture" if has_overview else "linear") if config.locator == "auto" else config.locator
-    policy = with_possible_baseline(dataclasses.replace(config.policy, locator=locator), config.episodes_per_clip)
+    policy = PolicyConfig(**{**vars(config.policy), "locator": locator})
+    policy = with_possible_baseline(policy, config.episodes_per_clip)
     return [
         CompareTask(
             PolicyRunConfig(

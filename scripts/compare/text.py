@@ -9,6 +9,7 @@ from typing import Any
 
 from agents.runs.table import Column, Table
 from agents.statistics import Interval
+from backbone.progress import counted
 
 PICTURES = {
     "curves.png": "Learning curves: mean over runs, bands are 95% bootstrap intervals",
@@ -55,8 +56,8 @@ def make_table(report: Mapping[str, Any]) -> Table:
 
 
 def text_table(report: Mapping[str, Any]) -> str:
-    """Lay the table out for a terminal."""
-    return make_table(report).known().text()
+    """Lay the table out for a terminal, under a line that says what was compared."""
+    return f"{heading(report)}\n{make_table(report).known().text()}"
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -69,7 +70,8 @@ def markdown(report: Mapping[str, Any]) -> str:
 def heading(report: Mapping[str, Any]) -> str:
     """Return a title that says what was compared."""
     settings = report["settings"]
-    return f"{len(report['agents'])} agents, {len(report['seeds'])} seeds, {settings['timesteps']:,} steps"
+    counts = [counted(len(report["agents"]), "agent"), counted(len(report["seeds"]), "seed")]
+    return ", ".join([*counts, counted(settings["timesteps"], "step"), f"reward {settings['reward']}"])
 
 
 def unfinished(report: Mapping[str, Any]) -> str:

@@ -112,6 +112,8 @@ def read(argv: list[str]) -> tuple[EvaluateConfig, list[str]]:
     config, flags = read_flags(EvaluateConfig, argv, "evaluate", __doc__, return_unknown_args=True)
     if flags and not config.splits:
         read_flags(EvaluateConfig, argv, "evaluate", __doc__)  # which says what is unknown, and ends
+    if "--resume" in flags:
+        raise ValueError("--resume is no flag of --splits: the same command goes on where it was stopped")
     return config, flags
 
 

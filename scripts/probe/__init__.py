@@ -27,7 +27,7 @@ from pathlib import Path
 
 from agents.runs.model import Run
 from backbone.files import atomic_path, check_writable, folder_lock
-from backbone.progress import log_line, print_result
+from backbone.progress import counted, log_line, print_result
 from scripts.options import Data, Runtime, RuntimeOptions
 from scripts.probe.measures import Measured, measure
 from scripts.probe.report import Cells, draw, over_runs, summarise, text_table, verdict
@@ -143,13 +143,14 @@ def header(run: Run, measured: Measured) -> list[str]:
     if "reward" in number:
         clips, people = number["reward"]
         lines.append(
-            f"reward ({run.config.attention.reward}), log_prob: {clips} clips of the {people} people that F_c was "
-            "fitted on, without augmentation"
+            f"reward ({run.config.attention.reward}), log_prob: {counted(clips, 'clip')} of the "
+            f"{counted(people, 'person')} that F_c was fitted on, without augmentation"
         )
     (queries, _), (clips, people) = number["R1"], number["hit_rate"]
     lines.append(
-        f"R1, mAP, hit_rate: {queries} queries in {len(run.data.gallery)} gallery tracklets, {clips} clips of "
-        f"{people} people that F_c does not know"
+        f"R1, mAP, hit_rate: {counted(queries, 'query')} in "
+        f"{counted(len(run.data.gallery), 'gallery tracklet')}, {counted(clips, 'clip')} of "
+        f"{counted(people, 'person')} that F_c does not know"
     )
     return lines
 

@@ -24,7 +24,7 @@ import numpy as np
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.files import atomic_path, check_writable
-from backbone.progress import print_result
+from backbone.progress import counted, print_result
 from backbone.search import IndexName, nearest
 from scripts.options import Runtime, RuntimeOptions
 
@@ -255,7 +255,7 @@ def summary(
             for other, other_camera in tracklets[people[number]]
         ):
             there.append(hits)
-    text = f"{len(results):,} queries in {len(gallery):,} tracklets"
+    text = f"{counted(len(results), 'query')} in {counted(len(gallery), 'tracklet')}"
     if there:
         right = sum(bool(hits and hits[0].is_match) for hits in there)
         text += f"; the nearest is right for {right:,} of {len(there):,} whose names are there"
@@ -280,7 +280,7 @@ def run(config: SearchConfig) -> None:
     )
     print_result(table(query, gallery, results[: config.shown]))
     if len(results) > config.shown:
-        print_result(f"... and {len(results) - config.shown:,} more queries (--shown, or --json for all)")
+        print_result(f"... and {counted(len(results) - config.shown, 'more query')} (--shown, or --json for all)")
     print_result(summary(query, gallery, results, other_cameras=config.other_cameras))
     if config.json is not None:
         with atomic_path(config.json) as partial:
