@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agents.schedule import Schedule, learning_rate_factor
-from backbone.losses import Distance
+from backbone.config import Distance
 
 PaidBy = Literal["f_c", "other_tracklets", "other_cameras"]
 

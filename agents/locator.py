@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.extractors import keep_places, overview_places
+from agents.policy_config import check_locator
 from backbone.device import is_free
 from backbone.glimpse import HIDDEN_SIZE
 from backbone.own import is_own, make_own, shape_of
-
-LOCATORS = ("linear", "mixture")
 
 KEY_SIZE = 64
 
@@ -140,16 +139,6 @@ class OwnLocator(nn.Module):
         overview = features[:, HIDDEN_SIZE:].unflatten(1, self.overview_size)
         result: Tensor = self.network(features[:, :HIDDEN_SIZE], overview)
         return result
-
-
-def check_locator(name: str) -> None:
-    """Refuse a name that is none of `LOCATORS` and has not the form `module:name`.
-
-    Raises:
-        ValueError: such a name.
-    """
-    if name not in LOCATORS and not is_own(name):
-        raise ValueError(f"unknown locator {name!r}; known: {', '.join(LOCATORS)}, or module:name of your own")
 
 
 def build_locator(

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from agents.extractors import HiddenState, HiddenStateAndOverview
 from agents.locator import MixtureLocator, build_locator
 from agents.mixture import GaussianMixture
+from agents.policy_config import PAPER_VARIANCE
 from backbone.device import is_free
 from backbone.glimpse import HIDDEN_SIZE
 
-PAPER_VARIANCE = 0.03
 DIVERGED = "the policy's output became NaN: is a learning rate too high?"
 
 

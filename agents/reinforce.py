@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -20,12 +20,11 @@ from a3d_env.vector import Attention3DVectorEnv
 from agents.advantages import leave_one_out
 from agents.collected import Collected, LateInfos, from_buffer, tensor_env
 from agents.policy import DIVERGED, AttentionPolicy
+from agents.policy_config import Baseline
 from backbone.device import is_free, read
 from backbone.glimpse import GlimpseNetwork
 
 Self = TypeVar("Self", bound="REINFORCE")
-
-Baseline = Literal["value", "clip"]
 
 
 class REINFORCE(OnPolicyAlgorithm):

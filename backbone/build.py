@@ -1,42 +1,15 @@
 """The registry of backbones, and how one is built from its configuration."""
 
 import importlib
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
+from backbone.config import TIMM, BackboneConfig
 from backbone.own import is_own
 from backbone.own_network import build_own_network
 from backbone.two_stream import TwoStream
-from backbone.weights import TIMM, load_weights
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """Settings of the backbone: its network, weights, optical flow and pooling."""
-
-    name: str = "small"
-    """Network: resnet50 (the paper's), resnet18, small (for the CPU), timm:<name>, as timm:convnext_atto, or
-    module:name of your own torch.nn.Module (docs/your_own.md)."""
-    weights: str | None = None
-    """Initial weights: None (random), imagenet, synthetic (only for small, made by a3d pretrain), or the path of a
-    file (.pt, .pth, .safetensors, or a run's checkpoint.pt); the command prints which of its tensors fitted."""
-    frozen: bool = False
-    """Keep the backbone's weights and running statistics as loaded, and train only the other networks."""
-    flow: str | None = "dis-fast"
-    """Optical-flow method (backbone/flow.py); None builds the network without a flow stream."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the backbone. auto: bfloat16 autocast if the hardware supports it, otherwise float32."""
-    pooling: str = "mean"
-    """Pooling of the feature map to the global feature f_g: mean (the paper's), gem (generalised mean), quality
-    (QAN) or separate (spatial attention in each frame, then QAN)."""
-    flow_scale: Literal["one", "learned"] = "one"
-    """Factor of the flow stream before it is added to the image stream. one: 1 (equation 1); learned: a trained
-    number. It starts at 0 if the weights are those of an image network, so that an untrained flow stream does not
-    disturb the features of the image stream, and at 1 otherwise."""
-
+from backbone.weights import load_weights
 
 # Each network's builder, as module:function. It is imported only when needed: torchvision and timm take seconds.
 BACKBONES = {

@@ -1,33 +1,11 @@
 """The descriptor by which clips and tracklets are compared, and the metric that is learned for it."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from backbone.config import Compared
 from backbone.whitening import fit_whitening
-
-Compared = Literal["concatenation", "global", "parts", "learned"]
-
-
-@dataclass(frozen=True)
-class DescriptorConfig:
-    """Settings of the descriptor: the input of F_c, and the features that are compared at test."""
-
-    neck: Literal["none", "batch_norm"] = "none"
-    """Layer between the pooled feature map and F_c. none: F_c reads the pooled map (the paper's); batch_norm:
-    batch normalisation without shift, so that the triplet loss can act before it and the cross entropy after it
-    (Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", 2019)."""
-    compared: Compared = "concatenation"
-    """Features that are compared at test. concatenation: [f_g, h_1..h_T] by Euclidean distance, averaged over
-    clips (the paper's). The others compare by cosine, and weight each clip by F_c's confidence times its number of
-    different frames. global: f_g alone; parts: f_g and h_1..h_T, each scaled to the same length; learned: f_g, and
-    h_1..h_T if they help, by a metric that is fitted to the training people at the end of training: whitening
-    within persons (backbone/whitening.py)."""
-    mirror: bool = False
-    """Average each clip's feature map with that of its mirror image at test, which takes twice the time."""
 
 
 class Comparison(nn.Module):

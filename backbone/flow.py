@@ -6,9 +6,6 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from backbone.flownet import flownet_s
-from backbone.raft import raft
-
 FlowMethod = Callable[[np.ndarray], np.ndarray]
 """A flow method: takes uint8 RGB frames (n, H, W, 3), n >= 2, returns float32 flow in pixels (n - 1, H, W, 2)."""
 
@@ -145,13 +142,28 @@ def _flow_of_pairs(frames: np.ndarray, pair_flow: PairFlow) -> np.ndarray:
     return flow_px[:, top : top + height, left : left + width]
 
 
+def _raft(name: str) -> FlowMethod:
+    def flow(frames: np.ndarray) -> np.ndarray:
+        from backbone.raft import raft  # torch takes seconds to import, and other methods need none
+
+        return raft(name)(frames)
+
+    return flow
+
+
+def _flownet_s(frames: np.ndarray) -> np.ndarray:
+    from backbone.flownet import flownet_s
+
+    return flownet_s(frames)
+
+
 FLOW_METHODS: dict[str, FlowMethod] = {
     "dis-fast": _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST),
     "dis-medium": _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
     "farneback": _farneback,
-    "raft-small": raft("raft-small"),
-    "raft-large": raft("raft-large"),
-    "flownet-s": flownet_s,
+    "raft-small": _raft("raft-small"),
+    "raft-large": _raft("raft-large"),
+    "flownet-s": _flownet_s,
     "none": _no_flow,
 }
 """Flow methods by name, which is part of the key of the flow cache.

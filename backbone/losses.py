@@ -1,13 +1,13 @@
 """Supervised losses: triplet (equation 14), identity (equation 15) and centre loss."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Distance = Literal["squared", "euclidean"]
+from backbone.config import Distance
 
 # Least value under the square root of a distance, so that its gradient is finite for equal descriptors.
 SMALLEST_SQUARE = 1e-12

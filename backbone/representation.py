@@ -5,8 +5,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from backbone.build import BackboneConfig, build_backbone
-from backbone.descriptor import Comparison, DescriptorConfig
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig, DescriptorConfig
+from backbone.descriptor import Comparison
 from backbone.glimpse import HIDDEN_SIZE, GlimpseNetwork
 from backbone.pooling import build_pooling
 from backbone.two_stream import RGB_MEAN, RGB_STD, TwoStream

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from backbone.config import TIMM
 from backbone.weights_file import read_state
 from backbone.weights_fit import best_fit, two_stream_state
 
 if TYPE_CHECKING:
     from backbone.two_stream import TwoStream
 
-TIMM = "timm:"  # prefix of the names of timm's models
 # The names of torchvision's weights, version 1.
 IMAGENET = {"resnet50": "ResNet50_Weights", "resnet18": "ResNet18_Weights"}
 

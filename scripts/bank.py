@@ -9,15 +9,14 @@ The test half, with frames to draw: `a3d bank --checkpoint runs/benchmark --spli
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from a3d_env.bank_file import BankWriter, check_nothing_there
-from agents.runs.describe import clip_banks, clip_batches
-from agents.runs.model import Run
-from agents.runs.scoring import searched_tracklets
 from backbone.files import check_writable
 from backbone.progress import log_line, print_result
 from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
+
+if TYPE_CHECKING:
+    from agents.runs.model import Run
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class BankConfig:
             raise ValueError(f"clips_per_batch must be 1 or more, got {self.clips_per_batch}")
 
 
-def make_bank(run: Run, config: BankConfig) -> int:
+def make_bank(run: "Run", config: BankConfig) -> int:
     """Write the bank of a run's split: consecutive clips without augmentation, as at test time.
 
     A clip's identity is its person's number in F_c. People whom F_c does not know (the test half, or all of other
@@ -54,6 +53,10 @@ def make_bank(run: Run, config: BankConfig) -> int:
     Raises:
         ValueError: the split has no clip, or as `BankWriter`.
     """
+    from a3d_env.bank_file import BankWriter  # --help need not wait for torch
+    from agents.runs.describe import clip_banks, clip_batches
+    from agents.runs.scoring import searched_tracklets
+
     tracklets = run.data.train if config.split == "train" else searched_tracklets(run.data)
     batches = clip_batches(run, tracklets, clips_per_batch=config.clips_per_batch)
     if not batches.all_clips:
@@ -71,6 +74,8 @@ def make_bank(run: Run, config: BankConfig) -> int:
 
 def run(config: BankConfig) -> None:
     """Make the bank, and print what it holds."""
+    from a3d_env.bank_file import check_nothing_there
+
     check_nothing_there(config.out)
     check_writable(config.out)
     trained = config.runtime.load_run(config.checkpoint, config.data)

@@ -23,7 +23,6 @@ from typing import Annotated
 
 import tyro
 
-from agents.runs.describe import embed
 from backbone.data.source import FORMS, Part
 from backbone.embeddings import ENDINGS, save_embeddings
 from backbone.files import check_writable
@@ -51,6 +50,8 @@ class EmbedConfig:
 
 def run(config: EmbedConfig) -> None:
     """Describe the tracklets and write the file."""
+    from agents.runs.describe import embed  # --help need not wait for torch
+
     check_writable(config.out)
     model = config.runtime.load_model(config.checkpoint)
     embeddings = embed(model, config.data, config.part)

@@ -22,8 +22,7 @@ Another algorithm, any of its settings, and seed: `a3d policy --bank runs/bank -
 import dataclasses
 
 from agents.runs.agent_flags import take_agent_settings
-from agents.runs.bank_policy import PolicyRunConfig, train_policy, what_is_left
-from agents.runs.policy_scores import text_table
+from agents.runs.settings import PolicyRunConfig
 from backbone.files import folder_lock
 from backbone.flags import read_flags, saying_if_stopped
 from backbone.progress import print_result
@@ -39,6 +38,9 @@ def read(argv: list[str]) -> tuple[PolicyRunConfig]:
 
 def run(config: PolicyRunConfig) -> None:
     """Train the agent, and print its scores."""
+    from agents.runs.bank_policy import train_policy, what_is_left  # --help need not wait for torch
+    from agents.runs.policy_scores import text_table
+
     with saying_if_stopped(lambda: what_is_left(config)), folder_lock(config.out):
         table, steps_per_second = train_policy(config)
     heading = f"clips held out, means and 95% intervals over people; the reward is {config.reward}"

@@ -16,15 +16,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
-from agents.runs.checks import check_resumed
-from agents.runs.config import get_preset
-from agents.runs.scoring import table
-from agents.runs.training import train
+from agents.runs.config import CHECKPOINT, get_preset
 from backbone.files import check_writable, folder_lock
 from backbone.flags import CacheFolder, Device
 from backbone.progress import print_result
-from backbone.tensor_file import save_tensors
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,12 @@ def run(config: PretrainConfig) -> None:
     Raises:
         ValueError: the file's name has no ending, or the folder holds a run with other settings.
     """
+    from agents.runs.checkpoint import read_checkpoint  # --help need not wait for torch
+    from agents.runs.checks import check_resumed
+    from agents.runs.scoring import table
+    from agents.runs.training import train
+    from backbone.tensor_file import save_tensors
+
     walkers = get_preset("walkers")
     folder = config.out.with_suffix("")
     if folder == config.out:

@@ -28,11 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.runs.arguments import read_arguments
-from agents.runs.checkpoint import CHECKPOINT
-from agents.runs.config import TrainConfig
+from agents.runs.config import CHECKPOINT, TrainConfig
 from agents.runs.own import own_code
-from agents.runs.scoring import table
-from agents.runs.training import train
 from backbone.data.spec import parse_spec
 from backbone.files import folder_lock
 from backbone.flags import saying_if_stopped
@@ -69,6 +66,9 @@ def read(argv: list[str]) -> tuple[TrainConfig, dict[str, Any] | None]:
 
 def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
     """Train, score, and print the table."""
+    from agents.runs.scoring import table  # --help need not wait for torch
+    from agents.runs.training import train
+
     folder = config.out if state else None
     if state:
         log_line(f"going on with {folder} at batch {state['shared']['step']} of {config.steps}")

@@ -217,7 +217,7 @@ def test_a_run_is_trained_with_them_and_goes_on_with_them(tmp_path, monkeypatch)
     assert config_from_json(text, tmp_path) == config
 
     monkeypatch.setattr(
-        "agents.runs.arguments.read_checkpoint", lambda _: {"config": config, "shared": {"step": 1}}
+        "agents.runs.checkpoint.read_checkpoint", lambda _: {"config": config, "shared": {"step": 1}}
     )
     resume = ["--resume", "--out", str(tmp_path)]
     assert read_arguments(resume)[0].agent_settings == config.agent_settings

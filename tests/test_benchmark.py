@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from scripts import benchmark
-from scripts.benchmark import COMPARISONS, Comparison
+from scripts.benchmark import comparisons as benchmark
+from scripts.benchmark.comparisons import COMPARISONS, Comparison
 from scripts.benchmark.scoring_cost import Size
 from scripts.cli import main
 
@@ -13,7 +13,7 @@ def test_the_ratio_is_plain_over_fast():
 
 
 def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monkeypatch, runs_here):
-    monkeypatch.setattr(benchmark, "MARS_SIZE", Size(60, 300, 16))
+    monkeypatch.setattr("scripts.benchmark.scoring_cost.MARS_SIZE", Size(60, 300, 16))
     monkeypatch.setattr(benchmark, "RANKED", Size(200, 1000, 16))
     flags = ["--seconds", "0", "--device", "cpu", "--json", str(tmp_path / "speed.json"), "--rerank"]
     with runs_here():

@@ -33,10 +33,24 @@ def test_nothing_and_nonsense_are_explained(capsys):
     assert "unknown command 'tarin'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["--help", "search --query nowhere.npz --gallery nowhere.npz"])
-def test_help_and_a_search_in_files_do_not_wait_for_torch(command):
-    code = f"import sys; from scripts.cli import main; main({command.split()}); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+HELP = """
+import sys
+from contextlib import suppress
+from scripts.cli import COMMANDS, main
+
+main(["--help"])
+main(["search", "--query", "nowhere.npz", "--gallery", "nowhere.npz"])
+for name in COMMANDS:
+    with suppress(SystemExit):
+        main([name, "--help"])
+    heavy = {"torch", "torchvision", "stable_baselines3", "matplotlib", "scipy"} & {*sys.modules}
+    assert not heavy, f"{name} imports {heavy}"
+"""
+
+
+def test_help_and_a_search_in_files_do_not_wait_for_torch():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

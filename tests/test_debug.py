@@ -20,7 +20,7 @@ from agents.runs.run_episodes import RunEpisodes, _is_called, best_scale
 from agents.runs.scoring import evaluate
 from backbone.data.tracklet import FrameFiles, Tracklet
 from scripts.cli import main
-from scripts.debug import read_change
+from scripts.debug.pages import read_change
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from backbone.build import BackboneConfig
-from backbone.descriptor import Comparison, DescriptorConfig, as_linear
+from backbone.config import BackboneConfig, DescriptorConfig
+from backbone.descriptor import Comparison, as_linear
 from backbone.metrics import Search, evaluate_retrieval
 from backbone.representation import Representation
 from backbone.whitening import fit_whitening, part_scales, variation_within_people

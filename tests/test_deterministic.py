@@ -11,7 +11,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.deterministic import DeterministicModel, export_program
 from agents.rollout import follow
-from backbone.build import BackboneConfig
+from backbone.config import BackboneConfig
 from backbone.representation import Representation
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))

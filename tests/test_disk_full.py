@@ -16,7 +16,7 @@ from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
 from backbone.embeddings import Embeddings, Origin, save_embeddings
 from backbone.files import LOCK, atomic_path, folder_lock
 from backbone.tensor_file import load_tensors, save_tensors
-from scripts import export
+from scripts.export import program as export
 
 resource = pytest.importorskip("resource")
 SMALL = SyntheticConfig(num_train_people=3, num_test_people=2, tracklets_per_camera=2, num_frames=8)

@@ -21,13 +21,13 @@ from agents.runs.describe import TrackletMeans, clip_bank, clip_batches, describ
 from agents.runs.model import load_run
 from agents.runs.scoring import evaluate, table
 from agents.runs.trained import TrainedModel
-from backbone.build import BackboneConfig
+from backbone.config import BackboneConfig, DescriptorConfig
 from backbone.data import DataConfig, load_data
 from backbone.data.cache import FrameCache
 from backbone.data.clips import consecutive_clips
-from backbone.data.loader import LoadConfig, TestBatches
+from backbone.data.load_config import LoadConfig
+from backbone.data.loader import TestBatches
 from backbone.data.sets.synthetic import SyntheticConfig
-from backbone.descriptor import DescriptorConfig
 from backbone.metrics import Search, evaluate_retrieval
 from backbone.representation import Representation
 from scripts.cli import main
@@ -217,7 +217,7 @@ def test_an_interruption_is_no_traceback(run, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.evaluate.score_model", interrupt)
+    monkeypatch.setattr("agents.runs.scoring.score_model", interrupt)
     assert main(["evaluate", "--checkpoint", str(run)]) == 130
     assert "stopped" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from backbone.data.clips import consecutive_clips
 from backbone.data.inputs import network_inputs
 from backbone.data.tracklet import Frames
 from scripts.cli import main
-from scripts.export import OUTPUTS, compare, describe_clips, example
+from scripts.export.program import OUTPUTS, compare, describe_clips, example
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -121,8 +121,8 @@ def other_logits(descriptor, bins, logits):
 def test_an_export_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, capsys, change):
     model = load_model(run, device="cpu")
     program = torch.export.export(torch.nn.Identity(), (torch.ones(1),))  # the model's own takes seconds
-    monkeypatch.setattr("scripts.export.export_program", lambda *_: program)
-    monkeypatch.setattr("scripts.export._program_runner", lambda path: nearly(model, change))
+    monkeypatch.setattr("scripts.export.program.export_program", lambda *_: program)
+    monkeypatch.setattr("scripts.export.program._program_runner", lambda path: nearly(model, change))
     assert main(["export", "--checkpoint", str(run), "--out", str(tmp_path / "model.pt2")]) == 2
     assert "the exported file computes other outputs than the model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.features import SharedFeatureCallback
 from agents.joint_config import JointConfig
-from backbone.build import BackboneConfig
+from backbone.config import BackboneConfig
 from backbone.data.loader import ClipBatch
 from backbone.glimpse import describe
 from backbone.losses import identity_loss, triplet_loss

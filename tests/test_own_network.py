@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from backbone.build import BackboneConfig, build_backbone
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig
 from backbone.two_stream import TwoStream
 
 

@@ -8,7 +8,8 @@ from torch.distributions import Normal
 
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
-from agents.policy import PAPER_VARIANCE, AttentionPolicy
+from agents.policy import AttentionPolicy
+from agents.policy_config import PAPER_VARIANCE
 
 
 def make_agent(**policy_kwargs):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from backbone.build import BackboneConfig
+from backbone.config import BackboneConfig
 from backbone.pooling import POOLINGS, QualityPooling, build_pooling
 from backbone.representation import Representation
 

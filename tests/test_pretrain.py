@@ -8,7 +8,8 @@ import torch
 from agents.features import SharedFeatureCallback
 from agents.runs.checkpoint import read_checkpoint
 from agents.runs.config import get_preset
-from backbone.build import BackboneConfig, build_backbone
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig
 from backbone.data.sets.synthetic_settings import without_clutter
 from scripts import pretrain as module
 from scripts.cli import main
@@ -64,7 +65,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(short, tmp_path, mon
     assert main(["pretrain", "--out", str(whole), "--steps", "3"]) == 0
     with monkeypatch.context() as patch:
         if finished == 3:
-            patch.setattr(module, "save_tensors", press_ctrl_c)  # before the weights are written
+            patch.setattr("backbone.tensor_file.save_tensors", press_ctrl_c)  # before the weights are written
         else:
             patch.setattr(
                 SharedFeatureCallback,

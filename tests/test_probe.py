@@ -223,7 +223,7 @@ def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys, mon
             measured[run.config.seed] = measure(run, **settings)
         return measured[run.config.seed]
 
-    monkeypatch.setattr("scripts.probe.measure", measure_once)
+    monkeypatch.setattr("scripts.probe.probing.measure", measure_once)
     command = ["probe", "--max-clips", "1", "--checkpoint"]
     rows = {}
     for name, checkpoints in (("one", [folder]), ("two", [other]), ("both", [folder, other])):
@@ -278,7 +278,7 @@ def test_mistakes_are_explained(folder, tmp_path, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.probe.measure", interrupt)
+    monkeypatch.setattr("scripts.probe.probing.measure", interrupt)
     out = tmp_path / "out"
     assert main(["probe", "--checkpoint", str(folder), "--out", str(out)]) == 130
     assert "stopped; nothing was written" in capsys.readouterr().err

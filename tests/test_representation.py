@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from backbone import representation as module
-from backbone.build import BackboneConfig
+from backbone.config import BackboneConfig
 from backbone.representation import Representation, has_bfloat16, normalise
 
 CLIP = torch.randint(0, 256, (2, 3, 32, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from backbone.build import BackboneConfig, build_backbone
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig
 from backbone.representation import Representation, normalise
 from backbone.two_stream import TwoStream
 from backbone.weights import load_weights

@@ -11,8 +11,9 @@ import torch
 from test_algorithms import make_env
 
 import agents
+from a3d_env.attention_config import AttentionConfig
 from a3d_env.bank_file import open_bank, save_bank
-from a3d_env.process import AttentionConfig, AttentionProcess
+from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent
 from agents.episodes import Episode
 from agents.episodes.record import record_on
@@ -27,7 +28,7 @@ from agents.runs.own import check_own_code
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.state import load_training_state
 from backbone import own
-from backbone.build import BackboneConfig
+from backbone.config import BackboneConfig
 from scripts.cli import main, named_code
 
 EVIL = """

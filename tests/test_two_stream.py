@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from agents.runs.checkpoint import read_checkpoint
 from agents.runs.config import get_preset
 from agents.runs.training import train
-from backbone.build import BackboneConfig, build_backbone
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig
 from backbone.representation import Representation
 from backbone.resnet import resnet50
 from backbone.small import small

@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 from torchvision.models import resnet18
 
-from backbone.build import BackboneConfig, build_backbone
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig
 from backbone.resnet import resnet18 as two_stream_resnet18
 from backbone.weights import imagenet_url, load_weights
 from backbone.weights_file import read_state

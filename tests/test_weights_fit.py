@@ -8,7 +8,8 @@ import timm
 import torch
 from torchvision.models import resnet18
 
-from backbone.build import BackboneConfig, build_backbone
+from backbone.build import build_backbone
+from backbone.config import BackboneConfig
 from backbone.representation import Representation
 from backbone.resnet import resnet18 as two_stream_resnet18
 from backbone.small import small

@@ -10,10 +10,9 @@ import yaml
 
 import agents
 from agents.runs.own import check_own_code
-from agents.settings import Setting, read_settings
 from backbone.own import check_trusted
 
-Settings = dict[str, dict[str, Setting]]  # values by agent and keyword
+Settings = dict[str, dict[str, Any]]  # values by agent and keyword
 
 
 class Loader(yaml.SafeLoader):
@@ -37,7 +36,7 @@ class AgentSettings:
     of_files: Settings = field(default_factory=dict)
     of_flags: Settings = field(default_factory=dict)
 
-    def of(self, agent: str) -> dict[str, Setting]:
+    def of(self, agent: str) -> dict[str, Any]:
         """Return the settings of one agent."""
         return {**self.of_files.get(agent, {}), **self.of_flags.get(agent, {})}
 
@@ -52,6 +51,8 @@ class AgentSettings:
                 raise ValueError(f"--agents.{name} sets up an agent that is not used here: {', '.join(used)}")
         for name in {**self.of_files, **self.of_flags}:
             if name in used or ":" not in name:  # another agent of the user's own is not imported for this
+                from agents.settings import read_settings  # it needs stable-baselines3
+
                 read_settings(name, agents.get_algorithm(name).maker, self.of(name))
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.runs.agent_flags import take_agent_settings
-from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
-from agents.runs.checks import check_resumed
-from agents.runs.config import TrainConfig, get_preset, with_data_options
+from agents.runs.config import CHECKPOINT, TrainConfig, get_preset, with_data_options
 from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
 from backbone.data.spec import check_trusted_data
 from backbone.flags import read_flags
@@ -40,6 +38,8 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
     recipe = known.recipe or OF_PRESET.get(known.preset, DEFAULT)
     default, state = get_recipe(recipe)(get_preset(known.preset)), None
     if known.resume:
+        from agents.runs.checkpoint import read_checkpoint  # --help need not wait for torch
+
         out = known.out or Path("runs") / known.preset
         read_at = (out / CHECKPOINT).stat().st_mtime_ns if (out / CHECKPOINT).exists() else 0
         state = {**read_checkpoint(out / CHECKPOINT), "read_at": read_at}
@@ -50,6 +50,8 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
     config = config if config.data == default.data else with_data_options(config)
     config = dataclasses.replace(config, agent_settings=own.of(config.agent) or config.agent_settings)
     if state:
+        from agents.runs.checks import check_resumed
+
         check_trusted_data(config.data, out / CHECKPOINT)
         check_resumed(config, default, state["shared"]["step"])
         if (saved := state["config"].cache) is not None and config.cache is None:

@@ -4,14 +4,12 @@ import dataclasses
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import dacite
 import numpy as np
 import torch
-import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecMonitor
 
@@ -20,14 +18,14 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
+from agents.policy_config import PolicyConfig
 from agents.runs.build import agent_settings, explaining_settings, for_its_weights, make_agent
 from agents.runs.checkpoint import explaining_misfits
-from agents.runs.config import PolicyConfig
 from agents.runs.logs import HISTORY, StepProgress
 from agents.runs.own import check_own_code
 from agents.runs.pictures import draw_curves
 from agents.runs.policy_scores import PolicyScores, score
-from agents.runs.recipes import STRONG
+from agents.runs.settings import PolicyRunConfig, with_possible_baseline
 from agents.settings import settings_used
 from backbone.files import atomic_path, check_writable, write_text
 from backbone.progress import log_line
@@ -35,58 +33,6 @@ from backbone.reading import pass_on_lack_of_memory
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 
 POLICY, SCORES = "policy.pt", "scores.json"
-
-
-def default_policy() -> PolicyConfig:
-    """Return the settings of policies that are trained on a bank, in `a3d policy` and `a3d compare`."""
-    return PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip")
-
-
-def with_possible_baseline(policy: PolicyConfig, episodes_per_clip: int) -> PolicyConfig:
-    """Return the settings, without a baseline of other episodes on the same clip if a clip has one episode."""
-    return dataclasses.replace(policy, baseline="value") if episodes_per_clip == 1 else policy
-
-
-@dataclass(frozen=True)
-class PolicyRunConfig:
-    """Settings of an agent that is trained on a bank."""
-
-    bank: Path
-    """A bank's folder, as `a3d bank` writes it."""
-    out: Path
-    """Folder to write: the policy and its scores."""
-    agent: str = "reinforce"
-    """Agent that chooses the bins, by a name of agents.ALGORITHMS, or module:Class: a stable-baselines3 algorithm
-    of your own, or any class with learn(total_timesteps) and predict(observation, deterministic). Settings of the
-    algorithm by --agents.NAME.KEYWORD VALUE, or --agents FILE.yaml, as in a3d train."""
-    timesteps: Annotated[int, tyro.conf.arg(aliases=("--steps",))] = 100_000
-    """Environment steps, T - 1 an episode; rounded up to whole rollouts."""
-    num_envs: int = 64
-    """Number of episodes that run at once."""
-    episodes_per_clip: int = STRONG["episodes"]["joint"]["episodes_per_clip"]
-    """Number of episodes on one clip at once, as in the recipe strong of a3d train and in a3d compare; with 1,
-    --policy.baseline clip, which compares these episodes, becomes value."""
-    seed: int = 0
-    """Seed of weights, episodes and exploration; which clips are held out does not depend on it."""
-    reward: str = STRONG["glimpse_reward"]["attention"]["reward"]
-    """Reward at an episode's end: identity (equation 7, the default of an environment by itself), log_prob,
-    margin, rank, glimpses, or module:name of your own (docs/your_own.md); by default that of a3d compare and of
-    the recipe strong of a3d train."""
-    overview: tuple[int, int, int] | None = None
-    """Numbers of bins along time, height and width that the agent always sees; by default those of the bank's run,
-    if any."""
-    held_out: float = 0.25
-    """Share of the tracklets that are held out: the agent is scored on their clips, and trained on the others."""
-    device: str = "cpu"
-    """Device of the agent; the bank stays on the CPU."""
-    agent_settings: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
-    """Settings of that algorithm alone, by the keywords of its constructor; they go before those of `policy`."""
-    policy: PolicyConfig = field(default_factory=default_policy)
-    """Settings of reinforce, a2c, ppo and trpo. The learning rate is each algorithm's own, unless one is given."""
-
-    def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise ValueError(f"timesteps must be 1 or more, got {self.timesteps}")
 
 
 def train_policy(config: PolicyRunConfig) -> tuple[PolicyScores, float]:

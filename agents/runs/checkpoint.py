@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from agents.features import SharedFeatureCallback
-from agents.runs.config import config_from_json, config_to_json
+from agents.runs.config import CHECKPOINT, config_from_json, config_to_json
 from agents.runs.own import check_own_code
 from agents.runs.trained import TrainedModel
 from agents.settings import settings_used
@@ -25,8 +25,6 @@ from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
 from backbone.reading import pass_on_lack_of_memory
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
-
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,20 @@ from typing import Annotated, Any
 import dacite
 import tyro
 
-from a3d_env.process import AttentionConfig
+from a3d_env.attention_config import AttentionConfig
 from agents.joint_config import JointConfig
-from agents.locator import check_locator
-from agents.policy import PAPER_VARIANCE
-from agents.reinforce import Baseline
-from backbone.build import BackboneConfig
+from agents.policy_config import PolicyConfig
+from backbone.config import BackboneConfig, DescriptorConfig
 from backbone.data import DataConfig
-from backbone.data.loader import LoadConfig
+from backbone.data.load_config import LoadConfig
 from backbone.data.registry import EXAMPLES
 from backbone.data.sets import synthetic_settings as synthetic
 from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.spec import parse_data, parse_spec
 from backbone.data.transforms import AugmentConfig
-from backbone.descriptor import DescriptorConfig
 from backbone.flags import BadFrame, CacheFolder, Device
 
+CHECKPOINT = "checkpoint.pt"  # in a run's folder
 MOST_EPISODES = 65_536  # in a batch
 
 # Settings of more than one command, with their help text.
@@ -36,33 +34,6 @@ DataName = Annotated[
         "follow an @, as in folder:my_tracklets@test_fraction=0.3."
     ),
 ]
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """Settings of the agent's learning."""
-
-    learning_rate: float | None = 2e-4
-    """Learning rate of the agent's networks (reinforce: F_a and V). None: the default of that algorithm
-    (agents.ALGORITHMS)."""
-    variance: float = PAPER_VARIANCE
-    """Variance of the policy's Gaussian, or of each Gaussian of its mixture, in coordinates from -1 to 1;
-    algorithms that learn a variance ignore this."""
-    locator: str = "linear"
-    """Locator F_a. linear: one layer on the hidden state; mixture: a choice among the bins of an overview
-    (attention.overview) by their features; or module:name of your own torch.nn.Module (docs/your_own.md).
-    Algorithms with a policy network of their own ignore it."""
-    normalize_advantage: bool = False
-    """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
-    baseline: Baseline = "value"
-    """Baseline that reinforce subtracts from an episode's return. value: the value network's estimate; clip: the
-    mean return of the other episodes on the same clip. Other algorithms ignore it."""
-    gradient_to_glimpse: bool = True
-    """Let reinforce's policy gradient train F_o and F_h beside the supervised losses; the gradients of other
-    algorithms never do."""
-
-    def __post_init__(self) -> None:
-        check_locator(self.locator)
 
 
 @dataclass(frozen=True)

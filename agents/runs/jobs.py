@@ -10,34 +10,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import joblib
 from tqdm import tqdm
 
 from agents.runs.children import end_children, run_module, search_path
 from agents.runs.memory import out_of_memory
+from agents.runs.settings import JobsConfig
 from backbone.files import write_text
 from backbone.json_file import write_object
 from backbone.progress import escape_controls
 
 POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class JobsConfig:
-    """Number of runs at a time, and the machines that they use."""
-
-    jobs: int | None = None
-    """Number of runs at a time; those that train a representation share the machine's cores. By default 1, in
-    a3d compare one on each core, and with ray as many as the cluster has cores."""
-    backend: Literal["threading", "ray"] = "threading"
-    """Machines of the runs: this one, or a ray cluster (pip install 'a3d[cluster]'), all of whose machines must
-    see the folders of this command."""
-
-    def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
 
 
 class Job(ABC):

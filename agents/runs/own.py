@@ -1,12 +1,13 @@
 """Code of the user's own in a run: what its settings name as `module:name`."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stable_baselines3.common.callbacks import BaseCallback
-
+from backbone.config import TIMM
 from backbone.own import check_trusted, is_own, is_trusted, make_own, trust
-from backbone.weights import TIMM
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.callbacks import BaseCallback
 
 # The settings that can name such code, in whatever group they are: an agent's own can name a locator, too.
 KINDS = {"agent": "an agent", "name": "a backbone", "reward": "a reward", "locator": "a locator"}
@@ -40,11 +41,13 @@ def trust_own_code(settings: Mapping[str, Any]) -> None:
         trust(name)
 
 
-def own_callbacks(names: str) -> list[BaseCallback]:
+def own_callbacks(names: str) -> list["BaseCallback"]:
     """Return the user's own callbacks, named as module:name with commas, in that order.
 
     Raises:
         ValueError: no such name, or no callback that is made without arguments.
     """
+    from stable_baselines3.common.callbacks import BaseCallback
+
     asked = [name.strip() for name in names.split(",") if name.strip()]
     return [make_own(name, "callback", BaseCallback) for name in asked]  # type: ignore[type-abstract]

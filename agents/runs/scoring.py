@@ -1,8 +1,6 @@
 """Scores of agents on data: retrieval, hit rate, thresholds, and a line that says by which protocol."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +9,12 @@ from agents.controls import centre_agent, random_agent
 from agents.probes import following
 from agents.rollout import Agent, found_shares, hit_shares, overlap_shares
 from agents.runs.describe import TrackletMeans, clip_batches, looks
+from agents.runs.settings import ScoringConfig
 from agents.runs.table import Column, Table
 from agents.runs.trained import TrainedModel
+from backbone.config import Compared
 from backbone.data import ReidData
 from backbone.data.tracklet import JUNK, Tracklet
-from backbone.descriptor import Compared
 from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
 from backbone.progress import counted, log_line
 from backbone.verification import verify
@@ -32,30 +31,6 @@ Scores = dict[str, float | None]
 LOOKS = {"hit_rate": hit_shares, "found": found_shares, "overlap": overlap_shares}
 # Features that are compared without a learned metric (`backbone.descriptor.DescriptorConfig.compared`).
 RAW: tuple[Compared, ...] = ("concatenation", "global")
-
-
-@dataclass(frozen=True)
-class ScoringConfig:
-    """Settings of a scoring."""
-
-    scoring: Literal["standard", "official", "torchreid"] = "standard"
-    """Scoring of MARS, of which three are in use that differ by points: standard, that of most recent papers;
-    official, that of MARS's own code (another average precision); torchreid, without the queries in the
-    gallery."""
-    rerank: bool = False
-    """Re-rank the gallery by k-reciprocal neighbours (Zhong et al., 2017) before scoring."""
-    false_accept_rates: tuple[float, ...] = ()
-    """Shares of pairs of two people that may be accepted as one person, as in 0.01 0.001: print the distance
-    threshold of each share, and that of equal error rates."""
-    controls: bool = False
-    """Score random and centre bins on the same representation, too."""
-    also_raw: bool = False
-    """Score the same episodes without a learned metric, too: by [f_g, h_1..h_T] and Euclidean distance, as in the
-    paper, and by f_g alone and its cosine."""
-
-    def __post_init__(self) -> None:
-        if any(not 0 <= rate < 1 for rate in self.false_accept_rates):
-            raise ValueError(f"false_accept_rates are 0 or more and below 1, got {self.false_accept_rates}")
 
 
 @torch.no_grad()

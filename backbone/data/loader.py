@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from backbone.data.cache import Arrays, FrameCache
-from backbone.data.clips import FrameSampling, IdentitySampler, consecutive_clips
+from backbone.data.clips import IdentitySampler, consecutive_clips
 from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
 
@@ -24,34 +24,6 @@ SHORT_BYTES = 2**21
 
 LONGEST_WAIT = 600  # seconds for a batch
 GONE = re.compile("timed out|killed by signal|exited unexpectedly")  # torch's words for workers that have ended
-
-
-@dataclass(frozen=True)
-class LoadConfig:
-    """Settings of clips and batches."""
-
-    height: int = 128
-    """Height in pixels that frames are resized to."""
-    width: int = 64
-    """Width in pixels that frames are resized to."""
-    num_frames: int = 6
-    """Number of frames of a clip."""
-    num_people: int = 4
-    """Number of people of a training batch."""
-    clips_per_person: int = 4
-    """Number of clips drawn for each person of a training batch."""
-    sampling: FrameSampling = "consecutive"
-    """Sampling of a training clip's frames. consecutive: frames in a row (the paper's); spread: one of each of
-    num_frames equal parts of the tracklet, each with the flow to the frame that follows it there. Test clips are
-    consecutive."""
-    workers: int = 1
-    """Number of processes that load batches ahead; 0 loads in the training process."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random mirror, crop, colours and erasing of training clips."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ValueError(f"workers must be 0 or more, got {self.workers}")
 
 
 @dataclass

@@ -22,23 +22,21 @@ Any further flag is one of `a3d train`: --preset, --data, --steps, --seed (the f
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from agents.runs.arguments import read_arguments
 from agents.runs.config import TrainConfig
-from agents.runs.jobs import Failure, JobsConfig, run_jobs
+from agents.runs.settings import JobsConfig
 from backbone.files import check_writable, folder_lock
 from backbone.flags import read_flags
 from backbone.progress import log_line, print_result
-from scripts.ablate.cost import NAME as COST
-from scripts.ablate.cost import TITLE as COST_TITLE
-from scripts.ablate.cost import report_cost
-from scripts.ablate.plan import Plan, make_plan, merge_tasks
-from scripts.ablate.report import make_report, write_report
-from scripts.ablate.tables import FULL, TABLES
-from scripts.ablate.text import main_table
+from scripts.ablate.tables import COST, FULL, TABLES
+
+if TYPE_CHECKING:
+    from agents.runs.jobs import Failure
+    from scripts.ablate.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,14 @@ def base_settings(recipe: str | None, flags: list[str]) -> TrainConfig:
     return read_arguments(flags)[0]
 
 
-def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
+def make_plans(arguments: AblateConfig, flags: list[str]) -> list["Plan"]:
     """Plan the tables that are asked for.
 
     Raises:
         ValueError: settings that can't be used.
     """
+    from scripts.ablate.plan import make_plan  # --help need not wait for torch
+
     if arguments.table == "levers" and arguments.recipe not in (None, "strong"):
         raise ValueError(f"levers are those of the recipe strong, got --recipe {arguments.recipe}")
     tables = [
@@ -140,7 +140,7 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list[Plan]:
     return plans
 
 
-def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
+def ablate(arguments: AblateConfig, flags: list[str]) -> list["Failure"]:
     """Run what is missing and write the reports.
 
     Returns:
@@ -149,6 +149,12 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
     Raises:
         ValueError: settings that can't be used, or a folder with runs of other settings.
     """
+    from agents.runs.jobs import run_jobs
+    from scripts.ablate.cost import TITLE, report_cost
+    from scripts.ablate.plan import merge_tasks
+    from scripts.ablate.report import make_report, write_report
+    from scripts.ablate.text import main_table
+
     check_writable(arguments.folder, is_folder=True)
     plans = make_plans(arguments, flags)
     failures: list[Failure] = []
@@ -162,7 +168,7 @@ def ablate(arguments: AblateConfig, flags: list[str]) -> list[Failure]:
         if arguments.table == "9" or (arguments.table == "all" and not arguments.names):
             config = base_settings(arguments.recipe, flags)
             if text := report_cost(config, arguments.folder, report_only=arguments.report_only):
-                print_result(f"\n{COST_TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
+                print_result(f"\n{TITLE}\n\n{text}\n\nsee {arguments.folder / COST}.md")
     return failures
 
 

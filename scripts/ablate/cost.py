@@ -25,9 +25,9 @@ from backbone.data.loader import ClipBatch, TestBatches
 from backbone.files import write_text
 from backbone.json_file import read_object, write_object
 from scripts.ablate.report import estimate
-from scripts.ablate.tables import FULL, WITHOUT_ATTENTION, Row
+from scripts.ablate.tables import COST, FULL, WITHOUT_ATTENTION, Row
 
-NAME, TITLE = "table9", "Table IX: cost of the attention"
+TITLE = "Table IX: cost of the attention"
 NUM_BATCHES = 4  # different ones, taken again and again
 ROUNDS = 7  # in each, every row is measured once
 ROUND_SECONDS = 1.0  # of each measurement, at least about
@@ -120,7 +120,7 @@ def measure_cost(config: TrainConfig, *, rounds: int = ROUNDS, seconds: float = 
     tracklets = searched_tracklets(data)
     clips_per_video = len(TestBatches(tracklets, cache, config.load.num_frames, 1)) / len(tracklets)
     return {
-        "name": NAME,
+        "name": COST,
         "title": TITLE,
         "settings_digest": settings_digest(config),
         "settings": json.loads(config_to_json(config)),
@@ -247,7 +247,7 @@ def report_cost(config: TrainConfig, folder: Path, *, report_only: bool = False)
     Returns:
         The table, or None if there is nothing to report.
     """
-    path = folder / f"{NAME}.json"
+    path = folder / f"{COST}.json"
     report = read_object(path, CostReport, "remove it, and it is measured again") if path.is_file() else None
     if not report_only and (report is None or report["settings_digest"] != settings_digest(config)):
         report = measure_cost(config)
@@ -264,6 +264,6 @@ def report_cost(config: TrainConfig, folder: Path, *, report_only: bool = False)
     )
     where = f"Preset {settings['preset']}, backbone {settings['backbone']['name']}, data {settings['data']}, "
     where += f"device {report['device']}, threads {report['threads']}."
-    write_text(folder / f"{NAME}.csv", cost_csv(report))
-    write_text(folder / f"{NAME}.md", "\n\n".join([f"# {TITLE}", where, notes, table]) + "\n")
+    write_text(folder / f"{COST}.csv", cost_csv(report))
+    write_text(folder / f"{COST}.md", "\n\n".join([f"# {TITLE}", where, notes, table]) + "\n")
     return table

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from agents.runs.config import TrainConfig
 from agents.runs.recipes import STRONG_LEVERS, TRICKS, has_trick, plain, set_trick, with_agent, with_settings
-from backbone.build import build_backbone
 
 Change = Callable[[TrainConfig], TrainConfig]
 Figures = dict[str, float]  # percentages by column
@@ -238,6 +237,7 @@ def _that_count(config: TrainConfig) -> TrainConfig:
 
 
 # All but Table IX, which takes no training: scripts/ablate/cost.py.
+COST = "table9"  # which has no runs
 TABLES: dict[str, Table] = {
     "7": Table("table7", "Table VII: ablations", lambda config: list(TABLE_7)),
     "8": Table("table8", "Table VIII: number of glimpses", lambda config: list(TABLE_8), "lines", ("glimpses",)),
@@ -253,6 +253,8 @@ TABLES: dict[str, Table] = {
 
 
 def _feature_size(config: TrainConfig) -> tuple[int, int, int]:
+    from backbone.build import build_backbone  # --help need not wait for torch
+
     backbone = build_backbone(dataclasses.replace(config.backbone, weights=None))
     return backbone.feature_size(config.load.num_frames, config.load.height, config.load.width)
 

@@ -23,30 +23,24 @@ import dataclasses
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 import agents
-from a3d_env.bank_file import open_playable_bank
-from a3d_env.rewards import get_reward
-from agents.controls import TABLE_CONTROLS
+from agents.policy_config import PolicyConfig
 from agents.runs.agent_flags import take_agent_settings
-from agents.runs.bank_policy import PolicyRunConfig, default_policy, split_clips, with_possible_baseline
-from agents.runs.config import PolicyConfig
-from agents.runs.jobs import Failure, JobsConfig, run_jobs
-from agents.settings import read_settings
+from agents.runs.settings import JobsConfig, PolicyRunConfig, default_policy, with_possible_baseline
 from backbone.files import check_writable, folder_lock
 from backbone.flags import read_flags
 from backbone.progress import log_line, print_result
-from scripts.compare.report import write_report
-from scripts.compare.task import CompareTask
-from scripts.compare.text import text_table
+
+if TYPE_CHECKING:
+    from agents.runs.jobs import Failure
+    from scripts.compare.task import CompareTask
 
 # Agents of every comparison: the ends of the scale.
 ALWAYS_COMPARED = ("random", "best")
-# Agents without randomness, of which one run is enough.
-DETERMINISTIC = ("centre", *TABLE_CONTROLS, "truth")
 
 
 @dataclass(frozen=True)
@@ -118,12 +112,20 @@ class CompareConfig:
         return list(dict.fromkeys([*asked, *ALWAYS_COMPARED]))
 
 
-def make_tasks(config: CompareConfig) -> list[CompareTask]:
+def make_tasks(config: CompareConfig) -> list["CompareTask"]:
     """Return the runs, seed by seed.
 
     Raises:
         ValueError: unknown agents or reward, or a bank that can't be used.
     """
+    from a3d_env.bank_file import open_playable_bank  # --help need not wait for torch
+    from a3d_env.rewards import get_reward
+    from agents.controls import TABLE_CONTROLS
+    from agents.runs.bank_policy import split_clips
+    from agents.settings import read_settings
+    from scripts.compare.task import CompareTask
+
+    deterministic = ("centre", *TABLE_CONTROLS, "truth")  # one run of each is enough
     for name in config.names:
         read_settings(name, agents.get_algorithm(name).maker, config.agent_settings.get(name, {}))
     bank, glimpse = open_playable_bank(config.bank)
@@ -164,11 +166,11 @@ def make_tasks(config: CompareConfig) -> list[CompareTask]:
         )
         for number in range(config.seeds)
         for name in config.names
-        if number == 0 or name not in DETERMINISTIC
+        if number == 0 or name not in deterministic
     ]
 
 
-def compare(config: CompareConfig) -> list[Failure]:
+def compare(config: CompareConfig) -> list["Failure"]:
     """Run what is missing and write the report.
 
     Returns:
@@ -177,6 +179,10 @@ def compare(config: CompareConfig) -> list[Failure]:
     Raises:
         ValueError: settings that can't be used, a folder with other runs, or nothing to report.
     """
+    from agents.runs.jobs import run_jobs
+    from scripts.compare.report import write_report
+    from scripts.compare.text import text_table
+
     check_writable(config.out, is_folder=True)
     tasks = make_tasks(config)
     failed: list[Failure] = []

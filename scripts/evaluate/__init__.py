@@ -24,18 +24,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from agents.runs.jobs import Failure, JobsConfig
-from agents.runs.scoring import Scores, ScoringConfig, score_model, table
+from agents.runs.settings import JobsConfig, ScoringConfig
 from backbone.data import TestPart
 from backbone.files import atomic_path, check_writable
 from backbone.flags import read_flags
 from backbone.progress import log_line, print_result
-from scripts.evaluate.splits import SplitRuns, evaluate_splits, splits_table
 from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
+
+if TYPE_CHECKING:
+    from agents.runs.jobs import Failure
+    from agents.runs.scoring import Scores
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class EvaluateConfig(ScoringConfig):
             raise ValueError(f"--{given[0]} goes with --splits; other data for a checkpoint is --data")
 
 
-def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[float]) -> list[str]:
+def threshold_lines(scores: Mapping[str, "Scores"], false_accept_rates: Sequence[float]) -> list[str]:
     """Return lines that say which thresholds were found."""
     lines = []
     for name, row in scores.items():
@@ -96,12 +98,14 @@ def threshold_lines(scores: Mapping[str, Scores], false_accept_rates: Sequence[f
     return lines
 
 
-def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, Scores], str]:
+def score_checkpoint(arguments: EvaluateConfig) -> tuple[dict[str, "Scores"], str]:
     """Rebuild what a checkpoint holds and score it; return the scores, and the protocol of the search in a line.
 
     Raises:
         ValueError: the checkpoint or the data can't be used, or the data of the training is no longer what it was.
     """
+    from agents.runs.scoring import score_model  # --help need not wait for torch
+
     assert arguments.checkpoint is not None
     run = arguments.runtime.load_run(arguments.checkpoint, arguments.data, arguments.part)
     return score_model(run, run.data, arguments)
@@ -121,6 +125,8 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
     """Score a checkpoint or, with --splits, train first; print the scores."""
     failures: list[Failure] = []
     if config.splits:
+        from scripts.evaluate.splits import SplitRuns, evaluate_splits, splits_table
+
         assert config.out is not None
         check_writable(config.out, is_folder=True)
         runs = SplitRuns(config.splits, config.out, flags, config.train, config.test, config.runs, config.runtime)
@@ -129,6 +135,8 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
         for failure in failures:
             log_line(f"a3d evaluate: {failure}")
     else:
+        from agents.runs.scoring import table
+
         scores, protocol = score_checkpoint(config)
         print_result(protocol)
         print_result(table(scores))
