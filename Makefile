@@ -1,10 +1,10 @@
-# Two commands on a fresh machine with Python 3.11 or later: make train, make test.
+# Two commands on a fresh machine with Python 3.11 or later: make train, make test. make docs builds the site.
 PYTHON ?= python3
 VENV := .venv
 CODE := a3d_env agents backbone scripts tests
 INSTALLED := $(VENV)/.installed
 
-.PHONY: train test clean
+.PHONY: train test docs clean
 
 train: $(INSTALLED)
 	$(VENV)/bin/a3d train --preset benchmark
@@ -15,9 +15,16 @@ test: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 
+docs: $(INSTALLED) $(VENV)/.docs_installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs_installed: $(INSTALLED)
+	$(VENV)/bin/pip install --editable '.[docs]'
 	touch $@
 
 clean:

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,6 +36,15 @@ def exported(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     assert main(["export", "--checkpoint", str(run), "--out", str(path)]) == 0
     return path
+
+
+def test_the_page_uses_the_file_as_it_is(exported, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "trained_model.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(exported.parent)
+    found = {}
+    exec(block.replace("a3d.onnx", exported.name), found)
+    assert np.linalg.norm(found["descriptor"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("count", [1, 5])

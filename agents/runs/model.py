@@ -87,7 +87,7 @@ def load_run(
 
     Args:
         checkpoint: a run's folder, or its checkpoint.pt.
-        data: NAME[:DIRECTORY][@OPTION=VALUE,...] (`backbone.data.spec`); by default the data that the run was
+        data: `NAME[:DIRECTORY][@OPTION=VALUE,...]` (`backbone.data.spec`); by default the data that the run was
             trained on.
         part: people to search for: the test half, or all, people of the training, too (`backbone.data.load_data`).
         device: cpu, cuda, ...; auto takes a GPU if there is one.

@@ -51,7 +51,7 @@ class Task(Job):
         config: settings of the run.
         folder: folder that everything goes to.
         points: number of evaluations in the course of the training.
-        test_data: other data to test on, too: NAME[:DIRECTORY][@OPTION=VALUE,...].
+        test_data: other data to test on, too: `NAME[:DIRECTORY][@OPTION=VALUE,...]`.
         keep: whether the checkpoint stays.
     """
 

@@ -116,7 +116,7 @@ class DataSpec:
 
 
 def parse_spec(text: str) -> DataSpec:
-    """Take apart NAME[:DIRECTORY][@OPTION=VALUE,...].
+    """Take apart `NAME[:DIRECTORY][@OPTION=VALUE,...]`.
 
     An @ belongs to the directory's name if no option follows, or if there is a directory (or file) of that name.
     """
