@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links between docs/ and benchmarks/ at their places in the site; fill in the options of the commands."""
+    """Point links between docs/ and benchmarks/ at their places in the site; fill in the commands' options."""
     if page.file.src_uri == "commands.md":
         return markdown.replace("<!-- options -->", options())
     return markdown.replace("](../benchmarks/", "](benchmarks/").replace("](../docs/", "](../")
