@@ -22,7 +22,9 @@ LINE = 3  # pixels: two of colour, and a dark one inside so that it shows on bri
 TAG_SIZE = (17, 15)  # pixels of a number's tag: width, height
 
 
-def draw_glimpses(bank: FeatureBank, clip: int, bins: Sequence[int]) -> np.ndarray:
+def draw_glimpses(
+    bank: FeatureBank, clip: int, bins: Sequence[int], caption: str = "", *, has_legend: bool = True
+) -> np.ndarray:
     """Draw a clip's frames in a row, each with the bins that cover it, and the identifying thing if it is known.
 
     A bin is outlined along its outermost pixels, or, if an earlier bin's outline is there, just inside of that.
@@ -32,6 +34,8 @@ def draw_glimpses(bank: FeatureBank, clip: int, bins: Sequence[int]) -> np.ndarr
         bank: the bank, with frames.
         clip: the clip's number.
         bins: the bins visited, in order.
+        caption: a line of ASCII above the frames.
+        has_legend: whether the legend of colours is above them, too.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -44,13 +48,14 @@ def draw_glimpses(bank: FeatureBank, clip: int, bins: Sequence[int]) -> np.ndarr
     scale = _scale(bank)
     height, width = frame_height * scale, frame_width * scale
     canvas_width = MARGIN + num_frames * (width + MARGIN)
-    legend = _draw_legend(canvas_width, len(bins), has_truth=bank.truth_boxes is not None)
-    canvas = np.full((len(legend) + height + MARGIN, canvas_width, 3), BACKGROUND, dtype=np.uint8)
-    canvas[: len(legend)] = legend
+    rows = [_draw_legend(canvas_width, len(bins), has_truth=bank.truth_boxes is not None)] if has_legend else []
+    if caption:
+        rows.append(_draw_caption(canvas_width, caption))
+    canvas = np.full((height + MARGIN, canvas_width, 3), BACKGROUND, dtype=np.uint8)
     for frame in range(num_frames):
         left = MARGIN + frame * (width + MARGIN)
-        canvas[len(legend) : len(legend) + height, left : left + width] = draw_frame(bank, clip, frame, bins)
-    return canvas
+        canvas[:height, left : left + width] = draw_frame(bank, clip, frame, bins)
+    return np.concatenate([*rows, canvas])
 
 
 def draw_frame(bank: FeatureBank, clip: int, frame: int, bins: Sequence[int]) -> np.ndarray:
@@ -149,6 +154,15 @@ def _draw_tag(picture: np.ndarray, tag: Box, order: int) -> None:
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
     origin = (x0 + x1 - text_width) // 2, (y0 + y1 + text_height) // 2
     cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, font_scale, INK, 1, cv2.LINE_AA)
+
+
+def _draw_caption(width: int, text: str) -> np.ndarray:
+    """Write a line of text, made narrower if it is too long, uint8 (height, width, 3)."""
+    row = np.full((LEGEND_ROW, width, 3), BACKGROUND, dtype=np.uint8)
+    (needed, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+    scale = 0.4 * min(1.0, (width - 2 * MARGIN) / max(needed, 1))
+    cv2.putText(row, text, (MARGIN, LEGEND_ROW - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, COLOURS[0], 1, cv2.LINE_AA)
+    return row
 
 
 def _draw_legend(width: int, num_glimpses: int, *, has_truth: bool) -> np.ndarray:

@@ -98,6 +98,13 @@ def test_episodes_by_outcome_have_an_index(trained, tmp_path, capsys):
     assert len(pages) == 3
     index = (tmp_path / "index.html").read_text()
     assert all(f'href="{page.name}"' in index for page in pages)
+    assert all(data_of(page)["index"] == "index.html" for page in pages)
+    assert index.count('src="data:image/') == 3
+    assert index.count("of 4, the lowest first") == 2
+    assert index.count("here because: drawn at random") == 1
+    right = [data_of(page)["episodes"][0]["is_right"] for page in pages]
+    assert (index.count('<a class="right"'), index.count('<a class="wrong"')) == (sum(right), 3 - sum(right))
+    assert f"<h1>3 episodes, {sum(right)} of them right</h1>" in index
 
 
 def test_a_training_tracklet_is_judged_by_f_c_and_earns_the_runs_reward(trained, tmp_path):
@@ -215,6 +222,13 @@ def test_what_is_chosen_by_outcome():
     assert len(choose(outcomes, worst=1, wrong=1, random=2, seed=3)) == 4  # random ones are others
     everything = choose(outcomes, worst=1, wrong=2, random=4, seed=0)
     assert sorted(pick.number for pick in everything) == [0, 1, 2, 3]  # each once
+    assert {pick.number: pick.why for pick in everything} == {
+        3: "probability of the true person, number 1 of 4, the lowest first; mistake, number 2 of 3, the most "
+        "confident first",
+        1: "mistake, number 1 of 3, the most confident first",
+        0: "drawn at random",
+        2: "drawn at random",
+    }
     assert choose(outcomes, worst=0, wrong=0, random=2, seed=1) == choose(
         outcomes, worst=0, wrong=0, random=2, seed=1
     )

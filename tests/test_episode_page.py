@@ -49,6 +49,7 @@ def test_the_data_is_the_episodes(recorded):
     assert any(one["is_true"] for one in shown["final"])
     assert [one["kind"] for one in shown["ranking"]] == ["wrong", "true", "junk"]
     assert len(data["clip"]["frames"]) == 6
+    assert data["reward_unit"].startswith("1 if the most probable identity is the true one")
     json.dumps(data, allow_nan=False)
 
 
@@ -147,6 +148,14 @@ def test_the_figure_has_frames_volume_and_maps(recorded):
     kinds = [type(axes).__name__ for axes in figure.axes]
     assert kinds.count("Axes3D") == 1
     assert kinds.count("Axes") == 1 + 3 * 3 + 3  # the frames, three maps for each decision, their colour bars
+    figure.draw_without_rendering()
+    (volume,) = (axes for axes in figure.axes if type(axes).__name__ == "Axes3D")
+    for axis in (volume.xaxis, volume.yaxis, volume.zaxis):  # no label is cut
+        box = axis.label.get_window_extent()
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0
+        assert box.y1 <= figure.bbox.y1
     maps = [
         axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].get_array().ndim == 2
     ]

@@ -128,6 +128,16 @@ def test_other_sizes(grid):
     assert (picture == INK).all(2).any()
 
 
+def test_a_caption_is_a_row_above_the_frames(played):
+    frames = draw_glimpses(played[0], 0, [3], has_legend=False)
+    captioned = draw_glimpses(played[0], 0, [3], "query 0: right" * 20, has_legend=False)
+    np.testing.assert_array_equal(captioned[-len(frames) :], frames)
+    caption = captioned[: -len(frames)]
+    assert len(caption) < len(draw_glimpses(played[0], 0, [3])) - len(frames) + 1
+    assert (caption[:, :-MARGIN].max(2) > 100).any()
+    assert (caption[:, -MARGIN:] == caption[0, 0]).all()  # however long it is, it ends before the edge
+
+
 def test_the_environment_draws_what_it_visited(played):
     env = Attention3DEnv(*played, render_mode="rgb_array")
     env.reset(options={"clip": 9})

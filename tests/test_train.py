@@ -4,17 +4,21 @@ import re
 import shutil
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.features import SharedFeatureCallback
 from agents.joint_config import JointConfig
+from agents.runs import pictures
 from agents.runs import training as train_module
 from agents.runs.build import build_agent, build_environment, build_grid, build_representation
 from agents.runs.checkpoint import fingerprint, read_checkpoint
 from agents.runs.config import get_preset
 from agents.runs.logs import read_history
+from agents.runs.model import load_run
+from agents.runs.scoring import evaluate
 from agents.runs.training import train as train_by_config
 from backbone.data import DataConfig, load_data
 from backbone.data.sets import synthetic_settings as synthetic
@@ -33,6 +37,26 @@ def train(folder, *flags: str) -> int:
 @pytest.fixture(scope="module")
 def finished_run(tiny_run):
     return tiny_run
+
+
+def test_the_picture_says_who_was_found(finished_run, monkeypatch):
+    run, retrievals, drawn = load_run(finished_run), {}, []
+    evaluate(run, {"agent": run.agent}, run.data, retrievals=retrievals)
+    found = retrievals["agent"]
+
+    def draw(bank, clip, bins, caption, *, has_legend):
+        drawn.append((caption, has_legend))
+        return np.zeros((1, 1, 3))
+
+    monkeypatch.setattr(pictures, "draw_glimpses", draw)
+    pictures.bins_picture(run, run.data, found)
+    ranks = [int(text.split()[-1]) if "at rank" in text else 1 for text, _ in drawn]
+    assert ranks == found.first_ranks[: len(drawn)].tolist()
+    assert [", right: found first" in text for text, _ in drawn] == [rank == 1 for rank in ranks]
+    assert drawn[1][0].startswith(
+        f"query 1: person {run.data.query[1].person}, camera {run.data.query[1].camera}, "
+    )
+    assert [has_legend for _, has_legend in drawn] == [True] + [False] * (len(drawn) - 1)
 
 
 def test_a_run_leaves_what_it_promises(finished_run):

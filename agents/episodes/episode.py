@@ -254,16 +254,17 @@ class Episode:
 
         return draw_episode(self)
 
-    def to_html(self, path: Path | str, gallery: "Gallery | None" = None) -> Path:
+    def to_html(self, path: Path | str, gallery: "Gallery | None" = None, index: str | None = None) -> Path:
         """Write a self-contained HTML page (`agents.episodes.page`).
 
         Args:
             path: path of the page; its folder is made if it does not exist.
             gallery: the gallery in which the clip is searched, for ranked lists.
+            index: name of a page beside this one that leads to the other episodes; this page gets a link to it.
         """
         from agents.episodes.page import write_page
 
-        return write_page(Path(path), self, gallery)
+        return write_page(Path(path), self, gallery, index)
 
     def save(self, path: Path | str) -> Path:
         """Write the episode, without its agent, to a .npz file (`agents.episodes.file`)."""

@@ -59,7 +59,8 @@ def _draw_volume(axes: Axes3D, episode: Episode) -> None:
         )
         axes.text(start, x0, y0, str(number + 1), fontsize=9)
     axes.set(xlim=(0, num_frames), ylim=(0, width), zlim=(height, 0))
-    axes.set_box_aspect((1.3, width / height, 1))
+    axes.set_box_aspect((1.3, width / height, 1), zoom=0.82)  # room for the labels
+    axes.locator_params(axis="y", nbins=3)
     for name, label in zip("xyz", LABELS, strict=True):
         getattr(axes, f"set_{name}label")(label, fontsize=8)
     axes.tick_params(labelsize=7)
@@ -79,10 +80,12 @@ def _draw_map(row: np.ndarray, episode: Episode, number: int) -> None:
                     corner[2],
                     corner[1],
                     marker,
-                    color="white",
+                    color="tab:red",
                     markerfacecolor=face,
                     markeredgewidth=1.5,
+                    zorder=5,
                     markersize=size,
+                    clip_on=False,
                 )
         if time == 0:
             axes.set_ylabel(f"glimpse {number}", fontsize=9)

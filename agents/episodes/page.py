@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from a3d_env.render import COLOURS, TRUTH_COLOUR
+from a3d_env.rewards import REWARDS
 from agents.episodes.episode import Episode
 from agents.episodes.gallery import Gallery, Ranking
 from agents.episodes.story import describe_change, describe_episode
@@ -25,13 +26,14 @@ SMALL_FRAME = 2**15  # pixels: smaller frames are PNG, without loss, larger ones
 JPEG_QUALITY = 90
 
 
-def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> Path:
+def write_page(path: Path, episode: Episode, gallery: Gallery | None = None, index: str | None = None) -> Path:
     """Write the page, atomically.
 
     Args:
         path: path of the page; its folder is made if it does not exist.
         episode: the episode; if it has changes, its original is shown beside it.
         gallery: the gallery in which the clip is searched.
+        index: name of a page beside this one that leads back to the other episodes.
 
     Returns:
         The path.
@@ -41,7 +43,7 @@ def write_page(path: Path, episode: Episode, gallery: Gallery | None = None) -> 
     """
     template = files("agents.episodes").joinpath("page.html").read_text(encoding="utf-8")
     # A "<" in a name could end the script element that holds the data.
-    data = json.dumps(page_data(episode, gallery), allow_nan=False).replace("<", "\\u003c")
+    data = json.dumps(page_data(episode, gallery) | {"index": index}, allow_nan=False).replace("<", "\\u003c")
     with atomic_path(path) as partial:
         partial.write_text(template.replace(SLOT, data), encoding="utf-8")
     return path
@@ -69,6 +71,7 @@ def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any
         "judge": episode.judge,
         "is_sample": episode.is_sample,
         "reward_name": episode.process.reward_name,
+        "reward_unit": _first_line(REWARDS.get(episode.process.reward_name)),
         "truth_name": episode.identity_names[episode.true_identity],
         "story": story,
         "change": describe_change(episode, rankings[0], rankings[-1]),
@@ -77,7 +80,7 @@ def page_data(episode: Episode, gallery: Gallery | None = None) -> dict[str, Any
         "clip": {
             "height": grid.clip_size[1],
             "width": grid.clip_size[2],
-            "frames": [_data_url(frame) for frame in bank.frames[0]],
+            "frames": [data_url(frame) for frame in bank.frames[0]],
             "truth": None if bank.truth_boxes is None else _plain(bank.truth_boxes[0]),
         },
         "grid": {
@@ -156,10 +159,15 @@ def _ranked(ranking: Ranking, gallery: Gallery) -> list[dict[str, Any]]:
             "kind": one.kind,
             "distance": one.distance,
             "name": gallery.names[one.row],
-            "picture": None if gallery.picture is None else _data_url(gallery.picture(one.row)),
+            "picture": None if gallery.picture is None else data_url(gallery.picture(one.row)),
         }
         for one in ranking.first(RANKED)
     ]
+
+
+def _first_line(documented: object) -> str:
+    """Return what the docstring begins with; nothing for what has none, as a reward of the user's own."""
+    return (getattr(documented, "__doc__", None) or "").partition("\n")[0] if callable(documented) else ""
 
 
 def _plain(value: float | np.ndarray | Tensor) -> Any:
@@ -174,7 +182,7 @@ def _plain(value: float | np.ndarray | Tensor) -> Any:
     return [_plain(float(number)) for number in array]
 
 
-def _data_url(picture: np.ndarray) -> str:
+def data_url(picture: np.ndarray) -> str:
     """Return an RGB picture as a data URL."""
     small = picture.shape[0] * picture.shape[1] < SMALL_FRAME
     kind, options = ("png", []) if small else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -17,6 +17,7 @@ from agents.runs.scoring import Scores, controls, evaluate
 from agents.runs.trained import TrainedModel, build_batches, build_model, build_shared
 from backbone.data import ReidData, load_data
 from backbone.data.loader import load_ahead
+from backbone.metrics import RetrievalScores
 from backbone.progress import counted, log_line
 
 ENDLESS = sys.maxsize
@@ -47,10 +48,15 @@ class Training:
         """Fit the comparison to the training people, and return a line that says what was fitted."""
         return fit_comparison(self.model, self.data.train)
 
-    def score(self, *, with_controls: bool = False) -> dict[str, Scores]:
-        """Score the agent, and agents without learning on the same representation if asked for."""
+    def score(
+        self, *, with_controls: bool = False, retrievals: dict[str, RetrievalScores] | None = None
+    ) -> dict[str, Scores]:
+        """Score the agent, and agents without learning on the same representation if asked for.
+
+        `retrievals` gets what each one's queries found.
+        """
         candidates: dict[str, Agent] = {"agent": self.model.agent, **(controls() if with_controls else {})}
-        return evaluate(self.model, candidates, self.data)
+        return evaluate(self.model, candidates, self.data, retrievals=retrievals)
 
     def score_so_far(self) -> tuple[TrainedModel, Scores]:
         """Score the agent on a copy of the representation, as it would be tested after this batch.

@@ -1,7 +1,7 @@
 """Choice of the episodes to look into, by name or by how they ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,11 +21,13 @@ class Pick:
         side: group that the tracklet or clip belongs to.
         number: number of the tracklet or clip in its group.
         label: a name for its files.
+        why: reason why it was chosen.
     """
 
     side: Side
     number: int
     label: str
+    why: str = field(default="it was asked for", compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,16 @@ def choose(outcomes: Sequence[Outcome], *, worst: int, wrong: int, random: int, 
     """
     by_probability = sorted(outcomes, key=lambda one: one.probability)
     mistakes = sorted((one for one in outcomes if not one.is_right), key=lambda one: -one.confidence)
-    chosen = list(dict.fromkeys(one.pick for one in [*by_probability[:worst], *mistakes[:wrong]]))
-    others = [one.pick for one in outcomes if one.pick not in chosen]
-    return chosen + [others[place] for place in np.random.default_rng(seed).permutation(len(others))[:random]]
+    reasons: dict[Pick, list[str]] = {}
+    for number, one in enumerate(by_probability[:worst], 1):
+        reasons.setdefault(one.pick, []).append(
+            f"probability of the true person, number {number} of {len(outcomes)}, the lowest first"
+        )
+    for number, one in enumerate(mistakes[:wrong], 1):
+        reasons.setdefault(one.pick, []).append(
+            f"mistake, number {number} of {len(mistakes)}, the most confident first"
+        )
+    others = [one.pick for one in outcomes if one.pick not in reasons]
+    for place in np.random.default_rng(seed).permutation(len(others))[:random]:
+        reasons[others[place]] = ["drawn at random"]
+    return [replace(pick, why="; ".join(why)) for pick, why in reasons.items()]

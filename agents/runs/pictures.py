@@ -12,6 +12,7 @@ from agents.runs.logs import HISTORY, SCORES, read_history
 from agents.runs.trained import TrainedModel
 from backbone.data import ReidData
 from backbone.files import atomic_file, atomic_path
+from backbone.metrics import RetrievalScores
 
 TEST_CURVES = ("R1", "mAP", "hit_rate")
 
@@ -56,18 +57,31 @@ def draw_curves(folder: Path, unit: str = "batch") -> None:
         figure.savefig(partial, dpi=120)
 
 
-def bins_picture(model: TrainedModel, data: ReidData, num_clips: int = 6) -> np.ndarray:
+def bins_picture(
+    model: TrainedModel, data: ReidData, found: RetrievalScores | None = None, num_clips: int = 6
+) -> np.ndarray:
     """Draw the first clips of the first query tracklets with the bins that the agent chose.
+
+    Args:
+        model: the networks.
+        data: data whose queries are drawn.
+        found: what the queries found in the gallery, for the captions; None: the captions do not say.
+        num_clips: number of clips.
 
     Returns:
         uint8 (H, W, 3), RGB.
     """
     tested = at_test(model.agent)
+    ranks = {} if found is None else dict(zip(found.queries.tolist(), found.first_ranks.tolist(), strict=True))
     pictures = []
-    for tracklet in data.query[:num_clips]:
+    for number, tracklet in enumerate(data.query[:num_clips]):
         bank = tracklet_bank(model, tracklet, 0)
         episodes = follow(tested, model.process(bank))
-        pictures.append(draw_glimpses(bank, 0, episodes.bins[0].tolist()))
+        caption = f"query {number}: person {tracklet.person}, camera {tracklet.camera}"
+        if (rank := ranks.get(number)) is not None:
+            caption += ", right: found first" if rank == 1 else f", wrong: found at rank {rank}"
+        bins = episodes.bins[0].tolist()
+        pictures.append(draw_glimpses(bank, 0, bins, caption, has_legend=number == 0))
     return np.concatenate(pictures)
 
 

@@ -41,6 +41,7 @@ def evaluate(
     config: ScoringConfig | None = None,
     *,
     clips_per_batch: int = 32,
+    retrievals: dict[str, RetrievalScores] | None = None,
 ) -> dict[str, Scores]:
     """Score agents on a model's representation, which runs once for all of them.
 
@@ -52,6 +53,7 @@ def evaluate(
         data: queries and gallery.
         config: settings of the scoring; thresholds are of the plain distances, re-ranked or not.
         clips_per_batch: clips in memory.
+        retrievals: a dictionary that gets what each agent's queries found, by the names of what is returned.
 
     Returns:
         Scores by agent, and with `also_raw` by "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate,
@@ -88,6 +90,8 @@ def evaluate(
         scores[name] = dict(found.as_dict())
         for column, shares in looks_of.items():
             scores[name][column] = None if np.isnan(shares).all() else 100 * float(np.nanmean(shares))
+        if retrievals is not None:
+            retrievals[name] = found
         if config.false_accept_rates:
             scores[name] |= verification_scores(data, means.values(), config.scoring, config.false_accept_rates)
     return scores

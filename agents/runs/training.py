@@ -25,6 +25,7 @@ from agents.runs.pictures import bins_picture, draw_bins, draw_curves
 from agents.runs.scoring import LOOKS, Scores
 from agents.settings import settings_used
 from backbone.files import write_text
+from backbone.metrics import RetrievalScores
 from backbone.progress import log_line
 
 # The scores that a training prints, and writes to metrics.json.
@@ -106,7 +107,8 @@ def train(
     if text := parts.fit_comparison():
         log_line(text)
     save(training_state, model.representation.state_dict())
-    scores = parts.score(with_controls=True)
+    retrievals: dict[str, RetrievalScores] = {}
+    scores = parts.score(with_controls=True, retrievals=retrievals)
     if config.evaluate_every:
         evaluations.note(model, scores["agent"], training_state)
         agent.logger.dump(agent.num_timesteps)
@@ -120,7 +122,7 @@ def train(
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     draw_curves(folder)
-    draw_bins(folder / "bins.png", bins_picture(model, parts.data))
+    draw_bins(folder / "bins.png", bins_picture(model, parts.data, retrievals["agent"]))
     if text := model.cache.describe_replaced():
         log_line(("since the run went on, " if state else "") + text)
     return metrics

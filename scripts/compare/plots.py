@@ -45,6 +45,9 @@ def curves(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
         axes.fill_between(step, low, high, color=look["color"], alpha=0.15)
     axes.set(xlabel="environment steps", ylabel=f"{report['score']} of the policy's mean, clips held out")
     axes.set_xlim(0, last or None)
+    axes.set_title(
+        "line: mean over seeds; band: 95% bootstrap interval; level: an agent that does not learn", fontsize=9
+    )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return figure
@@ -59,6 +62,7 @@ def profile(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
         axes.plot(report["thresholds"], value, drawstyle="steps-post", label=row["agent"], **style(number))
         axes.fill_between(report["thresholds"], low, high, color=f"C{number % 10}", alpha=0.1, step="post")
     axes.set(xlabel=report["score"], ylabel="share of runs above", ylim=(-0.02, 1.02))
+    axes.set_title("higher and further right is better; band: 95% bootstrap interval", fontsize=9)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return figure
@@ -81,4 +85,7 @@ def locations(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
             axes.imshow(counts / counts.sum(), cmap="magma", vmin=0)
             axes.set(xticks=[], yticks=[], title=f"glimpse {number + 2}" if row is rows[0] else "")
         line[0].set_ylabel(row["agent"])
+    figure.supxlabel(
+        "black: no look; bright: most looks of this row\nand glimpse; height and width of the clip", fontsize=9
+    )
     return figure

@@ -1,10 +1,8 @@
 """The pages of `a3d debug`: which episodes are shown, their recording, and the files of each."""
 
-import html
 import sys
 import time
 from pathlib import Path
-from urllib.parse import quote
 
 from tqdm import tqdm
 
@@ -13,16 +11,17 @@ from agents.controls import CONTROLS, ControlAgent
 from agents.episodes.episode import Episode
 from agents.episodes.export import write_gif, write_minari, write_rerun
 from agents.episodes.gallery import Gallery
+from agents.episodes.index import NAME, Entry, write_index
 from agents.episodes.story import describe_change, describe_episode
 from agents.runs.bank_policy import POLICY
 from agents.runs.picks import Pick, Source, choose
 from agents.runs.policy_episodes import PolicyEpisodes
 from agents.runs.run_episodes import RunEpisodes
-from backbone.files import atomic_path, check_writable
+from backbone.files import check_writable
 from backbone.progress import log_line, print_result
 from scripts.debug import DebugConfig
 
-RECORDING, DATASET, INDEX = "episodes.rrd", "minari", "index.html"
+RECORDING, DATASET = "episodes.rrd", "minari"
 
 
 def debug(config: DebugConfig) -> list[Path]:
@@ -43,27 +42,29 @@ def debug(config: DebugConfig) -> list[Path]:
     if config.minari and any(pick.side == "query" for pick in picks):
         raise ValueError("queries are not judged by F_c, as a Minari data set's environment does: take --train")
     suffix = "".join(f"-{number}at{'.'.join(map(str, corner))}" for number, corner in sorted(changes.items()))
-    pages, episodes = [], []
+    index = NAME if len(picks) > 1 else None
+    entries: list[Entry] = []
     for pick in tqdm(picks, desc="episodes", unit="episode", leave=False, file=sys.stderr, disable=len(picks) < 2):
         episode, gallery = source.record(pick, deterministic=not config.sample, seed=config.seed)
         started = time.monotonic()
         if changes:
             episode = episode.replay(changes)
-        page = episode.to_html(config.out / f"{pick.label}{suffix}.html", gallery)
+        page = episode.to_html(config.out / f"{pick.label}{suffix}.html", gallery, index)
         seconds = time.monotonic() - started
         episode.save(page.with_suffix(".npz"))
         if config.gif:
             write_gif(page.with_suffix(".gif"), episode)
-        pages.append(page)
-        episodes.append(episode)
+        ranking = None if gallery is None else gallery.rank(episode.descriptor)
+        entries.append(Entry(page, pick.label, pick.why, episode, ranking))
         with tqdm.external_write_mode(file=sys.stderr):
             print_result(report(pick, episode, gallery))
             print_result(f"{page}: {page.stat().st_size / 1e6:.2f} MB, made in {seconds:.1f} s\n")
     if isinstance(source, RunEpisodes) and (text := source.run.cache.describe_replaced()):
         log_line(text)
-    if len(pages) > 1:
-        write_index(config.out / INDEX, pages, episodes)
-        print_result(f"all of them: {config.out / INDEX}")
+    if index:
+        write_index(config.out / index, entries)
+        print_result(f"all of them: {config.out / index}")
+    episodes = [entry.episode for entry in entries]
     if config.rerun:
         write_rerun(config.out / RECORDING, episodes)
         print_result(f"to see the recording: rerun {config.out / RECORDING}")
@@ -72,7 +73,7 @@ def debug(config: DebugConfig) -> list[Path]:
         print_result(
             f"to see the data set: MINARI_DATASETS_PATH={config.out / DATASET} minari show a3d/episodes-v0"
         )
-    return pages
+    return [entry.page for entry in entries]
 
 
 def open_source(config: DebugConfig) -> Source:
@@ -145,22 +146,6 @@ def report(pick: Pick, episode: Episode, gallery: Gallery | None) -> str:
     rankings = [None if gallery is None else gallery.rank(one.descriptor) for one in (first, episode)]
     lines = [*describe_episode(first, rankings[0]), *describe_change(episode, *rankings)]
     return "\n".join([f"{pick.label} ({episode.tracklet})", *(f"  {line}" for line in lines)])
-
-
-def write_index(path: Path, pages: list[Path], episodes: list[Episode]) -> None:
-    """Write a page that links to the others, beside them."""
-    rows = "".join(
-        f"<tr><td>{'right' if episode.is_right else 'wrong'}</td><td>{100 * episode.probability:.1f}%</td>"
-        f'<td><a href="{quote(page.name)}">{html.escape(episode.tracklet)}</a></td></tr>'
-        for page, episode in zip(pages, episodes, strict=True)
-    )
-    with atomic_path(path) as partial:
-        partial.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>episodes</title>'
-            "<style>body{font:15px system-ui,sans-serif;margin:2em} td,th{padding:.2em 1em}</style>"
-            f"<table><tr><th>ended</th><th>true person</th><th>episode</th></tr>{rows}</table></html>\n",
-            encoding="utf-8",
-        )
 
 
 def _known_control(name: str) -> str:

@@ -22,6 +22,12 @@ COLUMNS = {
     for name in ("reward", "log_prob", "R1", "mAP", "hit_rate")
 }
 COLOURS = {POLICY: "tab:blue", OTHER_CLIP: "tab:orange", AVERAGE_PLACE: "tab:orange"}
+OTHER = "0.35"
+LEGEND = {
+    "tab:blue": "the policy on the clip that it looks at (dotted: its mean)",
+    "tab:orange": "the policy's places, whatever the clip: as good only if it does not use the clip",
+    OTHER: "other choices of bins on the same networks",
+}
 
 
 @dataclass(frozen=True)
@@ -142,9 +148,12 @@ def verdict(table: Cells) -> list[str]:
 def draw(path: Path, table: Cells, title: str) -> None:
     """Draw one panel a column: above the values, below the policy's mean minus each row."""
     from matplotlib.figure import Figure  # it takes a second to import
+    from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(16, 6.2), layout="constrained")
+    figure = Figure(figsize=(16, 6.6), layout="constrained")
     figure.suptitle(title)
+    handles = [Line2D([], [], color=colour, marker="o", label=text) for colour, text in LEGEND.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="lines: 95% intervals")
     values, differences = figure.subplots(2, len(COLUMNS), sharey="row")
     for column, upper, lower in zip(COLUMNS, values, differences, strict=True):
         intervals = {name: row[column] for name, row in _values(table).items()}
@@ -154,7 +163,7 @@ def draw(path: Path, table: Cells, title: str) -> None:
             upper.axvline(policy.value, color=COLOURS[POLICY], linewidth=0.8, linestyle=":")
         lower.axvline(0, color="black", linewidth=0.8)
         upper.set_title(f"{column.replace('_', ' ')}{', %' if column in RETRIEVAL else ''}")
-        lower.set_xlabel("policy mean minus row")
+        lower.set_xlabel("policy mean minus row\n(right of 0: the policy is better)")
     with atomic_path(path) as partial:
         figure.savefig(partial, dpi=110)
 
@@ -162,7 +171,7 @@ def draw(path: Path, table: Cells, title: str) -> None:
 def _points(axes: "Axes", intervals: Mapping[str, Interval | None]) -> None:
     for place, (name, interval) in enumerate(intervals.items()):
         if interval is not None:
-            colour = COLOURS.get(name, "0.35")
+            colour = COLOURS.get(name, OTHER)
             axes.plot([interval.low, interval.high], [place, place], color=colour)
             axes.plot(interval.value, place, "o", color=colour, markersize=5)
     if all(interval is None for interval in intervals.values()):
