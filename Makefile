@@ -1,7 +1,7 @@
 # Two commands on a fresh machine with Python 3.11 or later: make train, make test. make docs builds the site.
 PYTHON ?= python3
 VENV := .venv
-CODE := a3d_env agents backbone scripts tests
+CODE := a3d_env agents backbone docs scripts tests
 INSTALLED := $(VENV)/.installed
 
 .PHONY: train test docs clean

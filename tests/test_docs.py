@@ -21,6 +21,19 @@ WITH_CODE = [ROOT / "README.md", *(page for page in PAGES if page.name not in ("
 # Smaller sizes than the pages', and what is in the test's run.
 SMALL = {"20_000": "192", "200_000": "768", '"81"': '"1"', "(1, 10, 5)": "(0, 0, 0)", "clip=12": "clip=0"}
 
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
+# Sizes at which a notebook takes a second or few, and files that it leaves.
+TINY = {
+    "environment_and_ppo": {"ITERATIONS": 2, "NUM_ENVS": 8},
+    "swap_and_compare": {"SEEDS": 1, "TIMESTEPS": 192, "EPISODES": 4},
+    "debug_an_episode": {"TIMESTEPS": 192},
+    "own_video_to_search": {"STEPS": '"1"'},
+}
+LEFT = {
+    "debug_an_episode": {"episode.png", "episode.html", "episode.npz"},
+    "own_video_to_search": {"street.npz", "found.html", "found.json"},
+}
+
 
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
@@ -100,6 +113,23 @@ def test_python_runs(page, trained_once, tmp_path, monkeypatch):
         for said, small in SMALL.items():
             block = block.replace(said, small)
         exec(block, {"__name__": "page"})
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_notebooks_run(notebook, tmp_path, monkeypatch):
+    assert notebook.relative_to(ROOT).as_posix() in text_of(ROOT / "docs" / "notebooks.md")
+    monkeypatch.chdir(tmp_path)
+    source = text_of(notebook)
+    assert source.startswith("# %% [markdown]\n# # ")
+    for name, value in TINY[notebook.stem].items():
+        source, count = re.subn(rf"^{name} = [^ \n]+", f"{name} = {value}", source, flags=re.MULTILINE)
+        assert count == 1, name
+    exec(compile(source, str(notebook), "exec"), {"__name__": "notebook"})
+    assert {path.name for path in tmp_path.iterdir()} >= LEFT.get(notebook.stem, set())
+
+
+def test_the_loop_of_ppo_is_short():
+    assert len(text_of(ROOT / "docs" / "notebooks" / "environment_and_ppo.py").splitlines()) <= 100
 
 
 @pytest.mark.parametrize(
