@@ -142,7 +142,7 @@ class JointTraining:
         self.model = TrainedModel(
             config, representation, grid, agent, build_cache(config), list(range(NUM_IDENTITIES))
         )
-        self.shared = build_shared(self.model, itertools.repeat(made_up_batch(config)))
+        self.shared = build_shared(self.model, itertools.repeat(made_up_batch(config)), [])
         self.health = TrainingHealth(log_every=config.log_every)
 
     def train(self, num_batches: int) -> None:
