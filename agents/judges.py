@@ -54,6 +54,8 @@ class HeldOutJudges(nn.ModuleList):
         super().__init__(network.identify for network in networks)
         for network in networks:
             network.embed_observation, network.embed_hidden = glimpse.embed_observation, glimpse.embed_hidden
+            if glimpse.is_tied:
+                network.tie_glimpses()
         self.networks = networks
         self.fold = fold.to(glimpse.identify.weight.device)
 

@@ -48,5 +48,8 @@ class DescriptorConfig:
     different frames. global: f_g alone; parts: f_g and h_1..h_T, each scaled to the same length; learned: f_g, and
     h_1..h_T if they help, by a metric that is fitted to the training people at the end of training: whitening
     within persons (backbone/whitening.py)."""
+    glimpses: Literal["each", "mean"] = "each"
+    """Hidden states as F_c and the learned metric read them. each: h_1..h_T one by one (the paper's); mean: with
+    the same weights for each, so that it does not matter which of the glimpses sees a thing."""
     mirror: bool = False
     """Average each clip's feature map with that of its mirror image at test, which takes twice the time."""

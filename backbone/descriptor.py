@@ -21,13 +21,17 @@ class Comparison(nn.Module):
         num_channels: C_g, the length of f_g, the first part of the input.
         num_glimpses: T.
         hidden_size: the length of each h_t.
+        of_mean: whether the learned metric is one of f_g and the mean of h_1..h_T.
     """
 
     mean: Tensor
     projection: Tensor
 
-    def __init__(self, compared: Compared, num_channels: int, num_glimpses: int, hidden_size: int):
+    def __init__(
+        self, compared: Compared, num_channels: int, num_glimpses: int, hidden_size: int, *, of_mean: bool = False
+    ):
         super().__init__()
+        self.of_mean = of_mean and num_glimpses > 1
         self.compared = compared
         self.num_channels = num_channels
         self.part_sizes = [num_channels, *[hidden_size] * num_glimpses]
@@ -104,9 +108,18 @@ class Comparison(nn.Module):
             sizes = torch.tensor(self.part_sizes, device=clips.device)
             self.projection.copy_(torch.diag(torch.stack(scales).repeat_interleave(sizes)))
             return f"parts scaled to length 1, from {', '.join(f'{length:.3g}' for length in lengths)}"
-        fitted = fit_whitening(clips.cpu(), person, camera, self.part_sizes)
-        self.mean.copy_(fitted.mean)
-        self.projection.copy_(fitted.projection)
+        if not self.of_mean:
+            fitted = fit_whitening(clips.cpu(), person, camera, self.part_sizes)
+            self.projection.copy_(fitted.projection)
+        else:
+            hidden_size = self.part_sizes[1]
+            mean = torch.eye(hidden_size).repeat(len(self.part_sizes) - 1, 1) / (len(self.part_sizes) - 1)
+            reading = torch.block_diag(torch.eye(self.num_channels), mean)  # [f_g, h_1..h_T] to [f_g, their mean]
+            sizes = [self.num_channels, hidden_size]
+            fitted = fit_whitening(clips.cpu() @ reading, person, camera, sizes)
+            self.projection.zero_()
+            self.projection[:, : sum(sizes)] = (reading @ fitted.projection).to(clips.device)
+        self.mean.copy_(clips.cpu().double().mean(0))
         return fitted.report
 
 

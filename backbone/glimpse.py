@@ -95,6 +95,7 @@ class GlimpseNetwork(nn.Module):
         identify: F_c (equation 6), one layer from [f_g, h_1..h_T] to the training identities.
         num_glimpses: T; with 0, F_c judges by f_g alone.
         num_identities: the number of identities that F_c distinguishes.
+        is_tied: whether F_c has the same weights for each of h_1..h_T (`tie_glimpses`).
 
     Raises:
         ValueError: a size is below 1, or the number of glimpses below 0.
@@ -112,6 +113,7 @@ class GlimpseNetwork(nn.Module):
         self.num_channels = num_channels
         self.num_glimpses = num_glimpses
         self.num_identities = num_identities
+        self.is_tied = False
         self.embed_observation = ObservationEmbedding(num_channels)
         self.embed_hidden = HiddenEmbedding()
         self.identify = RowwiseLinear(num_channels + HIDDEN_SIZE * num_glimpses, num_identities)
@@ -135,6 +137,23 @@ class GlimpseNetwork(nn.Module):
             network = cls(*sizes)
         network.load_state_dict(state)
         return network
+
+    def tie_glimpses(self) -> None:
+        """Give F_c the same weights for each of h_1..h_T, and keep them so in training.
+
+        F_c then reads their sum. The weights stay as many, and equal.
+        """
+        self.is_tied = True
+
+        def same(weight: Tensor) -> Tensor:
+            seen = weight[:, self.num_channels :].unflatten(1, (self.num_glimpses, HIDDEN_SIZE))
+            same_for_each = seen.mean(1, keepdim=True).expand_as(seen).flatten(1)
+            return torch.cat([weight[:, : self.num_channels], same_for_each], dim=1)
+
+        if self.num_glimpses > 1:
+            with torch.no_grad():
+                self.identify.weight.copy_(same(self.identify.weight))
+            self.identify.weight.register_hook(same)
 
     def first_hidden(self, count: int) -> Tensor:
         """Return h_0 = 0 for `count` episodes, (count, 256)."""

@@ -45,12 +45,16 @@ class Representation(nn.Module):
         super().__init__()
         self.backbone: TwoStream = build_backbone(config)
         self.glimpse = GlimpseNetwork(self.backbone.num_channels, num_glimpses, num_identities)
+        if descriptor is not None and descriptor.glimpses == "mean":
+            self.glimpse.tie_glimpses()
         # The last to be made, so that the choice of pooling does not change the others' random initial weights.
         self.pool = build_pooling(config.pooling, self.backbone.num_channels)
         descriptor = descriptor or DescriptorConfig()
         num_channels = self.backbone.num_channels
         self.neck = _without_shift(num_channels) if descriptor.neck == "batch_norm" else nn.Identity()
-        self.comparison = Comparison(descriptor.compared, num_channels, num_glimpses, HIDDEN_SIZE)
+        self.comparison = Comparison(
+            descriptor.compared, num_channels, num_glimpses, HIDDEN_SIZE, of_mean=descriptor.glimpses == "mean"
+        )
         # ImageNet's, in general: on the device with the rest, and in no file
         self.register_buffer("_mean", torch.tensor(self.backbone.pixel_mean) * 255, persistent=False)
         self.register_buffer("_std", torch.tensor(self.backbone.pixel_std) * 255, persistent=False)
