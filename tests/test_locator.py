@@ -142,7 +142,7 @@ def test_the_mixture_learns_where_to_look():
         bins = follow(who, process, clips).bins[:, 1:]
         return process.bank.hits[clips[:, None].numpy(), bins.numpy()].mean()
 
-    agent.learn(30_000)
+    agent.learn(18_000)
     assert hit_rate(agent) > 0.9
     assert hit_rate(random_agent()) < 0.4
 

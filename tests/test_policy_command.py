@@ -46,7 +46,7 @@ def vec_env(bank):
 
 
 def test_reinforce_learns_where_to_look(bank, tmp_path):
-    table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=24_000, reward="log_prob"))
+    table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=16_000, reward="log_prob"))
     mean = {name: row["reward"].value for name, row in table.items()}
     assert mean["policy"] > mean["random bins"] + 0.5
     assert mean["best bins"] >= mean["policy"]
