@@ -314,17 +314,17 @@ def literal_score(distances, people, cameras, query, official):
     good = (people == query.person) & (cameras != query.camera)
     if not good.any():
         return None
-    first, hits, size, old_recall, old_precision, total = 0, 0, 0, 0.0, 1.0, 0.0
-    for place in np.lexsort((good, distances)):  # of equals the misses first
-        if own[place] or people[place] == -1:
-            continue
-        size += 1
-        hits += good[place]
+    ranked = np.lexsort((good, distances))  # of equals the misses first
+    ranked = ranked[~own[ranked] & (people[ranked] != -1)]
+    first, hits, old_recall, old_precision, total = 0, 0, 0.0, 1.0, 0.0
+    num_good = int(good.sum())
+    for size, is_good in enumerate(good[ranked].tolist(), 1):
+        hits += is_good
         first = first or (size if hits else 0)
-        recall, precision = hits / good.sum(), hits / size
+        recall, precision = hits / num_good, hits / size
         total += (recall - old_recall) * ((precision + old_precision) / 2 if official else precision)
         old_recall, old_precision = recall, precision
-        if hits == good.sum():
+        if hits == num_good:
             return first, total
     raise AssertionError("a match was never met")
 
