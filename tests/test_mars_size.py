@@ -42,8 +42,9 @@ def test_scoring_mars_takes_less_than_1500_megabytes():
         ("ranking", "ranking 20 x 200 of 8 numbers, distances given"),
     ],
 )
-def test_its_parts_are_measured_too(work, what):
-    cost = scoring_cost(work, Size(20, 200, 8))
+def test_its_parts_are_measured_too(work, what, runs_here):
+    with runs_here():
+        cost = scoring_cost(work, Size(20, 200, 8))
     assert cost.what == what
     assert min(cost.seconds, cost.cpu_seconds, cost.peak_bytes + 1) > 0
 
