@@ -163,6 +163,18 @@ class _PolicyChoice:
         return chosen.get_actions(self.deterministic).clamp(-1, 1)
 
 
+def check_that_it_decides(whose: str, num_glimpses: int) -> None:
+    """Refuse episodes in which nothing is decided.
+
+    Raises:
+        ValueError: there are fewer than two glimpses.
+    """
+    if num_glimpses < 2:
+        raise ValueError(
+            f"{whose} {num_glimpses} glimpses: 2 or more are needed, as the first is always the centre"
+        )
+
+
 def finish(process: AttentionProcess, episodes: Episodes, choose: Choice) -> Episodes:
     """Continue the episodes to their end at the bins that `choose` returns."""
     while not process.is_over(episodes):

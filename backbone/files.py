@@ -3,6 +3,7 @@
 import errno
 import glob
 import io
+import json
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from zlib import crc32
 
 from filelock import FileLock, Timeout
@@ -253,6 +254,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, data: Any, **options: Any) -> None:
+    """Write JSON atomically; the options are those of `json.dumps`."""
+    write_text(path, json.dumps(data, **{"indent": 2, **options}) + "\n")
 
 
 LOCK = ".lock"

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
@@ -33,6 +34,23 @@ def progress_bars() -> Iterator[Progress]:
     finally:
         for bar in bars.values():
             bar.close()
+
+
+def progress_bar(
+    total: int, desc: str, unit: str, seconds: tuple[float, float] = (0.2, 15), **options: Any
+) -> tqdm:
+    """Return a progress bar on standard error; in a file, where each of its states is a line, it is drawn seldom.
+
+    Args:
+        total: number of steps.
+        desc: text in front of the bar.
+        unit: name of a step.
+        seconds: fewest seconds between two states, on a terminal and in a file.
+        options: further arguments of `tqdm`.
+    """
+    is_terminal = sys.stderr.isatty()
+    options |= {"mininterval": seconds[not is_terminal], "dynamic_ncols": is_terminal}
+    return tqdm(desc=desc, total=total, unit=unit, file=sys.stderr, **options)
 
 
 def log_line(text: str) -> None:

@@ -19,15 +19,16 @@ from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.control_algorithm import ControlAlgorithm
 from agents.policy_config import PolicyConfig
+from agents.rollout import check_that_it_decides
 from agents.runs.build import agent_settings, explaining_settings, for_its_weights, make_agent
 from agents.runs.checkpoint import explaining_misfits
-from agents.runs.logs import HISTORY, StepProgress
+from agents.runs.logs import HISTORY, StepProgress, write_history
 from agents.runs.own import check_own_code
 from agents.runs.pictures import draw_curves
 from agents.runs.policy_scores import PolicyScores, score
 from agents.runs.settings import PolicyRunConfig, with_possible_baseline
 from agents.settings import settings_used
-from backbone.files import atomic_path, check_writable, write_text
+from backbone.files import check_writable, write_json
 from backbone.progress import log_line
 from backbone.reading import pass_on_lack_of_memory
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
@@ -61,7 +62,7 @@ def train_policy(config: PolicyRunConfig) -> tuple[PolicyScores, float]:
         for name, row in scores.items()
     }
     content = {"scores": triples, "steps_per_second": steps_per_second}
-    write_text(config.out / SCORES, json.dumps(content, indent=2) + "\n")
+    write_json(config.out / SCORES, content)
     return scores, steps_per_second
 
 
@@ -108,9 +109,7 @@ def train_and_save(config: PolicyRunConfig, agent: BaseAlgorithm) -> float:
             agent.learn(config.timesteps, callback=progress)
     steps_per_second = agent.num_timesteps / (time.monotonic() - started)
     if progress.history:
-        lines = "".join(json.dumps(line) + "\n" for line in progress.history)
-        with atomic_path(config.out / HISTORY) as partial:
-            partial.write_text(lines, encoding="utf-8")
+        write_history(config.out / HISTORY, progress.history)
         draw_curves(config.out, "environment step")
     settings = _as_json(config, algorithm=settings_used(agent), steps_per_second=steps_per_second)
     if not agent.get_parameters():
@@ -133,11 +132,7 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
     """
     probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview, exact=True)
     process = probe.process
-    if process.glimpse.num_glimpses < 2:
-        raise ValueError(
-            f"the episodes of {config.bank} have {process.glimpse.num_glimpses} glimpses: "
-            "2 or more are needed, as the first is always the centre"
-        )
+    check_that_it_decides(f"the episodes of {config.bank} have", process.glimpse.num_glimpses)
     training, held_out = split_clips(process.bank.tracklet, config.held_out)
     env = Attention3DVectorEnv(
         config.num_envs,

@@ -1,6 +1,5 @@
 """Scores of test people in the course of a training, and the best checkpoint: `a3d train --evaluate-every`."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
-from agents.runs.logs import SCORES, read_history
+from agents.runs.logs import SCORES, read_history, write_history
 from agents.runs.parts import Training
 from agents.runs.pictures import bins_picture
 from agents.runs.scoring import Scores
 from agents.runs.trained import TrainedModel
-from backbone.files import atomic_path
 from backbone.progress import log_line
 
 BEST = "best.pt"
@@ -81,8 +79,7 @@ class EvaluationCallback(BaseCallback):
         self._lines.append({"step": step, **shown})
         if is_best:
             self.save_best(tested, training_state)
-        with atomic_path(self.path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+        write_history(self.path, self._lines)
         for name, value in shown.items():
             self.logger.record(f"test/{name}", value)
         text = ", ".join(f"{name} {shown[name]:.1f}" for name in ("R1", "mAP", "hit_rate") if name in shown)

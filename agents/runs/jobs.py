@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import joblib
-from tqdm import tqdm
 
 from agents.runs.children import end_children, run_module, search_path
 from agents.runs.memory import out_of_memory
 from agents.runs.settings import JobsConfig
 from backbone.files import write_text
 from backbone.json_file import write_object
-from backbone.progress import escape_controls
+from backbone.progress import counted, escape_controls, log_line, progress_bar
 
 POLL_SECONDS = 1.0
 
@@ -129,6 +128,13 @@ def run_jobs(jobs: Sequence[Job], config: JobsConfig) -> list[Failure]:
     return [failure for failure in failures if failure is not None]
 
 
+def tell(failures: Sequence[Failure], command: str) -> int:
+    """Print which runs of a command failed, and return its exit status."""
+    for failure in failures:
+        log_line(f"a3d {command}: {failure}")
+    return 1 if failures else 0
+
+
 def run_job(job: Job, folder: str, paths: str, share: int) -> Failure | None:
     """Run a job in a process of its own and wait for it.
 
@@ -187,16 +193,8 @@ class Progress:
         self._jobs, self._left = jobs, list(jobs)
         self._before = {job.title: job.steps_taken() for job in jobs}
         self._written = {job.title: _written(job.result_file) for job in jobs}
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=sum(job.num_steps - self._before[job.title] for job in jobs),
-            desc=f"{len(jobs)} run{'s' * (len(jobs) > 1)}",
-            unit=jobs[0].unit,
-            file=sys.stderr,
-            smoothing=0,
-            mininterval=0.5 if is_terminal else 60,
-            dynamic_ncols=is_terminal,
-        )
+        steps = sum(job.num_steps - self._before[job.title] for job in jobs)
+        self._bar = progress_bar(steps, counted(len(jobs), "run"), jobs[0].unit, (0.5, 60), smoothing=0)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 

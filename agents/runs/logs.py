@@ -1,9 +1,8 @@
 """Callbacks of a run: progress, the history of losses and reward, and checkpoints."""
 
 import json
-import sys
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from tqdm import tqdm
 
 from agents.features import SharedFeatureCallback
 from agents.measures import Measures
-from backbone.files import atomic_path, explain_disk_full
+from backbone.files import explain_disk_full, write_text
+from backbone.progress import progress_bar
 
 HISTORY, SCORES = "history.jsonl", "scores.jsonl"
 SHOWN_BATCHES = 50
@@ -47,18 +47,8 @@ class ProgressCallback(BaseCallback):
         self._noted = self.shared.step
         # What an interrupted run wrote after its last checkpoint is computed again.
         lines = [entry for entry in read_history(self.path) if entry["step"] <= self._noted]
-        with atomic_path(self.path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=self.steps,
-            initial=self._noted,
-            desc="training",
-            unit="batch",
-            file=sys.stderr,
-            mininterval=0.2 if is_terminal else 15,
-            dynamic_ncols=is_terminal,
-        )
+        write_history(self.path, lines)
+        self._bar = progress_bar(self.steps, "training", "batch", initial=self._noted)
 
     def _on_rollout_start(self) -> None:
         self._note()
@@ -148,10 +138,7 @@ class StepProgress(BaseCallback):
         self._bar: tqdm | None = None
 
     def _on_training_start(self) -> None:
-        interval = 0.2 if sys.stderr.isatty() else 15
-        self._bar = tqdm(
-            total=self.total, desc="training", unit="step", leave=False, file=sys.stderr, mininterval=interval
-        )
+        self._bar = progress_bar(self.total, "training", "step", leave=False)
 
     def _on_step(self) -> bool:
         assert self._bar is not None
@@ -166,6 +153,11 @@ class StepProgress(BaseCallback):
     def _on_training_end(self) -> None:
         assert self._bar is not None
         self._bar.close()
+
+
+def write_history(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write lines of JSON, all or nothing."""
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -1,10 +1,8 @@
 """Scores of a policy's episodes, beside agents that learned nothing and agents that know the truth."""
 
 import dataclasses
-import sys
 
 import torch
-from tqdm import tqdm
 
 from a3d_env.process import AttentionProcess, Episodes
 from a3d_env.rewards import log_prob
@@ -14,6 +12,7 @@ from agents.runs.scoring import COLUMNS as RETRIEVAL
 from agents.runs.scoring import controls
 from agents.runs.table import Column, Table
 from agents.statistics import Interval, mean_over_people
+from backbone.progress import progress_bar
 
 CLIPS_AT_ONCE = 32
 
@@ -43,8 +42,7 @@ def score(process: AttentionProcess, agent: Agent, clip: torch.Tensor) -> Policy
     rest = (lambda now: now.bins[:, -1]) if isinstance(agent, ProcessAgent) else follow
     # by far the longest: every bin is tried at every glimpse
     best = []
-    interval = 0.2 if sys.stderr.isatty() else 15
-    with tqdm(desc="scoring", total=len(clip), unit="clip", leave=False, mininterval=interval) as bar:
+    with progress_bar(len(clip), "scoring", "clip", leave=False) as bar:
         for part in clip.split(CLIPS_AT_ONCE):
             best.append(best_bins(process, part, rest))
             bar.update(len(part))

@@ -1,7 +1,6 @@
 """Joint training of the representation and an agent by a configuration: the main loop."""
 
 import copy
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from agents.runs.parts import build_training
 from agents.runs.pictures import bins_picture, draw_bins, draw_curves
 from agents.runs.scoring import LOOKS, Scores
 from agents.settings import settings_used
-from backbone.files import write_text
+from backbone.files import write_json, write_text
 from backbone.metrics import RetrievalScores
 from backbone.progress import log_line
 
@@ -120,7 +119,7 @@ def train(
         "steps": shared.step,
         "seconds": round(time.monotonic() - started, 1),
     }
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_json(folder / "metrics.json", metrics)
     draw_curves(folder)
     draw_bins(folder / "bins.png", bins_picture(model, parts.data, retrievals["agent"]))
     if text := model.cache.describe_replaced():

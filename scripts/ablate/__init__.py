@@ -31,7 +31,7 @@ from agents.runs.config import TrainConfig
 from agents.runs.settings import JobsConfig
 from backbone.files import check_writable, folder_lock
 from backbone.flags import read_flags
-from backbone.progress import log_line, print_result
+from backbone.progress import print_result
 from scripts.ablate.tables import COST, FULL, TABLES
 
 if TYPE_CHECKING:
@@ -179,7 +179,6 @@ def read(argv: list[str]) -> tuple[AblateConfig, list[str]]:
 
 def run(config: AblateConfig, flags: list[str]) -> int:
     """Run what is missing, report, and say which runs failed."""
-    failures = ablate(config, flags)
-    for failure in failures:
-        log_line(f"a3d ablate: {failure}")
-    return 1 if failures else 0
+    from agents.runs.jobs import tell
+
+    return tell(ablate(config, flags), "ablate")

@@ -1,6 +1,5 @@
 """The report of an ablation in the paper's form: means over seeds, and paired differences to the full method."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from agents.runs.task import Task
 from agents.statistics import mean_over_runs
 from backbone.data.spec import parse_spec
-from backbone.files import atomic_path, write_text
+from backbone.files import atomic_path, write_json, write_text
 from scripts.ablate.plan import Plan
 from scripts.ablate.tables import Row
 from scripts.ablate.text import COMPARED, CONTROLS, CROSS_MEASURED, DRAWN, MEASURED, markdown, table_csv
@@ -173,7 +172,7 @@ def describe_settings(plan: Plan) -> dict[str, Any]:
 def write_report(report: Report, folder: Path) -> Path:
     """Write a report as Markdown, CSV, JSON and picture, and return the Markdown's path."""
     name = report["name"]
-    write_text(folder / f"{name}.json", json.dumps(report, indent=2) + "\n")
+    write_json(folder / f"{name}.json", report)
     write_text(folder / f"{name}.csv", table_csv(report))
     if report["plot"] != "none":
         from scripts.ablate.plots import draw  # matplotlib takes a second to import

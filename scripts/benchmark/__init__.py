@@ -7,11 +7,10 @@ A quick look, with the figures as JSON, too: `a3d benchmark --seconds 0.2 --json
 With the re-ranking of a gallery as large as that of MARS, a quarter of a minute more: `a3d benchmark --rerank`
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backbone.files import atomic_path, check_writable
+from backbone.files import check_writable, write_json
 from backbone.flags import Device
 from backbone.progress import print_result
 
@@ -55,5 +54,4 @@ def run(config: BenchmarkConfig) -> None:
     if config.json is not None:
         comparisons = [{**asdict(row), "ratio": row.ratio} for row in rows]
         figures = {"comparisons": comparisons, "scoring": [asdict(cost) for cost in costs]}
-        with atomic_path(config.json) as partial:
-            partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(config.json, figures)

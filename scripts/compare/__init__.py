@@ -121,6 +121,7 @@ def make_tasks(config: CompareConfig) -> list["CompareTask"]:
     from a3d_env.bank_file import open_playable_bank  # --help need not wait for torch
     from a3d_env.rewards import get_reward
     from agents.controls import TABLE_CONTROLS
+    from agents.rollout import check_that_it_decides
     from agents.runs.bank_policy import split_clips
     from agents.settings import read_settings
     from scripts.compare.task import CompareTask
@@ -130,11 +131,7 @@ def make_tasks(config: CompareConfig) -> list["CompareTask"]:
         read_settings(name, agents.get_algorithm(name).maker, config.agent_settings.get(name, {}))
     bank, glimpse = open_playable_bank(config.bank)
     get_reward(config.reward, glimpse.num_glimpses)
-    if glimpse.num_glimpses < 2:
-        raise ValueError(
-            f"the episodes of {config.bank} have {glimpse.num_glimpses} glimpses: "
-            "2 or more are needed, as the first is always the centre"
-        )
+    check_that_it_decides(f"the episodes of {config.bank} have", glimpse.num_glimpses)
     if "truth" in config.names and bank.hits is None:
         raise ValueError(f"{config.bank} does not know where the identifying thing is: leave out the agent truth")
     split_clips(bank.tracklet, config.held_out)
@@ -210,10 +207,9 @@ def read(argv: list[str]) -> tuple[CompareConfig]:
 
 def run(config: CompareConfig) -> int:
     """Run what is missing, report, and say which runs failed."""
+    from agents.runs.jobs import tell
+
     for name in config.names:
         if ":" in name or config.agent_settings[name]:
             log_line(agents.describe(name, **config.agent_settings[name]))
-    failed = compare(config)
-    for failure in failed:
-        log_line(f"a3d compare: {failure}")
-    return 1 if failed else 0
+    return tell(compare(config), "compare")

@@ -1,6 +1,5 @@
 """The report of `a3d compare`: the numbers, and its files (their text is `scripts.compare.text`'s)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from agents.comparison import (
     stratified_interval,
 )
 from agents.statistics import Interval, mean_over_runs
-from backbone.files import write_text
+from backbone.files import write_json, write_text
 from scripts.compare.text import make_table, markdown, page
 
 SCORE = "reward"
@@ -48,10 +47,8 @@ def make_report(
     reference = reference if reference in by_agent else next(iter(by_agent))
     scores = {name: clip_table(runs, SCORE) for name, runs in by_agent.items()}
     ends = [float(scores[name].mean()) if name in scores else None for name in (RANDOM, BEST)]
-    low, high = (
-        min(table.mean(1).min() for table in scores.values()),
-        max(table.mean(1).max() for table in scores.values()),
-    )
+    means = np.concatenate([table.mean(1) for table in scores.values()])
+    low, high = means.min(), means.max()
     thresholds = np.linspace(low - 0.02 * (high - low), high, PROFILE_POINTS)
     rows = [make_row(name, runs, scores, reference, ends, thresholds) for name, runs in by_agent.items()]
     rows.sort(key=lambda row: -row["iqm"]["value"])
@@ -160,7 +157,7 @@ def write_report(
 
     report = make_report(results, reference=reference, missing=missing)
     pictures = draw(report, folder)
-    write_text(folder / "compare.json", json.dumps(report, indent=1) + "\n")
+    write_json(folder / "compare.json", report, indent=1)
     write_text(folder / "compare.csv", make_table(report).csv())
     write_text(folder / "compare.md", markdown(report))
     write_text(folder / "compare.html", page(report, pictures))

@@ -20,7 +20,6 @@ Trained on one data set, tested on another (Table X):
 `a3d evaluate --splits all --train ilids:/data/ilids --test prid:/data/prid --preset ilids --out runs/ilids`
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ import tyro
 
 from agents.runs.settings import JobsConfig, ScoringConfig
 from backbone.data import TestPart
-from backbone.files import atomic_path, check_writable
+from backbone.files import check_writable, write_json
 from backbone.flags import read_flags
 from backbone.progress import log_line, print_result
 from scripts.options import Checkpoint, Data, Runtime, RuntimeOptions
@@ -144,6 +143,5 @@ def run(config: EvaluateConfig, flags: list[str]) -> int:
             print_result("\n".join(threshold_lines(scores, config.false_accept_rates)))
         report = {**scores, "protocol": protocol}
     if config.json is not None:
-        with atomic_path(config.json) as partial:
-            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(config.json, report)
     return 1 if failures else 0

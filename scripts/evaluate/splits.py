@@ -21,7 +21,7 @@ from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, tab
 from agents.runs.task import Task
 from backbone.data import ReidData, load_data
 from backbone.data.spec import parse_data, parse_spec
-from backbone.files import atomic_path, folder_lock
+from backbone.files import folder_lock, write_json
 from backbone.json_file import read_object, write_object
 from backbone.progress import log_line
 from scripts.options import RuntimeOptions
@@ -102,8 +102,7 @@ def evaluate_splits(runs: SplitRuns, scoring: ScoringConfig) -> tuple[dict[str, 
         if not scored:
             raise ValueError(f"not one split was trained: {failures[0]}")
         report = make_report(scored) | {"train": config.data, "test": test or config.data}
-        with atomic_path(out / REPORT) as partial:
-            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(out / REPORT, report)
     return report, failures
 
 

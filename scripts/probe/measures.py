@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.controls import centre_agent, random_agent, swap_partners, truth_agent
 from agents.probes import EpisodeRule, RecordingRule, best_following, following, looking_at, mean_locations
-from agents.rollout import Agent
+from agents.rollout import Agent, check_that_it_decides
 from agents.runs.model import Run
 from agents.runs.scoring import retrieve, searched_tracklets
 from scripts.probe.clip_set import ClipSet
@@ -51,11 +51,7 @@ def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32
     Raises:
         ValueError: nothing is chosen (T of 0 or 1), or the data has no test half.
     """
-    if run.representation.glimpse.num_glimpses < 2:
-        raise ValueError(
-            f"the run has {run.representation.glimpse.num_glimpses} glimpses: "
-            "2 or more are needed, as the first is always the centre"
-        )
+    check_that_it_decides("the run has", run.representation.glimpse.num_glimpses)
     if not run.data.query or not run.data.gallery:
         raise ValueError(f"{run.data.name} has no tracklets in its test half")
     torch.manual_seed(seed)  # what the policy samples

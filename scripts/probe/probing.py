@@ -1,11 +1,10 @@
 """The probe of one run or of several, and its files."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 
 from agents.runs.model import Run
-from backbone.files import atomic_path, check_writable
+from backbone.files import check_writable, write_json
 from backbone.progress import counted, log_line
 from scripts.probe import JSON, PICTURE, ProbeConfig
 from scripts.probe.measures import Measured, measure
@@ -70,8 +69,7 @@ def probe(config: ProbeConfig) -> Probed:
             for name, row in table.items()
         },
     }
-    with atomic_path(config.folder / JSON) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(config.folder / JSON, content)
     draw(config.folder / PICTURE, table, who)
     return probed
 

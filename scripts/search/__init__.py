@@ -13,7 +13,6 @@ People near enough, by another camera (a3d evaluate --false-accept-rates prints 
 `a3d search --query mars.npz --gallery mars.npz --other-cameras --below 11.3 --json found.json`
 """
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
-from backbone.files import atomic_path, check_writable
+from backbone.files import check_writable, write_json
 from backbone.progress import counted, print_result
 from backbone.search import IndexName, nearest
 from scripts.options import Runtime, RuntimeOptions
@@ -237,11 +236,6 @@ def summary(
     query: Embeddings, gallery: Embeddings, results: list[list[Hit]], *, other_cameras: bool = False
 ) -> str:
     """Return a line that says how often, of the queries who are in the gallery, the first found is right."""
-
-    def is_itself(number: int, row: int) -> bool:
-        """Tell whether both are one tracklet, by its files, or by its name in data drawn, or copied, anew."""
-        return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
-
     people, others = (known_people(one, query, gallery) for one in (query, gallery))
     tracklets: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for person, source, camera in zip(others, gallery.source, gallery.camera.tolist(), strict=True):
@@ -283,8 +277,7 @@ def run(config: SearchConfig) -> None:
         print_result(f"... and {counted(len(results) - config.shown, 'more query')} (--shown, or --json for all)")
     print_result(summary(query, gallery, results, other_cameras=config.other_cameras))
     if config.json is not None:
-        with atomic_path(config.json) as partial:
-            partial.write_text(json.dumps(as_json(query, gallery, results), indent=2) + "\n", encoding="utf-8")
+        write_json(config.json, as_json(query, gallery, results))
     if config.page is not None:
         from scripts.search.page import Strips, write_page
 

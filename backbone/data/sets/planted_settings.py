@@ -13,10 +13,10 @@ class PlantedConfig:
 
     twins: int = 2
     """Number of people that each real one becomes, who look the same but for the thing that each carries."""
-    copies: int = 2
+    copies: int = 4
     """Number of times that each training tracklet of a twin is made, with the thing seen in other frames and other
     passers-by."""
-    passers_by: float = 1.0
+    passers_by: float = 0.6
     """Expected number of people who cross in a tracklet."""
     seen_frames: tuple[int, int] = (2, 4)
     """Fewest and most frames for which the thing is seen at a stretch."""
