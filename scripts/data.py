@@ -8,8 +8,11 @@ Examples: a3d data cut --video street.avi --tracks gt.txt --out street/
 import inspect
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from agents.runs.config import PRESETS, DataName, get_preset
 from backbone.data import DataConfig, load_data
@@ -19,7 +22,7 @@ from backbone.data.cut import CutReport, cut_video
 from backbone.data.fill import fill_cache
 from backbone.data.spec import parse_spec
 from backbone.data.tracks import TrackFormat
-from backbone.files import atomic_path, check_writable
+from backbone.files import check_writable, write_json
 from backbone.flags import BadFrame, CacheFolder, read_flags
 from backbone.progress import counted, log_line, print_result, progress_bars
 
@@ -55,17 +58,7 @@ class Cut:
     """Number of frames left out between two tracklets of a person."""
     min_frames: int = 6
     """Fewest frames of a tracklet; shorter ones are left out."""
-    first_frame: int | None = None
-    """Number that the tracks give the video's first frame, 0 or 1; by default 0 if they have a frame 0."""
-    corners: bool = False
-    """Read the boxes as left, top, right, bottom."""
-    classes: tuple[int, ...] = ()
-    """Classes (column 8) of people, as in 1 for MOT17's pedestrians; by default all."""
-    min_visibility: float = 0.0
-    """Leave out boxes of which less than this share is visible (column 9)."""
-    bridge_gaps: int = 0
-    """Put boxes into gaps of up to this many frames in a track, on a line from the last box to the next. A tracker
-    that misses one frame in five leaves tracklets too short to keep."""
+    how: Annotated[TrackFormat, tyro.conf.arg(name="")] = field(default_factory=TrackFormat)
     overwrite: bool = False
     """Replace the result of an earlier cut in the same folder, once the new one is complete."""
     json: bool = False
@@ -82,9 +75,7 @@ class Cut:
                 gap_frames=self.gap_frames,
                 min_frames=self.min_frames,
                 overwrite=self.overwrite,
-                how=TrackFormat(
-                    self.first_frame, self.corners, self.classes, self.min_visibility, self.bridge_gaps
-                ),
+                how=self.how,
                 progress=progress,
             )
         print_result(json.dumps(asdict(report), indent=2) if self.json else _summary(report, self.out))
@@ -122,8 +113,7 @@ class Check:
             )
         print_result(check_summary(report, self.data))
         if self.json is not None:
-            with atomic_path(self.json) as partial:
-                partial.write_text(json.dumps(asdict(report), indent=2, default=str) + "\n", encoding="utf-8")
+            write_json(self.json, asdict(report), default=str)
         return 1 if report.problems else 0
 
 
@@ -163,8 +153,7 @@ class Cache:
         size = (self.height or load.height, self.width or load.width)
         cache = FrameCache(self.cache or default_cache(), *size, self.flow, self.on_bad_frame)
         check_writable(cache.folder, is_folder=True)
-        data = load_data(self.data, DataConfig(), cache.folder)
-        tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
+        tracklets = load_data(self.data, DataConfig(), cache.folder).tracklets
         with progress_bars() as progress:
             report = fill_cache(
                 cache, tracklets, workers=self.workers, verify=self.verify, progress=progress, log_line=log_line

@@ -119,8 +119,7 @@ def load_run(
 
 def people_trained_on(model: TrainedModel, data: ReidData) -> set[int]:
     """Return the people among the queries that the model was trained on a tracklet of, in this or other data."""
-    everybody = [*data.train, *data.query, *data.gallery]
-    known = {one.person for one in everybody if place_of(one.frames) in model.training_places}
+    known = {one.person for one in data.tracklets if place_of(one.frames) in model.training_places}
     return known & {one.person for one in data.query}
 
 

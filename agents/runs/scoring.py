@@ -14,6 +14,7 @@ from agents.runs.table import Column, Table
 from agents.runs.trained import TrainedModel
 from backbone.config import Compared
 from backbone.data import ReidData
+from backbone.data.division import cameras_of_people
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
 from backbone.progress import counted, log_line
@@ -189,10 +190,7 @@ def describe_search(data: ReidData, scoring: str) -> str:
     """Say in a line what is searched for in what, by which scoring."""
     people = [tracklet.person for tracklet in searched_gallery(data, scoring)]
     scored = [person for person in people if person != JUNK]
-    searchable = {(one.person, one.camera) for one in searched_gallery(data, scoring)}
-    cameras: dict[int, set[int]] = {}
-    for person, camera in searchable:
-        cameras.setdefault(person, set()).add(camera)
+    cameras = cameras_of_people(searched_gallery(data, scoring))
     matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
     asked = {tracklet.person for tracklet in data.query}
     distractors = sum(person in data.distractors for person in scored)

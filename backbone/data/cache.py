@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -33,6 +34,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "a3d"
 
 
+@dataclass(eq=False)
 class FrameCache:
     """Tracklets as uint8 frames of one size and their optical flow, memory-mapped from one file each.
 
@@ -60,25 +62,18 @@ class FrameCache:
         ValueError: unknown `on_bad_frame`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        height: int,
-        width: int,
-        flow_method: str | None,
-        on_bad_frame: OnBadFrame = "error",
-        *,
-        decode_anew: bool = False,
-    ):
-        if on_bad_frame not in get_args(OnBadFrame):
-            raise ValueError(f"unknown on_bad_frame {on_bad_frame!r}; known: {', '.join(get_args(OnBadFrame))}")
-        self.folder = folder
-        self.height = height
-        self.width = width
-        self.flow_method = flow_method
-        self.on_bad_frame = on_bad_frame
-        self.decode_anew = decode_anew
-        self.replaced: dict[str, tuple[Path, ...]] = {}
+    folder: Path
+    height: int
+    width: int
+    flow_method: str | None
+    on_bad_frame: OnBadFrame = "error"
+    decode_anew: bool = field(default=False, kw_only=True)
+    replaced: dict[str, tuple[Path, ...]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.on_bad_frame not in get_args(OnBadFrame):
+            known = ", ".join(get_args(OnBadFrame))
+            raise ValueError(f"unknown on_bad_frame {self.on_bad_frame!r}; known: {known}")
 
     def frames(self, tracklet: Tracklet) -> np.ndarray:
         """Return the frames at the cache's size (`resize_frame`), uint8 (num_frames, height, width, 3), RGB.

@@ -116,8 +116,7 @@ def _structure(spec: str, num_splits: int) -> tuple[list[str], list[Problem], se
                 return [], [Problem("structure", spec, str(error))], set()
             data = data or read
     assert data is not None
-    tracklets = [*data.train, *data.query, *data.gallery]
-    wanted = {path for one in tracklets for path in getattr(one.frames, "paths", ())}
+    wanted = {path for one in data.tracklets for path in getattr(one.frames, "paths", ())}
     return counts_of(data), [], wanted
 
 

@@ -5,6 +5,7 @@ A batch is a function of (seed, step) alone, so that a resumed run sees the batc
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ def spread_clip(tracklet_length: int, num_frames: int, generator: np.random.Gene
     return np.minimum(drawn, tracklet_length - 1)
 
 
+@dataclass(eq=False)
 class IdentitySampler:
     """Draws P persons x K clips a batch; every person comes once an epoch.
 
@@ -50,32 +52,25 @@ class IdentitySampler:
         ValueError: there are fewer people than P, or a number below 1.
     """
 
-    def __init__(
-        self,
-        tracklets: Sequence[Tracklet],
-        num_people: int,
-        clips_per_person: int,
-        num_frames: int,
-        seed: int,
-        sampling: FrameSampling = "consecutive",
-    ):
-        if min(num_people, clips_per_person, num_frames) < 1:
+    tracklets: Sequence[Tracklet]
+    num_people: int
+    clips_per_person: int
+    num_frames: int
+    seed: int
+    sampling: FrameSampling = "consecutive"
+
+    def __post_init__(self) -> None:
+        if min(self.num_people, self.clips_per_person, self.num_frames) < 1:
             raise ValueError(
-                f"a batch needs 1 or more people, clips of each and frames, got {num_people}, {clips_per_person} "
-                f"and {num_frames}"
+                f"a batch needs 1 or more people, clips of each and frames, got {self.num_people}, "
+                f"{self.clips_per_person} and {self.num_frames}"
             )
-        self.tracklets = tracklets
-        self.num_people = num_people
-        self.clips_per_person = clips_per_person
-        self.num_frames = num_frames
-        self.seed = seed
-        self.sampling = sampling
         self._by_person: dict[int, list[int]] = defaultdict(list)
-        for index, tracklet in enumerate(tracklets):
+        for index, tracklet in enumerate(self.tracklets):
             self._by_person[tracklet.person].append(index)
-        if len(self._by_person) < num_people:
+        if len(self._by_person) < self.num_people:
             raise ValueError(
-                f"a batch of {num_people} people needs as many to train on, got {len(self._by_person)}: "
+                f"a batch of {self.num_people} people needs as many to train on, got {len(self._by_person)}: "
                 "make the batch smaller (--load.num-people) or give more people"
             )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from backbone.data.division import cameras_of_people
 from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
 from backbone.data.tracks import CUT_REPORT, Omission, TrackFormat, read_tracks
 from backbone.data.video import video_tracklets
@@ -80,9 +81,7 @@ def cut_video(
         min_frames=min_frames,
         progress=progress,
     )
-    cameras: dict[int, set[int]] = {}
-    for tracklet in tracklets:
-        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
+    cameras = cameras_of_people(tracklets)
     report = CutReport(
         video=str(video.resolve()),
         tracks=str(tracks.resolve()),

@@ -55,9 +55,14 @@ class ReidData:
         return sorted({tracklet.person for tracklet in self.train})
 
     @property
+    def tracklets(self) -> list[Tracklet]:
+        """All tracklets, each once."""
+        return list({id(one): one for one in [*self.train, *self.query, *self.gallery]}.values())
+
+    @property
     def knows_truth(self) -> bool:
         """Tell whether the place of the identifying thing is known in all tracklets."""
-        return all(one.truth_boxes is not None for one in [*self.train, *self.query, *self.gallery])
+        return all(one.truth_boxes is not None for one in self.tracklets)
 
 
 Read = Callable[[Path | None, DataConfig, Path], ReidData]

@@ -22,16 +22,22 @@ def everybody(data: ReidData) -> ReidData:
     The first tracklet of each person in each camera asks, if another camera has an answer; junk and distractors
     don't ask.
     """
-    tracklets = list({id(one): one for one in [*data.train, *data.query, *data.gallery]}.values())
+    tracklets = data.tracklets
     known = [one for one in tracklets if one.person != JUNK and one.person not in data.distractors]
     return ReidData(data.name, [], first_of_each_camera(known), tracklets, data.distractors)
 
 
-def first_of_each_camera(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
-    """Return the first tracklet of each person in each camera, if another camera has that person, too."""
+def cameras_of_people(tracklets: Iterable[Tracklet]) -> dict[int, set[int]]:
+    """Return the cameras that see each person."""
     cameras: dict[int, set[int]] = {}
     for tracklet in tracklets:
         cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
+    return cameras
+
+
+def first_of_each_camera(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
+    """Return the first tracklet of each person in each camera, if another camera has that person, too."""
+    cameras = cameras_of_people(tracklets)
     first = {(tracklet.person, tracklet.camera): tracklet for tracklet in reversed(tracklets)}
     return [tracklet for (person, _), tracklet in sorted(first.items()) if len(cameras[person]) > 1]
 
@@ -84,9 +90,7 @@ def split_people(
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1, both excluded")
-    cameras_of: dict[int, set[int]] = {}
-    for tracklet in tracklets:
-        cameras_of.setdefault(tracklet.person, set()).add(tracklet.camera)
+    cameras_of = cameras_of_people(tracklets)
     several = sorted(person for person, cameras in cameras_of.items() if len(cameras) > 1)
     single = sorted(person for person, cameras in cameras_of.items() if len(cameras) == 1)
     if len(several) < 2 or len(cameras_of) < 4:

@@ -76,21 +76,19 @@ class Tracks:
 
 @dataclass(frozen=True)
 class TrackFormat:
-    """Format of a file of tracks, if it differs from MOT's.
-
-    Attributes:
-        first_frame: number of the video's first frame, 0 or 1; None takes 0 if the file has a frame 0.
-        corners: whether boxes are left, top, right, bottom.
-        classes: classes in column 8 that are people; empty: all classes of the file.
-        min_visibility: smallest visibility in column 9, from 0 to 1: boxes with less are left out.
-        bridge_gaps: longest gap of a track, in frames, that is filled with boxes (`bridge_gaps`).
-    """
+    """Format of a file of tracks, if it differs from MOT's; and what of it is used."""
 
     first_frame: int | None = None
+    """Number that the tracks give the video's first frame, 0 or 1; by default 0 if they have a frame 0."""
     corners: bool = False
+    """Read the boxes as left, top, right, bottom."""
     classes: tuple[int, ...] = ()
+    """Classes (column 8) of people, as in 1 for MOT17's pedestrians; by default all."""
     min_visibility: float = 0.0
+    """Leave out boxes of which less than this share is visible (column 9)."""
     bridge_gaps: int = 0
+    """Put boxes into gaps of up to this many frames in a track, on a line from the last box to the next. A tracker
+    that misses one frame in five leaves tracklets too short to keep."""
 
     def __post_init__(self) -> None:
         if self.bridge_gaps < 0:
