@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agents.statistics import Interval, mean_interval
+from agents.statistics import Interval, check_confidence, mean_interval
 
 # An aggregate takes R resamples of scores, (R, num_runs, num_tasks), and returns the statistic of each, (R, ...).
+RESAMPLES = 2000  # sets of runs drawn for a probability of improvement, and for a profile
+
 Aggregate = Callable[[np.ndarray], np.ndarray]
 
 
@@ -68,14 +70,7 @@ def stratified_interval(
     return Interval(float(aggregate(values[None])[0]), *map(float, _percentiles(drawn, confidence)))
 
 
-def probability_of_improvement(
-    scores: np.ndarray,
-    others: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
+def probability_of_improvement(scores: np.ndarray, others: np.ndarray, *, seed: int = 0) -> Interval:
     """Return the probability that a run of one agent beats a run of another, over tasks; a tie counts half.
 
     This is Mann and Whitney's U, divided by the number of pairs. The interval draws runs of both, task by task.
@@ -83,8 +78,6 @@ def probability_of_improvement(
     Args:
         scores: scores of the agent's runs, (num_runs, num_tasks).
         others: scores of the other agent's runs, (num_other_runs, num_tasks).
-        confidence: level of the interval, between 0 and 1.
-        resamples: number of sets of runs drawn.
         seed: seed of the random draws.
 
     Raises:
@@ -94,34 +87,27 @@ def probability_of_improvement(
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"both need the same tasks, got {first.shape[1]} and {second.shape[1]}")
     generator = np.random.default_rng(seed)
-    drawn = _wins(_resampled(first, resamples, generator), _resampled(second, resamples, generator))
-    return Interval(float(_wins(first[None], second[None])[0]), *map(float, _percentiles(drawn, confidence)))
+    drawn = _wins(_resampled(first, RESAMPLES, generator), _resampled(second, RESAMPLES, generator))
+    return Interval(float(_wins(first[None], second[None])[0]), *map(float, _percentiles(drawn)))
 
 
 def performance_profile(
-    scores: np.ndarray,
-    thresholds: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    scores: np.ndarray, thresholds: np.ndarray, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the share of runs that score above each threshold, and its interval: value, low, high, (K,) each.
 
     Args:
         scores: scores of the runs, (num_runs, num_tasks).
         thresholds: the thresholds, (K,).
-        confidence: level of the interval at each single threshold, between 0 and 1.
-        resamples: number of sets of runs drawn.
         seed: seed of the random draws.
 
     Raises:
         ValueError: wrong shape, or scores that are not finite.
     """
     values = as_scores(scores)
-    drawn = _resampled(values, resamples, np.random.default_rng(seed))
+    drawn = _resampled(values, RESAMPLES, np.random.default_rng(seed))
     shares = np.stack([(drawn > threshold).mean(axis=(1, 2)) for threshold in thresholds], axis=1)
-    low, high = _percentiles(shares, confidence)
+    low, high = _percentiles(shares)
     return (values[:, :, None] > thresholds).mean(axis=(0, 1)), low, high
 
 
@@ -161,8 +147,7 @@ def _wins(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (pairs.mean(axis=(1, 2, 3)) + 1) / 2
 
 
-def _percentiles(drawn: np.ndarray, confidence: float) -> np.ndarray:
+def _percentiles(drawn: np.ndarray, confidence: float = 0.95) -> np.ndarray:
     """Return the bounds of the middle share `confidence` of resamples, (R, ...) -> (2, ...)."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    check_confidence(confidence)
     return np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)

@@ -85,7 +85,7 @@ def bootstrap_interval(
         ValueError: fewer than two people, a person without values, values that are not finite, or a confidence
             that is not between 0 and 1.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     groups = [np.asarray(values, dtype=np.float64).reshape(-1) for values in values_by_person]
     if len(groups) < 2 or not all(len(group) for group in groups):
         raise ValueError(
@@ -103,30 +103,22 @@ def bootstrap_interval(
     return Interval(float(statistic(values, np.ones((1, len(values))))[0]), float(low), float(high))
 
 
-def mean_interval(
-    values: np.ndarray, person: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
+def mean_interval(values: np.ndarray, person: np.ndarray, *, seed: int = 0) -> Interval:
     """Return the mean over clips with the interval of `bootstrap_interval`, fast for many clips a person.
 
     Args:
         values: a value for each clip (or query), (N,); NaN, a missing measurement, is left out.
         person: the person of each clip, (N,).
-        confidence: level of the interval, between 0 and 1.
-        resamples: number of sets of people drawn; equal people and seed give equal sets.
-        seed: seed of the random draws.
+        seed: seed of the random draws; equal people and seed give equal sets.
 
     Raises:
-        ValueError: fewer than two people with a value, infinite values, or a confidence not between 0 and 1.
+        ValueError: fewer than two people with a value, or infinite values.
     """
     values, person = (np.asarray(array)[~np.isnan(values)] for array in (values, person))
     _, number = np.unique(person, return_inverse=True)
     counts, sums = np.bincount(number), np.bincount(number, weights=values)
     return bootstrap_interval(
-        sums[:, None],
-        lambda total, weights: weights @ total / (weights @ counts),
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
+        sums[:, None], lambda total, weights: weights @ total / (weights @ counts), seed=seed
     )
 
 
@@ -142,7 +134,7 @@ def paired_interval(differences: Sequence[float] | np.ndarray, *, confidence: fl
     """
     from scipy.special import stdtrit  # takes longer to import than all else here
 
-    _check_confidence(confidence)
+    check_confidence(confidence)
     values = _finite(np.asarray(differences, dtype=np.float64).reshape(-1))
     if len(values) < 2:
         raise ValueError(f"an interval needs the differences of 2 seeds or more, got {len(values)}")
@@ -184,6 +176,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence that is not between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")

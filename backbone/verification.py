@@ -76,7 +76,7 @@ class Verification:
         return (threshold.false_accept_rate + 1 - threshold.true_accept_rate) / 2
 
 
-def verify(search: Search, *, chunk_size: int = 256) -> Verification:
+def verify(search: Search) -> Verification:
     """Compare queries with gallery tracklets, all pairs that count; arguments as for `evaluate_retrieval`.
 
     Raises:
@@ -84,7 +84,7 @@ def verify(search: Search, *, chunk_size: int = 256) -> Verification:
     """
     same: list[np.ndarray] = []
     different: list[np.ndarray] = []
-    for _, squared, match, miss in compared(search, chunk_size=chunk_size):
+    for _, squared, match, miss in compared(search, chunk_size=256):
         same.append(squared[match])
         different.append(squared[miss])
     parts: Sequence[np.ndarray] = [np.concatenate(part) for part in (same, different)]

@@ -52,6 +52,14 @@ class Column:
         return {self.name + (value_ending if part == "value" else f"_{part}"): parts[part] for part in parts}
 
 
+def with_intervals(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON has it with `Interval`s again, where it has their values and bounds."""
+    intervals = {
+        name: Interval.from_json(one) for name, one in row.items() if isinstance(one, dict) and "low" in one
+    }
+    return {**row, **intervals}
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of values by the columns' names: numbers, texts and `Interval`s; None if there is no value."""

@@ -15,7 +15,7 @@ from agents.runs.build import build_cache, pick_device
 from agents.runs.config import TrainConfig, config_to_json
 from agents.runs.describe import clip_bank
 from agents.runs.scoring import searched_tracklets
-from agents.runs.table import Column, Table
+from agents.runs.table import Column, Table, with_intervals
 from agents.runs.task import settings_digest
 from agents.runs.trained import build_batches, build_model, build_shared
 from agents.statistics import Interval
@@ -219,14 +219,6 @@ def cost_csv(report: dict[str, Any]) -> str:
         Column(n, kind="interval" if isinstance(value, Interval) else "number") for n, value in rows[0].items()
     ]
     return Table(columns, rows).csv()
-
-
-def with_intervals(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of a report with `Interval`s in the place of their JSON."""
-    return {
-        name: Interval.from_json(value) if isinstance(value, dict) and name != "paper" else value
-        for name, value in row.items()
-    }
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agents.runs.table import Column, Table
-from agents.statistics import Interval
+from agents.runs.table import Column, Table, with_intervals
 from backbone.progress import counted
 
 PICTURES = {
@@ -48,11 +47,8 @@ NOTES = (
 
 def make_table(report: Mapping[str, Any]) -> Table:
     """Return the table, a row an agent."""
-    rows = [
-        {name: Interval.from_json(value) if isinstance(value, dict) else value for name, value in row.items()}
-        for row in report["agents"]
-    ]
-    return Table([replace(one, title=one.head.format(reference=report["reference"])) for one in COLUMNS], rows)
+    columns = [replace(one, title=one.head.format(reference=report["reference"])) for one in COLUMNS]
+    return Table(columns, [with_intervals(row) for row in report["agents"]])
 
 
 def text_table(report: Mapping[str, Any]) -> str:
