@@ -5,6 +5,7 @@ training.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -187,11 +188,7 @@ class ControlAgent:
         self.generator = np.random.default_rng(seed)
 
     def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
+        self, observation: np.ndarray | dict[str, np.ndarray], *_: Any, **__: Any
     ) -> tuple[np.ndarray, None]:
         """Return actions, float32 (N, 3), one for each row of a batched observation.
 
@@ -224,13 +221,7 @@ class PlannedAgent:
     def __init__(self, bins: Tensor):
         self.bins = bins
 
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, None]:
+    def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
         """Raise an error, as an observation does not tell which glimpse comes next.
 
         Raises:

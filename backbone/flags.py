@@ -7,7 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,21 +33,16 @@ def read_flags(kind: Any, argv: list[str], command: str, description: str | None
     Raises:
         ValueError: unknown flags, values that can't be used, or flags that are missing.
     """
+    settings |= {"args": argv, "prog": f"a3d {command}", "config": (tyro.conf.FlagCreatePairsOff,)}
     if {"-h", "--help"} & {*argv}:
         write_help_texts(kind, settings.get("default"))
         # but not before an example, or in an indented list of them
         description = re.sub(r"(?<!\n)\n(?=[^\s`]|`-)", " ", description or "")
+        return tyro.cli(kind, description=description, **settings)
     said = io.StringIO()
     try:
-        with nullcontext() if "--help" in argv or "-h" in argv else _written_to(said):
-            return tyro.cli(
-                kind,
-                args=argv,
-                prog=f"a3d {command}",
-                description=description,
-                config=(tyro.conf.FlagCreatePairsOff,),
-                **settings,
-            )
+        with redirect_stderr(said), environment(COLUMNS="100000"):  # a line has room for any text
+            return tyro.cli(kind, **settings)
     except SystemExit as stop:
         if not said.getvalue():
             raise
@@ -58,17 +53,16 @@ def read_flags(kind: Any, argv: list[str], command: str, description: str | None
 
 
 @contextmanager
-def _written_to(said: io.StringIO) -> Iterator[None]:
-    """Take what is written to standard error, which is told that a line has room for any text."""
-    columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100000"
+def environment(**values: str) -> Iterator[None]:
+    """Set variables of the process's environment while the context lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        with redirect_stderr(said):
-            yield
+        yield
     finally:
-        del os.environ["COLUMNS"]
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ.update({} if value is None else {name: value})
 
 
 def write_help_texts(kind: Any, default: Any = None) -> None:

@@ -1,6 +1,7 @@
 """Optical flow by method name: the motion that the flow stream of the backbone sees."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -142,13 +143,10 @@ def _flow_of_pairs(frames: np.ndarray, pair_flow: PairFlow) -> np.ndarray:
     return flow_px[:, top : top + height, left : left + width]
 
 
-def _raft(name: str) -> FlowMethod:
-    def flow(frames: np.ndarray) -> np.ndarray:
-        from backbone.raft import raft  # torch takes seconds to import, and other methods need none
+def _raft(name: str, frames: np.ndarray) -> np.ndarray:
+    from backbone.raft import raft  # torch takes seconds to import, and other methods need none
 
-        return raft(name)(frames)
-
-    return flow
+    return raft(name, frames)
 
 
 def _flownet_s(frames: np.ndarray) -> np.ndarray:
@@ -161,8 +159,8 @@ FLOW_METHODS: dict[str, FlowMethod] = {
     "dis-fast": _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST),
     "dis-medium": _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
     "farneback": _farneback,
-    "raft-small": _raft("raft-small"),
-    "raft-large": _raft("raft-large"),
+    "raft-small": partial(_raft, "raft-small"),
+    "raft-large": partial(_raft, "raft-large"),
     "flownet-s": _flownet_s,
     "none": _no_flow,
 }

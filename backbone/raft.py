@@ -24,22 +24,18 @@ Estimate = Callable[[Tensor, Tensor], Tensor]
 """Takes two batches of frames, float RGB (B, 3, H, W) in [0, 255], returns the flow in pixels (B, 2, H, W)."""
 
 
-def raft(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the method of that name, a `backbone.flow.FlowMethod`; its first call downloads the weights."""
+def raft(name: str, frames: np.ndarray) -> np.ndarray:
+    """Estimate the flow as a `backbone.flow.FlowMethod` does; the first call downloads the weights."""
+    device = network_device()
+    network = load_raft(name, device)
 
-    def flow(frames: np.ndarray) -> np.ndarray:
-        device = network_device()
-        network = load_raft(name, device)
+    def estimate(before: Tensor, after: Tensor) -> Tensor:
+        # torchvision's own preprocessing: [0, 255] -> [-1, 1]
+        before, after = (pad(images / 127.5 - 1, SMALLEST_SIDE, STEP) for images in (before, after))
+        refinements: list[Tensor] = network(before, after)
+        return refinements[-1]
 
-        def estimate(before: Tensor, after: Tensor) -> Tensor:
-            # torchvision's own preprocessing: [0, 255] -> [-1, 1]
-            before, after = (pad(images / 127.5 - 1, SMALLEST_SIDE, STEP) for images in (before, after))
-            refinements: list[Tensor] = network(before, after)
-            return refinements[-1]
-
-        return flow_of_batches(frames, estimate, device)
-
-    return flow
+    return flow_of_batches(frames, estimate, device)
 
 
 @cache

@@ -118,9 +118,9 @@ def _in_two(name: str, with_flow: bool) -> TwoStream | None:
     last_of_low = list(model.return_layers)[reductions.index(CUT_AT) if CUT_AT in reductions else 0]
     cut = names.index(last_of_low) + 1
     pad = ("pad", PadToMultiple(reductions[-1]))
-    image, flow = (_sequential([pad, *list(net.items())[:cut]]) for net in (model, twin))
+    image, flow = (nn.Sequential(OrderedDict([pad, *list(net.items())[:cut]])) for net in (model, twin))
     head = _last_convolution(name)
-    high_level = _sequential([*list(model.items())[cut:], *head])
+    high_level = nn.Sequential(OrderedDict([*list(model.items())[cut:], *head]))
     try:
         _check_streams(image, flow, reductions[-1])
         num_channels = _measured_channels(nn.Sequential(image, high_level), reductions[-1])
@@ -208,10 +208,6 @@ def _sequence(network: nn.Module | None) -> FeatureListNet | None:
     if isinstance(network, FeatureListNet) and network.output_fmt == Format.NCHW:
         return network
     return None
-
-
-def _sequential(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(parts))
 
 
 def _undilate(model: nn.Module, twin: nn.Module) -> None:

@@ -125,12 +125,7 @@ def _placed(network: "TwoStream", state: dict[str, Tensor]) -> Iterator[tuple[st
     for key, value in state.items():
         place = key if key in own else _published_place(network, key)
         yield key, place, value
-        if (
-            place is not None
-            and place != key
-            and place.startswith("image_stream.")
-            and network.flow_stream is not None
-        ):
+        if place and place != key and place.startswith("image_stream.") and network.flow_stream is not None:
             place = place.replace("image_stream.", "flow_stream.", 1)
             yield key, place, _for_flow(value, own.get(place))
 

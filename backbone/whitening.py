@@ -155,10 +155,8 @@ def _scores(clips: Tensor, person: Tensor, camera: Tensor) -> Iterator[tuple[flo
         if len(person[asked].unique()) < 2 or not has_match(person[asked], camera[asked]):
             continue
         others, own = clips[~held_out], clips[asked]
-        spread, ids = (
-            variation_within_people(others, person[~held_out]),
-            (person[asked].numpy(), camera[asked].numpy()),
-        )
+        spread = variation_within_people(others, person[~held_out])
+        ids = person[asked].numpy(), camera[asked].numpy()
         for shrinkage in SHRINKAGES:
             vectors = functional.normalize(spread.whiten(own - others.mean(0), shrinkage), dim=1).float()
             scores = evaluate_retrieval(Search(vectors, vectors, ids[0], ids[0], ids[1], ids[1]))

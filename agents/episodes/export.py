@@ -1,9 +1,9 @@
 """Episodes for other tools: a GIF, a Minari data set (offline reinforcement learning), a rerun recording."""
 
-import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from a3d_env.bank_file import save_bank
 from a3d_env.render import COLOURS, TRUTH_COLOUR, draw_frame
 from agents.episodes.episode import F_C, Episode
 from backbone.files import atomic_path
+from backbone.flags import environment
 
 GIF_MILLISECONDS = 500  # each frame
 ENVIRONMENT = "a3d_env:A3D/Attention3D-v0"
@@ -104,24 +105,15 @@ def _write_dataset(
             )
         )
     # Minari finds its data sets by this variable alone.
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(folder.resolve())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of missing author and code address
-            return minari.create_dataset_from_buffers(
-                dataset_id,
-                buffers,
-                env=env,
-                algorithm_name=episodes[0].agent_name,
-                description="episodes of recurrent 3D attention (A3D)",
-            )
-    finally:
-        env.close()
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before
+    with environment(MINARI_DATASETS_PATH=str(folder.resolve())), closing(env), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of missing author and code address
+        return minari.create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            env=env,
+            algorithm_name=episodes[0].agent_name,
+            description="episodes of recurrent 3D attention (A3D)",
+        )
 
 
 def write_rerun(path: Path, episodes: Sequence[Episode]) -> None:

@@ -204,25 +204,15 @@ def _player(arrays: Arrays, agent: Agent | None) -> Agent | None:
 
 
 def _decisions(arrays: Arrays) -> tuple[Decision, ...]:
-    parts = {
-        name.removeprefix("decision/"): value for name, value in arrays.items() if name.startswith("decision/")
-    }
-
-    def tensor(name: str, row: int) -> Tensor:
-        return torch.from_numpy(parts[name][row])
-
+    names = [field.name for field in fields(Decision)]
     return tuple(
-        Decision(
-            action=tensor("action", row),
-            mean=tensor("mean", row),
-            deviation=tensor("deviation", row),
-            share=float(parts["share"][row]),
-            log_prob=float(parts["log_prob"][row]),
-            value=float(parts["value"][row]),
-            probability=tensor("probability", row),
-        )
+        Decision(*(_number_or_tensor(arrays[f"decision/{name}"][row]) for name in names))
         for row in range(len(arrays["bins"]) - 1)
     )
+
+
+def _number_or_tensor(value: np.ndarray) -> Any:
+    return torch.from_numpy(value) if value.ndim else float(value)
 
 
 def _maps(arrays: Arrays) -> tuple[RewardMap, ...] | None:

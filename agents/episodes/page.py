@@ -20,6 +20,7 @@ from agents.episodes.story import describe_change, describe_episode
 from backbone.files import atomic_path
 
 TOP = 5  # number of identities shown
+DECIDED = ("action", "mean", "deviation", "share", "log_prob", "value")  # what is shown of a decision
 RANKED = 10  # number of gallery tracklets shown
 SLOT = "/*EPISODE*/null"  # the text in the template that is replaced by the data
 SMALL_FRAME = 2**15  # pixels: smaller frames are PNG, without loss, larger ones JPEG
@@ -107,12 +108,7 @@ def _episode(episode: Episode, ranking: Ranking | None, gallery: Gallery | None)
         "decisions": [
             {
                 "number": number,
-                "action": _plain(decision.action),
-                "mean": _plain(decision.mean),
-                "deviation": _plain(decision.deviation),
-                "share": _plain(decision.share),
-                "log_prob": _plain(decision.log_prob),
-                "value": _plain(decision.value),
+                **{name: _plain(getattr(decision, name)) for name in DECIDED},
                 "advantage": _plain(advantage),
                 "policy": _plain(decision.probability),
                 "truth": _plain(episode.reward_map(number).probability.ravel()) if has_maps else None,

@@ -32,16 +32,9 @@ _THEIRS = ("stable_baselines3", "sb3_contrib")
 
 def build_cache(config: TrainConfig) -> FrameCache:
     """Return the cache of frames at the configuration's size, and of their flow."""
+    size, flow = (config.load.height, config.load.width), config.backbone.flow
     folder = config.cache or default_cache()
-    load = config.load
-    return FrameCache(
-        folder,
-        load.height,
-        load.width,
-        config.backbone.flow,
-        config.on_bad_frame,
-        decode_anew=config.decode_anew,
-    )
+    return FrameCache(folder, *size, flow, config.on_bad_frame, decode_anew=config.decode_anew)
 
 
 def build_representation(config: TrainConfig, num_identities: int) -> Representation:

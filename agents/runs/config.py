@@ -239,16 +239,8 @@ def _paper(name: str, *, num_people: int, train_people: int, epochs: int) -> Tra
 
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    "benchmark": benchmark,
-    "two_things": two_things,
-    "planted": planted,
-    "walkers": walkers,
-    "tiny": tiny,
-    "small": small,
-    "street": street,
-    "prid": prid,
-    "ilids": ilids,
-    "mars": mars,
+    preset.__name__: preset
+    for preset in (benchmark, two_things, planted, walkers, tiny, small, street, prid, ilids, mars)
 }
 
 
