@@ -295,7 +295,7 @@ def test_environments_take_bins_by_number_or_position(mode, played):
     assert single.action_space == action_space(grid, mode)
     bins = [0, 197, 100]
     actions = [grid.corners[number].numpy() if mode == "multidiscrete" else number for number in bins]
-    vector = Attention3DVectorEnv(3, *played, action_mode=mode)
+    vector = Attention3DVectorEnv(3, *played, action_mode=mode, exact=True)
     single.reset(options={"clip": 2})
     vector.reset(options={"clip": 2})
     for number, action in zip(bins, actions, strict=True):

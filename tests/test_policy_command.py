@@ -90,14 +90,14 @@ def test_episodes_of_one_clip_can_be_compared(bank, tmp_path):
 
 def test_clips_held_out_are_never_trained_on(bank, tmp_path, monkeypatch):
     seen = set()
-    step = Attention3DVectorEnv.step
+    advance = Attention3DVectorEnv.advance
 
     def watched(self, actions):
-        result = step(self, actions)
+        result = advance(self, actions)
         seen.update(self.episodes.clip.tolist())
         return result
 
-    monkeypatch.setattr(Attention3DVectorEnv, "step", watched)
+    monkeypatch.setattr(Attention3DVectorEnv, "advance", watched)
     train_policy(PolicyRunConfig(bank, tmp_path, timesteps=3000, num_envs=32))
     names = [f"playground/{number}" for number in range(48)]
     training, held_out = split_clips(names, 0.25)
