@@ -1,10 +1,20 @@
 import json
 
 import pytest
+import torch
 
 from scripts.benchmark import comparisons as benchmark
+from scripts.benchmark import training
 from scripts.benchmark.comparisons import COMPARISONS, Comparison
 from scripts.benchmark.scoring_cost import Size
+from scripts.benchmark.training import (
+    SIZES,
+    JointTraining,
+    as_json,
+    configured,
+    measure_training,
+    without_attention,
+)
 from scripts.cli import main
 
 
@@ -46,3 +56,35 @@ def test_ranking_is_timed_on_a_part_of_the_queries(monkeypatch):
     assert set(shares) == {20}
     assert row.what.startswith("400 x 2,000 of 16 numbers ranked: a query at a time, 20 timed, x 20 / in chunks")
     assert row.plain_seconds > 0
+
+
+def test_a_measurement_that_fails_is_named_and_the_next_goes_on(monkeypatch, capsys):
+    def measurements(size, device):
+        yield "paper: ms", lambda _: 12.5
+        yield "strong: ms", lambda _: 1 / 0
+        yield "strong: trained frames/s", lambda known: 1e3 / known["strong: ms"]
+        yield "half: ms", lambda known: known["paper: ms"] / 2
+
+    monkeypatch.setattr(training, "measurements", measurements)
+    kept = []
+    figures = measure_training(SIZES["small"], torch.device("cpu"), lambda so_far: kept.append(as_json(so_far)))
+    found = json.loads(json.dumps(as_json(figures)))
+    assert found["figures"] == {"paper: ms": 12.5, "half: ms": 6.25}
+    assert found["failures"]["strong: ms"].startswith("ZeroDivisionError: ")
+    assert "strong: trained frames/s" in found["failures"]
+    assert len(kept) == 4
+    printed = capsys.readouterr().out
+    assert "      12.500  paper: ms\n" in printed
+    assert "failed  strong: ms: ZeroDivisionError" in printed
+    late = measure_training(SIZES["small"], torch.device("cpu"), seconds=-1)
+    assert not late.values
+    assert len(late.failures) == 4
+
+
+@pytest.mark.parametrize("recipe", ["paper", "strong"])
+def test_training_without_attention_is_measured_without_a_glimpse(recipe):
+    config = without_attention(configured(SIZES["small"], recipe, "cpu"))
+    joint = JointTraining(config)
+    joint.train(1)
+    assert joint.shared.step == 1
+    assert joint.model.representation.glimpse.num_glimpses == 0
