@@ -115,3 +115,13 @@ def test_a_sampler_of_spread_clips_is_a_function_of_seed_and_step():
     spread = [IdentitySampler(TRACKLETS, 2, 4, 4, 0, "spread").batch(3) for _ in range(2)]
     assert rows(spread[0]) == rows(spread[1])
     assert any((np.diff(frames) > 1).any() for _, frames in spread[0])
+
+
+def test_people_are_ordered_once_an_epoch_and_batches_can_come_in_any_order(monkeypatch):
+    one, drawn = sampler(1), []
+    draw = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: drawn.append(seed[1]) or draw(seed))
+    steps = [0, 1, 2, 3, 4, 0, 5]  # of the epochs 0, 0, 0, 1, 1, 0, 1
+    batches = [rows(one.batch(step)) for step in steps]
+    assert drawn.count(0) == 4  # the orders of 0, 1, 0 and 1; the others are the batches' own draws
+    assert batches == [rows(sampler(1).batch(step)) for step in steps]

@@ -234,3 +234,11 @@ def test_errors() -> None:
         flow_indices(np.array([], int))
     with pytest.raises(ValueError, match="from 0 up, got -1"):
         flow_indices(np.array([-1, 0]))
+
+
+def test_half_precision_is_mirrored_as_arithmetic_does():
+    flow = np.random.default_rng(0).normal(size=(2, 3, 4, 2)).astype(np.float16)
+    flow[0, 0, 0] = 0
+    mirrored = mirror_flow(flow)
+    assert mirrored.dtype == np.float16
+    np.testing.assert_array_equal(mirrored, mirror_flow(flow.astype(np.float32)).astype(np.float16))

@@ -65,6 +65,7 @@ class IdentitySampler:
                 f"a batch needs 1 or more people, clips of each and frames, got {self.num_people}, "
                 f"{self.clips_per_person} and {self.num_frames}"
             )
+        self._epoch: tuple[int, np.ndarray] | None = None  # the order of people in the epoch drawn last
         self._by_person: dict[int, list[int]] = defaultdict(list)
         for index, tracklet in enumerate(self.tracklets):
             self._by_person[tracklet.person].append(index)
@@ -86,8 +87,10 @@ class IdentitySampler:
         where it can.
         """
         epoch, position = divmod(step, self.batches_per_epoch)
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(sorted(self._by_person))
-        people = order[position * self.num_people : (position + 1) * self.num_people]
+        if self._epoch is None or self._epoch[0] != epoch:
+            drawn = np.random.default_rng([self.seed, 0, epoch]).permutation(sorted(self._by_person))
+            self._epoch = epoch, drawn
+        people = self._epoch[1][position * self.num_people : (position + 1) * self.num_people]
         generator = np.random.default_rng([self.seed, 1, step])
         return [clip for person in people for clip in self._clips_of(int(person), generator)]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -176,6 +177,14 @@ class _OrError(Dataset[ClipBatch | ValueError | OSError]):
             return error
 
 
+def _one_thread(worker: int) -> None:
+    """Let OpenCV work in the worker's own thread alone; there is a worker for each core.
+
+    0 says so; 1 would wait for threads of the process that the worker is a copy of, for ever.
+    """
+    cv2.setNumThreads(0)
+
+
 def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[ClipBatch]:
     """Yield the batches of these numbers, in order, made by worker processes ahead of use.
 
@@ -196,6 +205,7 @@ def load_ahead(batches: _Batches, numbers: range, workers: int) -> Iterator[Clip
         # part a resumed run from an uninterrupted one.
         generator=torch.Generator(),
         timeout=LONGEST_WAIT if workers and len(numbers) else 0,
+        worker_init_fn=_one_thread,
     )
     loaded = iter(loader)
     while True:

@@ -235,7 +235,7 @@ def read_image(path: Path) -> np.ndarray:
             f"{path} ({data.size} bytes) is no image that can be decoded: is it truncated? "
             "Replace the file, or remove it from the tracklet."
         )
-    return np.ascontiguousarray(image[:, :, ::-1])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _announced_pixels(data: np.ndarray) -> int:
