@@ -1,5 +1,6 @@
 """CMC, mAP and mINP of retrieval across cameras, pessimistic about ties."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -204,10 +205,14 @@ def compared(search: Search, *, chunk_size: int = 256, rerank: bool = False) -> 
 
     chunks = _distances_in_chunks(query, gallery, chunk_size)
     if rerank:
-        from backbone.reranking import reranked_distances  # scipy takes a while to import
+        from backbone.reranking import CHUNK, reranked_distances  # scipy takes a while to import
 
-        reranked = reranked_distances(query, gallery)
-        chunks = ((start, reranked[start : start + chunk_size]) for start in range(0, len(query), chunk_size))
+        starts = itertools.count(0, CHUNK)
+        chunks = (
+            (start + row, reranked[row : row + chunk_size])
+            for start, reranked in zip(starts, reranked_distances(query, gallery), strict=False)
+            for row in range(0, len(reranked), chunk_size)
+        )
     for start, distances in chunks:
         chunk = slice(start, start + len(distances))
         same_person = people[chunk, None] == other_people

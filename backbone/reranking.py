@@ -5,6 +5,8 @@ the N tracklets (queries and gallery together) has a sparse row of weights over 
 distance of two rows is averaged with the distance of the descriptors.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.sparse
 import torch
@@ -17,8 +19,8 @@ Neighbours = np.ndarray  # int64 (N, k1 + 1), the nearest first, the tracklet it
 
 def reranked_distances(
     query: Tensor, gallery: Tensor, *, k1: int = 20, k2: int = 6, weight: float = 0.3
-) -> np.ndarray:
-    """Return the distances of queries to a gallery after re-ranking.
+) -> Iterator[np.ndarray]:
+    """Return the distances of queries to a gallery after re-ranking, `CHUNK` queries at a time.
 
     Args:
         query: float (Q, D).
@@ -28,7 +30,7 @@ def reranked_distances(
         weight: weight of the descriptors' distance in the average, lambda in the paper, in [0, 1].
 
     Returns:
-        float32 (Q, G), in [0, 1]: dissimilarities, not Euclidean distances.
+        Chunks, float32 (CHUNK or fewer, G), in [0, 1]: dissimilarities, not Euclidean distances.
 
     Raises:
         ValueError: a setting is out of range.
@@ -37,20 +39,22 @@ def reranked_distances(
         raise ValueError(
             f"k1 must be 1 or more, k2 from 1 to k1 + 1 and weight in [0, 1], got {k1}, {k2}, {weight}"
         )
+    return _in_chunks(query, gallery, k1, k2, weight)
+
+
+def _in_chunks(query: Tensor, gallery: Tensor, k1: int, k2: int, weight: float) -> Iterator[np.ndarray]:
     features = torch.cat([query, gallery]).float()
     features = features - features.mean(dim=0)  # keeps distances, and loses fewer digits to cancellation
     neighbours, largest = _nearest(features, k1 + 1)
     rows = _encodings(features, neighbours, largest, k1)
     rows = _averaged(rows, neighbours[:, :k2])
     count = len(query)
-    similar = _shared(rows[:count], rows[count:])
-    distances = np.empty((count, len(gallery)), dtype=np.float32)
+    by_column = rows[count:].tocsc()
     for start in range(0, count, CHUNK):
         chunk = slice(start, min(start + CHUNK, count))
         own = _squared(features[chunk], features[count:]).cpu().numpy() / largest[chunk, None]
-        shared = similar[chunk].toarray()
-        distances[chunk] = (1 - weight) * (1 - shared / (2 - shared)) + weight * own
-    return distances
+        shared = _shared(rows[chunk], by_column).toarray()
+        yield ((1 - weight) * (1 - shared / (2 - shared)) + weight * own).astype(np.float32)
 
 
 def _squared(some: Tensor, others: Tensor) -> Tensor:
@@ -106,9 +110,8 @@ def _averaged(rows: scipy.sparse.csr_matrix, neighbours: Neighbours) -> scipy.sp
     return (mean @ rows).tocsr()
 
 
-def _shared(some: scipy.sparse.csr_matrix, others: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+def _shared(some: scipy.sparse.csr_matrix, by_column: scipy.sparse.csc_matrix) -> scipy.sparse.csr_matrix:
     """Return the overlap sum_l min(V_il, V_jl) of all pairs of rows, sparse (n, m)."""
-    by_column = others.tocsc()
     columns, values, ends = [], [], [0]
     for row in range(some.shape[0]):
         part = slice(some.indptr[row], some.indptr[row + 1])
@@ -121,5 +124,5 @@ def _shared(some: scipy.sparse.csr_matrix, others: scipy.sparse.csr_matrix) -> s
         columns.append(members)
         values.append(np.bincount(places, weights=np.concatenate(minima), minlength=len(members)))
         ends.append(ends[-1] + len(members))
-    shape = (some.shape[0], others.shape[0])
+    shape = (some.shape[0], by_column.shape[0])
     return scipy.sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), ends), shape=shape)

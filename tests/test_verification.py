@@ -64,3 +64,27 @@ def test_what_cannot_be_said_is_an_error():
         BY_HAND.at_false_accept_rate(1)
     with pytest.raises(ValueError, match="1 pairs of one person and 0 of two"):
         verify(Search(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32), [7], [7], [0], [1]))
+
+
+def test_of_many_pairs_the_distances_are_counted_to_the_printed_digit(monkeypatch):
+    generator = np.random.default_rng(0)
+    people, others = generator.integers(0, 20, 60), generator.integers(0, 20, 300)
+    search = Search(
+        generator.normal(size=(60, 8)).astype(np.float32), generator.normal(size=(300, 8)).astype(np.float32),
+        people, others, np.zeros(60, np.int64), np.ones(300, np.int64),
+    )  # fmt: skip
+    exact = verify(search, chunk_size=7)
+    monkeypatch.setattr("backbone.verification.MOST_KEPT", 5000)
+    counted = verify(search, chunk_size=7)
+    assert exact.counts is None
+    assert counted.counts.sum() == len(exact.different)
+    assert len(counted.different) < len(exact.different)
+    assert (np.diff(counted.different) > 0).all()
+    np.testing.assert_allclose(np.repeat(counted.different, counted.counts), exact.different, rtol=2e-5)
+    np.testing.assert_array_equal(counted.same, exact.same)
+    assert counted.equal_error_rate == pytest.approx(exact.equal_error_rate, abs=1e-3)
+    for rate in (0.0, 0.001, 0.01, 0.1, 0.999):
+        one, other = counted.at_false_accept_rate(rate), exact.at_false_accept_rate(rate)
+        assert one.distance == pytest.approx(other.distance, rel=2e-5)
+        assert one.false_accept_rate <= rate
+        assert one.true_accept_rate == pytest.approx(other.true_accept_rate, abs=2e-3)
