@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from agents.features import SharedFeatureCallback
 from agents.rollout import Agent
 from agents.runs.build import build_cache
@@ -107,6 +109,8 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
     weights = None if state else config.backbone.weights
     starting = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=weights))
     model = dataclasses.replace(build_model(starting, people, cache), config=config)
+    # Batches are all of one size: it pays to try the ways to compute a convolution.
+    torch.backends.cudnn.benchmark = model.representation.device.type == "cuda"
     if report := model.representation.backbone.weights_report:
         log_line(report)
     if not state:
