@@ -124,8 +124,9 @@ def write_page(
         listed = "".join(figures) or "<p>Nothing is near enough.</p>"
         sections.append(f'<section><h2>{title}</h2>{query}<p></p><div class="found">{listed}</div></section>')
     note = (
-        "Each strip is the clip in the middle of a tracklet, with the bins that the agent looked at. "
-        "Under it rank and Euclidean distance, the nearest first. Green: the query's person; red: somebody else; "
+        "Each strip is the clip in the middle of a tracklet, with the bins that the agent looked at: "
+        "1 is the centre, the others were chosen. Under it rank and Euclidean distance, the nearest first. "
+        "Green: the query's person; red: somebody else; "
         "grey: that is not known. A tracklet is not found by itself."
     )
     text = (
@@ -152,5 +153,5 @@ def _figure(caption: str, kind: str, picture: np.ndarray | None) -> str:
     if picture is not None:
         _, code = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         data = base64.b64encode(code.tobytes()).decode()
-        image = f'<img alt="" src="data:image/jpeg;base64,{data}">'
+        image = f'<img alt="{escape(caption)}" src="data:image/jpeg;base64,{data}">'
     return f'<figure class="{kind}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
