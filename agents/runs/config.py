@@ -48,8 +48,9 @@ class TrainConfig:
     recipe: str = "paper"
     """Settings of the method, which change those of the preset; flags go before both. strong, the default of a3d
     train: what makes the agent find the identifying thing on people that it was not trained on, and common ways of
-    training (listed in agents/runs/recipes.py); paper: the preset as it is, and the default of tiny and walkers;
-    plain: frames averaged, no attention, to compare with."""
+    training (listed in agents/runs/recipes.py); complementary, the default of two_things and planted: strong, with
+    a reward for what a glimpse adds to those before it; paper: the preset as it is, and the default of tiny and
+    walkers; plain: frames averaged, no attention, to compare with."""
     data: DataName = "synthetic"
     agent: str = "reinforce"
     """Agent that decides where to look, by a name of agents.ALGORITHMS. Learning: reinforce, a2c, ppo, trpo, sac,
@@ -135,6 +136,7 @@ def planted() -> TrainConfig:
         benchmark(),
         preset="planted",
         data="planted",
+        steps=600,
         data_options=DataConfig(),
         load=LoadConfig(
             height=64,

@@ -18,7 +18,7 @@ class PlantedConfig:
     passers-by."""
     passers_by: float = 0.6
     """Expected number of people who cross in a tracklet."""
-    seen_frames: tuple[int, int] = (2, 4)
+    seen_frames: tuple[int, int] = (3, 5)
     """Fewest and most frames for which the thing is seen at a stretch."""
     hidden_frames: tuple[int, int] = (1, 2)
     """Fewest and most frames for which the thing is hidden between two such stretches."""
