@@ -217,3 +217,22 @@ def test_a_trained_scale_of_the_flow_stream_is_kept(tmp_path):
     torch.save(trained.state_dict(), tmp_path / "trained.pt")
     loaded = Representation(dataclasses.replace(config, weights=str(tmp_path / "trained.pt")), 1, 3).backbone
     assert loaded.flow_scale.item() == pytest.approx(0.03)
+
+
+def test_a_metric_of_the_mean_does_not_depend_on_which_glimpse_saw_what():
+    """Three glimpses, of which one, another in each clip, names the person: in order they are hard to compare."""
+    own, person, camera = people(60, 4, 6)
+    generator = torch.Generator().manual_seed(2)
+    hidden = 0.02 * torch.randn(len(own), 3, 6, generator=generator)
+    hidden[torch.arange(len(own)), torch.randint(3, (len(own),), generator=generator)] += own
+    clips = torch.cat([0.1 * torch.randn(len(own), 4, generator=generator), hidden.flatten(1)], dim=1)
+    found = {}
+    for of_mean in (False, True):
+        comparison = Comparison("learned", 4, 3, 6, of_mean=of_mean)
+        comparison.fit(clips, person, camera)
+        vectors = comparison.finish(comparison(clips))
+        ids = (person.numpy(), person.numpy(), camera.numpy(), camera.numpy())
+        found[of_mean] = np.mean(evaluate_retrieval(Search(vectors, vectors, *ids)).average_precisions)
+    swapped = torch.cat([clips[:, :4], hidden[:, [2, 0, 1]].flatten(1)], dim=1)
+    torch.testing.assert_close(comparison(swapped), comparison(clips), rtol=1e-3, atol=1e-3)
+    assert found[True] > found[False] + 0.05

@@ -113,3 +113,21 @@ def test_a_glimpse_is_judged_by_its_part_of_the_logits_beside_the_global_feature
 def test_sizes_are_positive(sizes):
     with pytest.raises(ValueError, match=r"must be 1 or more and num_glimpses 0 or more"):
         GlimpseNetwork(*sizes)
+
+
+def test_tied_glimpses_are_read_alike_and_stay_so_in_training():
+    torch.manual_seed(0)
+    network = GlimpseNetwork(5, 3, 4)
+    network.tie_glimpses()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, weight_decay=0.01)
+    features, hidden = torch.randn(8, 5), torch.randn(8, 3, 256)
+    for _ in range(2):
+        optimizer.zero_grad()
+        network.identify(describe(features, hidden)).logsumexp(1).sum().backward()
+        optimizer.step()
+    first, *others = network.glimpse_weights.unbind(0)
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=0)
+    weight, bias = network.identify.weight[:, :5], network.identify.bias
+    expected = features @ weight.T + hidden.sum(1) @ first.T + bias
+    torch.testing.assert_close(network.identify(describe(features, hidden)), expected, rtol=1e-4, atol=1e-4)

@@ -92,6 +92,8 @@ def test_every_preset_takes_every_recipe_and_survives_its_file(preset, recipe):
     assert (config.preset, config.recipe) == (preset, recipe)
     if recipe != "plain":
         own = {"joint.triplet_weight"} if is_drawn(config) else {"descriptor.neck"}
+        if recipe == "complementary":
+            own |= {"joint.glimpses_judged", "descriptor.glimpses"}
         assert differences(config, get_preset(preset)) <= {*STRONG_SETTINGS, *own}
     assert config_from_json(config_to_json(config), Path("config.json")) == config
 
@@ -272,3 +274,17 @@ def test_the_metric_and_the_average_are_what_a_checkpoint_is_tested_with(tmp_pat
     # half-way, it is tested by f_g alone, and with the average of then
     early = weights_at_test({**state, "tested": None})
     assert torch.equal(early["glimpse.identify.weight"], average["module.glimpse.identify.weight"])
+
+
+@pytest.mark.parametrize("preset", ["planted", "two_things"])
+def test_complementary_is_strong_with_a_reward_for_what_a_glimpse_adds(preset):
+    base = get_preset(preset)
+    strong, changed = (flat(get_recipe(name)(base)) for name in ("strong", "complementary"))
+    assert {name: value for name, value in changed.items() if value != strong[name]} == {
+        "recipe": "complementary",
+        "attention.reward": "prefixes",
+        "joint.glimpses_judged": "prefixes",
+        "descriptor.glimpses": "mean",
+    }
+    config, _ = read_arguments(["--preset", preset])
+    assert config.recipe == "complementary"
