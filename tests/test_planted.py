@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from agents.runs.config import get_preset
+from agents.runs.parts import build_training
+from agents.runs.recipes import get_recipe, with_agent, with_settings
 from backbone.data import DataConfig, load_data
 from backbone.data.sets.drawing import SHAPES, Pose, Thing
 from backbone.data.sets.planted import BODY_HEIGHT, HEIGHT, WIDTH, Passer, PlantedFrames
@@ -134,3 +137,29 @@ def test_a_divided_folder_and_bad_settings_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             PlantedConfig(**settings)
+
+
+STREET = Path(__file__).resolve().parents[1].parent / "shared/data/street"
+
+
+@pytest.mark.skipif(not STREET.is_dir(), reason="the street tracklets are not here")
+def test_before_any_training_bins_on_the_thing_find_more_than_the_clip_as_a_whole(tmp_path):
+    """The difficulty: with the small network's first weights, and a fitted metric, at least 8 points of R1."""
+    root = tmp_path / "street"
+    root.mkdir()
+    for person in sorted(STREET.iterdir())[:90]:
+        (root / person.name).symlink_to(person)
+    scores = {}
+    for agent, num_glimpses in (("truth", 4), ("centre", 0)):
+        config = with_settings(
+            with_agent(get_recipe("strong")(get_preset("planted")), agent),
+            attention={"num_glimpses": num_glimpses, "reward": "log_prob", "overview": None},
+            joint={"glimpse_weight": 0.0, "episodes_per_clip": 1},
+            policy={"locator": "linear"},
+            load={"workers": 0},
+            data_options={"planted": PlantedConfig(copies=1)},
+            descriptor={"mirror": False},
+        )
+        config = replace(config, data=f"planted:{root}", cache=tmp_path / "cache")
+        scores[agent] = build_training(config, None).score_untrained()["agent"]["R1"]
+    assert scores["truth"] - scores["centre"] >= 8
