@@ -15,11 +15,20 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from a3d_env.interface import ActionMode
-from a3d_env.sb3 import ActionModeWrapper, Attention3DVecEnv
+from a3d_env.sb3 import ActionModeWrapper, Attention3DVecEnv, process_of
 from agents.control_algorithm import ControlAlgorithm, ControlPolicy
 from agents.extractors import OverviewReader
+from agents.place_scores import HiddenStateAndPlaces
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
+from agents.scoring_policies import (
+    BinScoringDQNPolicy,
+    BinScoringPolicy,
+    BinScoringQRDQNPolicy,
+    LocationScoringSACPolicy,
+    LocationScoringTD3Policy,
+    LocationScoringTQCPolicy,
+)
 from agents.settings import known_settings, plain
 from agents.stand_alone import NoPolicy, StandAlone, stands_alone
 from backbone.own import load_own
@@ -38,6 +47,8 @@ class Algorithm:
         whole_episodes: whether `n_steps` has to be the length of an episode (on-policy algorithms).
         kin: the name of the entry whose settings a user's own class gets; None for the registry's own entries.
         stand_alone: the class, or an object, of an algorithm that does not inherit from stable-baselines3's.
+        scoring: the class of the policy that scores the overview's places, if the environment has an overview.
+        scoring_defaults: settings that replace `defaults` with that policy.
     """
 
     build: type[BaseAlgorithm]
@@ -48,6 +59,8 @@ class Algorithm:
     whole_episodes: bool = True
     kin: str | None = field(default=None, compare=False)
     stand_alone: Any = None
+    scoring: type[BasePolicy] | None = None
+    scoring_defaults: dict[str, Any] = field(default_factory=dict)
 
     @property
     def maker(self) -> Any:
@@ -77,13 +90,27 @@ _EPSILON = {"train_freq": 1, "exploration_fraction": 0.5, "target_update_interva
 
 
 def _replaying(
-    build: type[BaseAlgorithm], defaults: dict[str, Any], mode: ActionMode = "continuous", **policy_kwargs: Any
+    build: type[BaseAlgorithm],
+    defaults: dict[str, Any],
+    scoring: type[BasePolicy],
+    mode: ActionMode = "continuous",
+    **policy_kwargs: Any,
 ) -> Algorithm:
-    return Algorithm(build, "MultiInputPolicy", {**_REPLAY, **defaults}, policy_kwargs, mode, whole_episodes=False)
+    defaults = {**_REPLAY, **defaults}
+    return Algorithm(
+        build, "MultiInputPolicy", defaults, policy_kwargs, mode, whole_episodes=False, scoring=scoring
+    )
 
 
 def _among_bins(build: type[BaseAlgorithm], defaults: dict[str, Any], mode: ActionMode) -> Algorithm:
-    return Algorithm(build, "MultiInputPolicy", defaults, action_mode=mode)
+    return Algorithm(
+        build,
+        "MultiInputPolicy",
+        defaults,
+        action_mode=mode,
+        scoring=BinScoringPolicy,
+        scoring_defaults={"learning_rate": _PPO["learning_rate"]},
+    )
 
 
 def _control(name: str) -> Algorithm:
@@ -97,13 +124,13 @@ ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(PPO, defaults=_PPO),
     "trpo": Algorithm(TRPO, defaults={**_RETURNS, "learning_rate": 1e-3}),
     # A location, by a network of the algorithm's own.
-    "sac": _replaying(SAC, _ENTROPY),
-    "tqc": _replaying(TQC, _ENTROPY),
-    "td3": _replaying(TD3, _NOISE),
-    "ddpg": _replaying(DDPG, _NOISE),
+    "sac": _replaying(SAC, _ENTROPY, LocationScoringSACPolicy),
+    "tqc": _replaying(TQC, _ENTROPY, LocationScoringTQCPolicy),
+    "td3": _replaying(TD3, _NOISE, LocationScoringTD3Policy),
+    "ddpg": _replaying(DDPG, _NOISE, LocationScoringTD3Policy),
     # One of all bins.
-    "dqn": _replaying(DQN, _EPSILON, "discrete"),
-    "qrdqn": _replaying(QRDQN, _EPSILON, "discrete", n_quantiles=25),
+    "dqn": _replaying(DQN, _EPSILON, BinScoringDQNPolicy, "discrete"),
+    "qrdqn": _replaying(QRDQN, _EPSILON, BinScoringQRDQNPolicy, "discrete", n_quantiles=25),
     "ppo-discrete": _among_bins(PPO, _PPO_MLP, "discrete"),
     "ppo-multidiscrete": _among_bins(PPO, _PPO_MLP, "multidiscrete"),
     # Agents that do not learn where to look: the policy at its initialisation, and controls.
@@ -220,7 +247,12 @@ def make(
     """
     entry = get_algorithm(name)
     env = _fitting(entry, env)
-    settings = {**entry.defaults, **overrides}
+    locations = env.get_attr("overview_locations")[0].tolist()
+    policy_kwargs = {**entry.policy_kwargs, **(policy_kwargs or {})}
+    # A user's own reader of observations, and gSDE, which needs a last layer, keep stable-baselines3's networks.
+    is_plain = "features_extractor_class" in policy_kwargs or overrides.get("use_sde", False)
+    policy = entry.scoring if entry.scoring and locations and not is_plain else entry.policy
+    settings = {**entry.defaults, **(entry.scoring_defaults if policy is entry.scoring else {}), **overrides}
     if entry.stand_alone is not None:
         settings.pop("device", None)  # the algorithm chooses its device itself
         return StandAlone(env, entry.stand_alone, **settings)
@@ -228,14 +260,16 @@ def make(
         settings.setdefault("n_steps", env.get_attr("num_decisions")[0])
     if issubclass(entry.build, PPO | TRPO):
         settings.setdefault("batch_size", settings["n_steps"] * env.num_envs)
-    policy_kwargs = {**entry.policy_kwargs, **(policy_kwargs or {})}
-    locations = env.get_attr("overview_locations")[0].tolist()
-    if entry.policy == "MultiInputPolicy":
+    if policy is entry.scoring:
+        positions = process_of(env).bank.grid.positions
+        policy_kwargs["features_extractor_class"] = HiddenStateAndPlaces
+        policy_kwargs["features_extractor_kwargs"] = {"overview_locations": locations, "positions": positions}
+    elif policy == "MultiInputPolicy":
         policy_kwargs.setdefault("features_extractor_class", OverviewReader)
         policy_kwargs.setdefault("features_extractor_kwargs", {"overview_locations": locations})
     elif policy_kwargs.get("locator", "linear") != "linear":
         policy_kwargs.setdefault("overview_locations", locations)
-    return entry.build(entry.policy, env, policy_kwargs=policy_kwargs, **settings)
+    return entry.build(policy, env, policy_kwargs=policy_kwargs, **settings)
 
 
 def load(name: str, path: str | Path, env: VecEnv, **settings: Any) -> BaseAlgorithm:

@@ -126,7 +126,9 @@ def initial_learning_rate(config: TrainConfig) -> float:
         ValueError: unknown agent.
     """
     own = agent_settings(config.agent, config.policy, config.agent_settings)
-    return {**agents.get_algorithm(config.agent).defaults, **own}.get("learning_rate", 0.0)
+    entry = agents.get_algorithm(config.agent)
+    scoring = entry.scoring_defaults if config.attention.overview else {}
+    return {**entry.defaults, **scoring, **own}.get("learning_rate", 0.0)
 
 
 def agent_settings(agent: str, policy: PolicyConfig, own: Mapping[str, Setting]) -> dict[str, Any]:
