@@ -7,10 +7,11 @@ import gymnasium
 import torch
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import Tensor, nn
+from torch.nn import functional
 
 from a3d_env.bins import BinGrid, Size3
 from agents.extractors import HiddenStateAndOverview, keep_places, overview_places
-from agents.locator import MixtureLocator
+from agents.locator import KEY_SIZE
 from backbone.glimpse import HIDDEN_SIZE
 
 # Squared distance in locations at which a place of the overview counts 1/e of one at the bin or location itself:
@@ -49,9 +50,39 @@ class HiddenStateAndPlaces(HiddenStateAndOverview):
         self.num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
         keep_places(self, overview_places(observation_space, overview_locations))
 
-    def scores(self) -> MixtureLocator:
-        """Return new layers from [h_t, overview] to the scores of the overview's bins, (N, K)."""
-        return MixtureLocator(self.num_channels, self.locations)
+
+class PlaceScores(nn.Module):
+    """Scores of the overview's bins in a value function, (N, K).
+
+    | quantity | computation |
+    |---|---|
+    | key of a bin | ReLU(fc [its feature, its location] -> 64) |
+    | score of a bin | fc key -> 1, plus fc key -> 1 times fc h_t -> 1 |
+
+    The hidden state has a single number here, not the 64 of the locator `mixture`: values are fitted many times to
+    the same few transitions, and a score that can tell clips apart by h_t learns them by heart.
+    """
+
+    locations: Tensor
+
+    def __init__(self, places: HiddenStateAndPlaces):
+        super().__init__()
+        self.key = nn.Linear(places.num_channels + 3, KEY_SIZE)
+        self.worth = nn.Linear(KEY_SIZE, 2, bias=False)  # a constant is the value of the state's
+        self.weight = nn.Linear(HIDDEN_SIZE, 1)
+        nn.init.zeros_(self.weight.weight)
+        nn.init.zeros_(self.weight.bias)
+        keep_places(self, places.locations)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
+        bins = features[:, HIDDEN_SIZE:].unflatten(1, (self.locations.shape[0], -1))  # (N, K, C_g)
+        of_feature, of_location = self.key.weight.split([bins.shape[2], 3], dim=1)
+        # a layer of the two joined, but without a copy of all features
+        keys = functional.linear(bins, of_feature) + functional.linear(self.locations, of_location, self.key.bias)
+        always, at_times = self.worth(functional.relu(keys)).unbind(2)
+        scores: Tensor = always + self.weight(features[:, :HIDDEN_SIZE]) * at_times
+        return scores
 
 
 def nearness(points: Tensor, places: Tensor, width: float) -> Tensor:
@@ -61,13 +92,18 @@ def nearness(points: Tensor, places: Tensor, width: float) -> Tensor:
 
 
 class BinScores(nn.Module):
-    """Scores of all bins of the grid, (N, num_bins): means of the scores of the overview's bins near each."""
+    """Scores of all bins of the grid, (N, num_bins): means of the scores of the overview's bins near each.
+
+    Args:
+        places: the features' source.
+        scores: layers from [h_t, overview] to the scores of the overview's bins, (N, K).
+    """
 
     near: Tensor
 
-    def __init__(self, places: HiddenStateAndPlaces):
+    def __init__(self, places: HiddenStateAndPlaces, scores: nn.Module):
         super().__init__()
-        self.scores = places.scores()
+        self.scores = scores
         bins = BinGrid(places.positions, (1, 1, 1), places.positions).locations
         self.register_buffer("near", nearness(bins, places.locations, BIN_WIDTH).T.contiguous(), persistent=False)
 
@@ -83,11 +119,13 @@ class AxisScores(nn.Module):
     Three independent choices, of a time, a height and a width, can't follow scores of bins in every case: with two
     good bins that differ in two positions, they also choose the two bins that mix these. A choice that prefers one
     good bin to all others can be expressed.
+
+    The arguments are those of `BinScores`.
     """
 
-    def __init__(self, places: HiddenStateAndPlaces):
+    def __init__(self, places: HiddenStateAndPlaces, scores: nn.Module):
         super().__init__()
-        self.bin_scores = BinScores(places)
+        self.bin_scores = BinScores(places, scores)
         self.positions = places.positions
 
     def forward(self, features: Tensor) -> Tensor:
@@ -131,7 +169,7 @@ class BinValues(nn.Module):
         self, places: HiddenStateAndPlaces, num_outputs: int, layers: list[int], activation: type[nn.Module]
     ):
         super().__init__()
-        self.bin_scores = BinScores(places)
+        self.bin_scores = BinScores(places, PlaceScores(places))
         self.value = StateValue(places, num_outputs, layers, activation)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -151,7 +189,7 @@ class LocationValue(nn.Module):
         self, places: HiddenStateAndPlaces, num_outputs: int, layers: list[int], activation: type[nn.Module]
     ):
         super().__init__()
-        self.scores = places.scores()
+        self.scores = PlaceScores(places)
         self.value = StateValue(places, num_outputs, layers, activation)
 
     def place_scores(self, features: Tensor) -> Tensor:

@@ -98,7 +98,14 @@ def _replaying(
 ) -> Algorithm:
     defaults = {**_REPLAY, **defaults}
     return Algorithm(
-        build, "MultiInputPolicy", defaults, policy_kwargs, mode, whole_episodes=False, scoring=scoring
+        build,
+        "MultiInputPolicy",
+        defaults,
+        policy_kwargs,
+        mode,
+        whole_episodes=False,
+        scoring=scoring,
+        scoring_defaults={"gradient_steps": 2},
     )
 
 
@@ -264,6 +271,7 @@ def make(
         positions = process_of(env).bank.grid.positions
         policy_kwargs["features_extractor_class"] = HiddenStateAndPlaces
         policy_kwargs["features_extractor_kwargs"] = {"overview_locations": locations, "positions": positions}
+        policy_kwargs.setdefault("net_arch", [256, 256])  # of the state's value
     elif policy == "MultiInputPolicy":
         policy_kwargs.setdefault("features_extractor_class", OverviewReader)
         policy_kwargs.setdefault("features_extractor_kwargs", {"overview_locations": locations})

@@ -16,6 +16,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
+from agents.locator import MixtureLocator
 from agents.place_scores import (
     Aim,
     AxisScores,
@@ -30,18 +31,23 @@ from backbone.glimpse import HIDDEN_SIZE
 
 
 class BinScoringPolicy(ActorCriticPolicy):
-    """Policy of PPO that chooses a bin, or its position along each axis, by scores; V(h_t) has a hidden layer."""
+    """Policy of PPO that chooses a bin, or its position along each axis, by the locator `mixture`'s scores.
+
+    V(h_t) has hidden layers of the sizes in `net_arch`.
+    """
 
     features_extractor: HiddenStateAndPlaces
 
     def _build_mlp_extractor(self) -> None:
-        layers = {"pi": [], "vf": [HIDDEN_SIZE]}
-        self.mlp_extractor = ActorAndCritic(HIDDEN_SIZE, layers, nn.ReLU, self.device)
+        layers = self.net_arch["vf"] if isinstance(self.net_arch, dict) else self.net_arch
+        self.mlp_extractor = ActorAndCritic(HIDDEN_SIZE, {"pi": [], "vf": layers}, nn.ReLU, self.device)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        places = self.features_extractor
+        locator = MixtureLocator(places.num_channels, places.locations)
         scores = BinScores if isinstance(self.action_space, spaces.Discrete) else AxisScores
-        self.action_net = scores(self.features_extractor)
+        self.action_net = scores(places, locator)
         # made again, because the first optimizer holds the layers that the scores replace
         self.optimizer = self.optimizer_class(
             self.parameters(),

@@ -15,6 +15,7 @@ from agents.place_scores import (
     BinValues,
     HiddenStateAndPlaces,
     LocationValue,
+    PlaceScores,
     nearness,
 )
 
@@ -64,7 +65,8 @@ def test_every_algorithm_with_an_overview_finds_the_place_is_saved_and_explained
 
 def test_a_bin_scores_as_the_overviews_places_near_it_do():
     positions = (3, 3, 2)  # a third bin lies between the overview's two along time
-    net = BinScores(places(positions))
+    given = places(positions)
+    net = BinScores(given, PlaceScores(given))
     seen = features()
     at_places = net.scores(seen).view(4, 2, 3, 2)
     found = net(seen).view(4, *positions)
@@ -72,8 +74,17 @@ def test_a_bin_scores_as_the_overviews_places_near_it_do():
     torch.testing.assert_close(found[:, 1], at_places.mean(1), atol=1e-4, rtol=1e-4)
 
 
+def test_a_place_scores_by_what_is_in_it_and_more_or_less_by_the_hidden_state():
+    given = places()
+    net, seen = PlaceScores(given), features(2)
+    torch.nn.init.ones_(net.weight.weight)
+    bins = torch.cat([seen[:, 256:].view(2, 12, 6), given.locations.expand(2, -1, -1)], dim=2)
+    always, at_times = net.worth(net.key(bins).relu()).unbind(2)
+    torch.testing.assert_close(net(seen), always + seen[:, :256].sum(1, keepdim=True) * at_times)
+
+
 def test_positions_along_an_axis_score_as_all_their_bins_together():
-    net = AxisScores(places())
+    net = AxisScores(places(), PlaceScores(places()))
     seen = features()
     joint = net.bin_scores(seen).softmax(1).view(4, 2, 3, 2)
     time, height, width = (part.softmax(1) for part in net(seen).split([2, 3, 2], dim=1))
