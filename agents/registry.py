@@ -219,6 +219,8 @@ def describe(name: str, /, **overrides: Any) -> str:
         first = f"is set up as {entry.kin} is: {policy}"
     else:
         first = f"is set up with {policy}"
+    if entry.scoring is not None:
+        first += f" ({entry.scoring.__name__} with an overview)"
     settings = {name: plain(value) for name, value in {**entry.defaults, **overrides}.items()}
     return ", ".join(
         [f"{name} {first}", f"{entry.action_mode} actions", *(f"{k} {_shown(v)}" for k, v in settings.items())]

@@ -1,5 +1,7 @@
 """Policies that score places: what each computes; every algorithm with one learns, is saved and explained."""
 
+import dataclasses
+
 import pytest
 import torch
 from test_algorithms import make_env, mean_reward
@@ -18,6 +20,10 @@ from agents.place_scores import (
     PlaceScores,
     nearness,
 )
+from agents.runs.build import initial_learning_rate
+from agents.runs.config import get_preset
+from agents.runs.recipes import with_settings
+from scripts.compare.task import settings_of
 
 SCORING = [name for name, entry in agents.ALGORITHMS.items() if entry.scoring]
 OVERVIEW = (2, 3, 2)  # all bins
@@ -153,3 +159,16 @@ def test_an_overview_at_other_places_is_refused():
     agent, other = make("dqn"), agents.make("dqn", make_env(2, overview=(1, 3, 2)), seed=0)
     with pytest.raises(ValueError, match="other places"):
         other.set_parameters(agent.get_parameters())
+
+
+def test_a_run_with_such_a_policy_is_told_from_one_without_and_described():
+    entry = agents.ALGORITHMS["dqn"]
+    assert settings_of(entry) != settings_of(dataclasses.replace(entry, scoring=None))
+    assert "MultiInputPolicy (BinScoringDQNPolicy with an overview)" in agents.describe("dqn")
+
+
+def test_the_learning_rate_that_a_run_begins_with_is_that_of_the_policy():
+    config = dataclasses.replace(get_preset("tiny"), agent="ppo-discrete")
+    config = with_settings(config, policy={"learning_rate": None})
+    assert initial_learning_rate(config) == 1e-3
+    assert initial_learning_rate(with_settings(config, attention={"overview": OVERVIEW})) == 5e-4

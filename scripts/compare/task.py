@@ -140,7 +140,10 @@ class CompareTask(Job):
 
 def settings_of(entry: agents.Algorithm) -> dict[str, Any]:
     """Return what the registry says of an algorithm, as text and numbers."""
-    return json.loads(json.dumps({"defaults": entry.defaults, "policy": entry.policy_kwargs}, default=repr))
+    values: dict[str, Any] = {"defaults": entry.defaults, "policy": entry.policy_kwargs}
+    if entry.scoring is not None:
+        values["scoring"] = [entry.scoring.__name__, entry.scoring_defaults]
+    return json.loads(json.dumps(values, default=repr))
 
 
 @functools.cache
