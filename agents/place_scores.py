@@ -68,7 +68,7 @@ class PlaceScores(nn.Module):
     def __init__(self, places: HiddenStateAndPlaces):
         super().__init__()
         self.key = nn.Linear(places.num_channels + 3, KEY_SIZE)
-        self.worth = nn.Linear(KEY_SIZE, 2, bias=False)  # a constant is the value of the state's
+        self.worth = nn.Linear(KEY_SIZE, 2, bias=False)  # a constant belongs to the value of the state
         self.weight = nn.Linear(HIDDEN_SIZE, 1)
         nn.init.zeros_(self.weight.weight)
         nn.init.zeros_(self.weight.bias)
