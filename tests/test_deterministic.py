@@ -62,7 +62,7 @@ CASES = {
     "ddpg": {},
     "tqc": {},
     "dqn": {},
-    "qrdqn": {"grid": OVERVIEW},
+    "qrdqn": {},
     "ppo-discrete": {"grid": OVERVIEW},
     "ppo-multidiscrete": {"grid": OVERVIEW},
     "untrained": {},
