@@ -522,6 +522,8 @@ def test_points_of_the_course_and_other_data(finished, tmp_path):
         "mAP",
         "mINP",
         "hit_rate",
+        "found",
+        "overlap",
     }
     assert not (tmp_path / "points").exists()
     # what was not measured is not there

@@ -181,7 +181,7 @@ def test_the_command_finds_a_data_set_of_ones_own_in_the_current_folder(tmp_path
     assert main(["data", "check", "--data", "my_own_data:read:pictures"]) == 0
     printed = capsys.readouterr().out
     assert "my_own_data:read:pictures: 4 images by name and size, 4 of them decoded" in printed
-    assert "train: 2 tracklets of 1 people" in printed
+    assert "train: 2 tracklets of 1 person" in printed
 
 
 def test_a_file_does_not_choose_whose_data_is_read(monkeypatch, tmp_path):

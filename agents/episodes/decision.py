@@ -12,6 +12,7 @@ from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     Distribution,
     MultiCategoricalDistribution,
+    SquashedDiagGaussianDistribution,
 )
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
@@ -180,9 +181,9 @@ def _spread(distribution: Distribution, process: AttentionProcess) -> Dispersion
         parts = bin_probabilities(distribution.locations, distribution.variance, grid)
         deviation = torch.full((3,), distribution.variance).sqrt()
         return Dispersion(deviation, float(weights.max()), (weights @ parts)[0])
-    if isinstance(distribution, DiagGaussianDistribution):  # SAC's, its tanh, is a subclass
+    if isinstance(distribution, DiagGaussianDistribution):
         normal = distribution.distribution
-        squashed = type(distribution) is not DiagGaussianDistribution
+        squashed = isinstance(distribution, SquashedDiagGaussianDistribution)  # SAC's
         probability = bin_probabilities(normal.mean, normal.stddev.square(), grid, squashed=squashed)[0]
         if squashed:  # the tanh of a Gaussian is not a Gaussian
             return replace(unknown, probability=probability)
