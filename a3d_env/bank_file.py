@@ -254,7 +254,7 @@ def _joined(before: BankMeta, after: BankMeta) -> BankMeta:
 
 
 def _short(meta: BankMeta) -> str:
-    return f"{meta.grid}, frames {meta.has_frames}, truth boxes {meta.has_truth_boxes}"
+    return f"{meta.grid}, frames {meta.has_frames}, truth boxes {meta.has_truth_boxes} of {meta.num_things} things"
 
 
 def _open_glimpse(path: Path, meta: BankMeta) -> GlimpseNetwork:

@@ -116,7 +116,7 @@ class AttentionProcess:
 
         Args:
             judges: glimpse networks that differ from the process's in F_c alone.
-            fold: number of the judge for each clip of the bank, int64 (num_clips,).
+            fold: number of the judge for each clip of the bank, int64 (num_clips,); F_c pays at `len(judges)`.
         """
         self._judges, self._fold = judges, fold
 
@@ -127,6 +127,7 @@ class AttentionProcess:
             return self.reward(verdict)
         read = self.descriptor(episodes)
         by_judge = [self.reward(replace(verdict, logits=one.identify(read), glimpse=one)) for one in self._judges]
+        by_judge.append(self.reward(verdict))
         return torch.stack(by_judge, dim=1).gather(1, self._fold[episodes.clip][:, None]).squeeze(1)
 
     @property

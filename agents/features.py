@@ -250,7 +250,7 @@ class SharedFeatureCallback(BaseCallback):
         self.measured = {
             **{name: part.detach() for name, part in parts.items()},
             "accuracy": (logits.argmax(1) == identity).float().mean(),
-            "reward": self.env.vector_env.process.reward(verdict).mean(),
+            "reward": self.env.vector_env.process.pay(Episodes(clip, visited, hidden.detach()), verdict).mean(),
         }
         if (rate := hit_rate(bank, Episodes(clip, visited, hidden))) is not None:
             assert bank.hits is not None

@@ -49,8 +49,8 @@ class JointConfig:
     person."""
     glimpse_weight: float = 0.0
     """Weight of the glimpse loss, which is not the paper's: the mean over glimpses of the cross entropy of F_c's
-    logits by this glimpse and the global feature alone. It trains F_c to give no credit to bins that show nothing
-    beyond the global feature."""
+    logits by this glimpse and the global feature alone (or as glimpses_judged says). It trains F_c to give no
+    credit to bins that show nothing beyond the global feature."""
 
     glimpses_judged: Literal["alone", "prefixes"] = "alone"
     """Logits of the glimpse loss. alone: by each glimpse and the global feature; prefixes: by the global feature

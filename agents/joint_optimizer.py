@@ -93,10 +93,10 @@ class JointOptimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned; other entries are ignored."""
+        # The file's is its device's; set before the state is loaded, whose numbers of steps follow it to a device.
         fused = self.adam.defaults["fused"]
-        self.adam.load_state_dict(state["optimizer"])
-        for group in self.adam.param_groups:  # the file's may be that of another device
-            group["fused"] = fused
+        groups = [{**group, "fused": fused} for group in state["optimizer"]["param_groups"]]
+        self.adam.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

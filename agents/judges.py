@@ -2,7 +2,8 @@
 
 F_c remembers the clips that it was trained on, so that what pays there need not identify anybody in a clip that it
 has not seen. So the training tracklets are divided into two folds; each of two judges is trained on one fold, and
-pays the episodes on the other (cross-fitting).
+pays the episodes on the other (cross-fitting). The features that the judges read, those of the backbone, F_o and
+F_h, are trained on all clips.
 """
 
 from collections.abc import Hashable, Sequence
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.joint_config import JointConfig, PaidBy
-from backbone.data.tracklet import Tracklet
+from backbone.data.tracklet import Tracklet, place_of
 from backbone.glimpse import GlimpseNetwork, describe
 from backbone.losses import identity_loss
 
@@ -19,22 +20,25 @@ NUM_FOLDS = 2
 
 
 def fold_of_each(tracklets: Sequence[Tracklet], paid_by: PaidBy) -> Tensor | None:
-    """Return the fold of each training tracklet, int64 (num_tracklets,), 0 or 1; None if F_c pays.
+    """Return the fold of each training tracklet, int64 (num_tracklets,), 0 or 1; None if F_c pays for all.
+
+    A person of whom there is one tracklet, or one camera, is in fold 2: both judges learn from it, and F_c pays.
 
     Args:
         tracklets: the training tracklets.
-        paid_by: `other_tracklets`: a person's tracklets are of the folds by turns; `other_cameras`: those of each
-            of the person's cameras are.
+        paid_by: `other_tracklets`: a person's tracklets are of the folds by turns, all that are made of the same
+            frames in the same; `other_cameras`: those of each of the person's cameras are.
     """
     if paid_by == "f_c":
         return None
     of_people: dict[int, dict[Hashable, int]] = {}
     folds = []
-    for number, tracklet in enumerate(tracklets):
+    for tracklet in tracklets:
         known = of_people.setdefault(tracklet.person, {})
-        part = tracklet.camera if paid_by == "other_cameras" else number
+        part = tracklet.camera if paid_by == "other_cameras" else place_of(tracklet.frames)
         folds.append(known.setdefault(part, len(known)) % NUM_FOLDS)
-    return torch.tensor(folds)
+    alone = [len(of_people[tracklet.person]) == 1 for tracklet in tracklets]
+    return torch.tensor(folds).masked_fill(torch.tensor(alone), NUM_FOLDS)
 
 
 class HeldOutJudges(nn.ModuleList):

@@ -1,5 +1,7 @@
 """Judges that pay out of sample: folds by hand, who learns from what, who pays."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,14 +15,17 @@ from backbone.losses import identity_loss
 
 
 def seen(*of: tuple[int, int]) -> list[Tracklet]:
-    return [Tracklet(person, camera, FrameFiles(()), str(number)) for number, (person, camera) in enumerate(of)]
+    return [
+        Tracklet(person, camera, FrameFiles((Path(str(number)),)), str(number))
+        for number, (person, camera) in enumerate(of)
+    ]
 
 
 def test_folds_alternate_over_each_persons_tracklets_or_cameras():
-    tracklets = seen((1, 5), (1, 5), (1, 6), (2, 6), (1, 7), (2, 5))
+    tracklets = seen((1, 5), (1, 5), (1, 6), (2, 6), (1, 7), (2, 5), (3, 5))
     assert fold_of_each(tracklets, "f_c") is None
-    assert fold_of_each(tracklets, "other_tracklets").tolist() == [0, 1, 0, 0, 1, 1]
-    assert fold_of_each(tracklets, "other_cameras").tolist() == [0, 0, 1, 0, 0, 1]
+    assert fold_of_each(tracklets, "other_tracklets").tolist() == [0, 1, 0, 0, 1, 1, 2]  # 2: F_c pays
+    assert fold_of_each(tracklets, "other_cameras").tolist() == [0, 0, 1, 0, 0, 1, 2]
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def test_a_judge_learns_from_the_other_fold_alone_and_nothing_reaches_the_featur
 def test_each_clip_is_paid_by_the_judge_that_did_not_see_it(random_case):
     bank, glimpse = random_case()
     process = AttentionProcess(bank, glimpse, "log_prob")
-    fold = torch.arange(len(bank)) % 2
+    fold = torch.arange(len(bank)) % 3  # 2: F_c's own
     judges = HeldOutJudges(glimpse, fold)
     episodes = finish(process, process.start(), lambda now: now.bins[:, -1])
     by_f_c = process.judge(episodes)
@@ -61,7 +66,8 @@ def test_each_clip_is_paid_by_the_judge_that_did_not_see_it(random_case):
     paid = process.judge(episodes)
     read = process.descriptor(episodes)
     for clip, number in enumerate(fold.tolist()):
-        logits = judges.networks[number].identify(read[clip : clip + 1])[0].detach()
+        judge = [*judges.networks, glimpse][number]
+        logits = judge.identify(read[clip : clip + 1])[0].detach()
         assert paid.reward[clip] == pytest.approx(float(logits.log_softmax(0)[bank.identity[clip]]), abs=1e-5)
     assert torch.equal(paid.is_right, by_f_c.is_right)  # the prediction stays F_c's
     assert not torch.equal(paid.reward, by_f_c.reward)

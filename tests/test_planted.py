@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from agents.judges import fold_of_each
 from agents.runs.config import get_preset
 from agents.runs.parts import build_training
 from agents.runs.recipes import get_recipe, with_agent, with_settings
@@ -14,7 +15,7 @@ from backbone.data import DataConfig, load_data
 from backbone.data.sets.drawing import SHAPES, Pose, Thing
 from backbone.data.sets.planted import BODY_HEIGHT, HEIGHT, WIDTH, Passer, PlantedFrames
 from backbone.data.sets.planted_settings import PlantedConfig
-from backbone.data.tracklet import FrameFiles
+from backbone.data.tracklet import FrameFiles, place_of
 
 RED = (225, 40, 40)
 GREY = (90, 90, 90)
@@ -114,6 +115,17 @@ def test_a_passer_by_in_front_hides_the_thing(tmp_path):
     has_red = [(picture == RED).all(axis=2).any() for picture in frames.read()]
     assert has_red == [True, False, True]
     assert frames.key != replace(frames, passers=()).key
+
+
+def test_plantings_on_the_same_frames_are_of_one_place_and_one_fold(root):
+    data = planted(root)
+    folds = fold_of_each(data.train, "other_tracklets").tolist()
+    of_frames = {}
+    for one, fold in zip(data.train, folds, strict=True):
+        assert place_of(one.frames) == place_of(one.frames.frames)
+        of_frames.setdefault((one.person, one.frames.frames.paths), set()).add(fold)
+    assert all(len(found) == 1 for found in of_frames.values())
+    assert set(folds) == {0, 1}
 
 
 def test_a_damaged_frame_is_named(root, tmp_path):

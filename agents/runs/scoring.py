@@ -60,8 +60,9 @@ def evaluate(
         Scores by agent, and with `also_raw` by "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate,
         percentages. hit_rate is the share of chosen bins, glimpses 2 to T, that cover the thing, over clips in
         which it is seen; found, that of visible things that a chosen bin covers; overlap, that of a chosen bin
-        that another one covers, over all pairs. None if the truth is unknown, or nothing is chosen (T of 0 or 1).
-        The thresholds of `verification_scores`, too, if false-accept rates are given.
+        that another one covers, over all pairs. None if the truth is unknown, or nothing is chosen (T of 0 or 1);
+        the overlap needs two choices, and no truth. The thresholds of `verification_scores`, too, if
+        false-accept rates are given.
     """
     config = config or ScoringConfig()
     representation, tracklets = model.representation, searched_tracklets(data)

@@ -84,8 +84,8 @@ class PolicyRunConfig:
     """Seed of weights, episodes and exploration; which clips are held out does not depend on it."""
     reward: str = STRONG["glimpse_reward"]["attention"]["reward"]
     """Reward at an episode's end: identity (equation 7, the default of an environment by itself), log_prob,
-    margin, rank, glimpses, or module:name of your own (docs/your_own.md); by default that of a3d compare and of
-    the recipe strong of a3d train."""
+    margin, rank, glimpses, prefixes, or module:name of your own (docs/your_own.md); by default that of a3d compare
+    and of the recipe strong of a3d train."""
     overview: tuple[int, int, int] | None = None
     """Numbers of bins along time, height and width that the agent always sees; by default those of the bank's run,
     if any."""

@@ -71,6 +71,8 @@ def place_of(frames: Frames) -> str:
         parts = [str(frames.path.resolve()), frames.row]
     elif are_files(frames):
         parts = [str(frames.paths[0].resolve())]
+    elif hasattr(frames, "frames"):  # made of others', as those on which things are planted
+        return place_of(frames.frames)
     else:
         parts = [frames.key]
     return digest(parts)

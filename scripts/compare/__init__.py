@@ -72,8 +72,8 @@ class CompareConfig:
     """Folder of the results and the report."""
     reward: str = PolicyRunConfig.reward
     """Reward at an episode's end: identity (equation 7, the default of an environment by itself), log_prob,
-    margin, rank, glimpses, or module:name of your own (docs/your_own.md); by default that of a3d policy and of the
-    recipe strong of a3d train."""
+    margin, rank, glimpses, prefixes, or module:name of your own (docs/your_own.md); by default that of a3d policy
+    and of the recipe strong of a3d train."""
     num_envs: int = PolicyRunConfig.num_envs
     """Number of episodes that run at once."""
     episodes_per_clip: int = PolicyRunConfig.episodes_per_clip
