@@ -139,7 +139,7 @@ def test_flags_win_over_the_recipe_and_that_over_the_preset():
 
 def test_unknown_recipes_list_the_known_ones(capsys):
     assert main(["train", "--preset", "tiny", "--recipe", "stew"]) == 2
-    assert "unknown recipe 'stew'; known: paper, strong, plain" in capsys.readouterr().err
+    assert "unknown recipe 'stew'; known: paper, strong, complementary, plain" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,9 @@ def test_plain_is_the_same_whatever_was_chosen_before(preset):
 
 def test_the_recipe_is_the_one_that_works_unless_told_otherwise():
     found = {preset: read_arguments(["--preset", preset])[0].recipe for preset in PRESETS}
-    assert {preset for preset, recipe in found.items() if recipe != "strong"} == {"tiny", "walkers"}
+    others = {preset: recipe for preset, recipe in found.items() if recipe != "strong"}
+    assert {preset for preset, recipe in others.items() if recipe == "paper"} == {"tiny", "walkers"}
+    assert {preset for preset, recipe in others.items() if recipe != "paper"} == {"planted", "two_things"}
     assert read_arguments(["--preset", "street", "--recipe", "paper"])[0] == get_preset("street")
 
 
