@@ -115,10 +115,10 @@ class Comparison(nn.Module):
             hidden_size = self.part_sizes[1]
             mean = torch.eye(hidden_size).repeat(len(self.part_sizes) - 1, 1) / (len(self.part_sizes) - 1)
             reading = torch.block_diag(torch.eye(self.num_channels), mean)  # [f_g, h_1..h_T] to [f_g, their mean]
-            two = [self.num_channels, hidden_size]
-            fitted = fit_whitening(clips.cpu() @ reading, person, camera, two)
+            read_sizes = [self.num_channels, hidden_size]
+            fitted = fit_whitening(clips.cpu() @ reading, person, camera, read_sizes)
             self.projection.zero_()
-            self.projection[:, : sum(two)] = (reading @ fitted.projection).to(clips.device)
+            self.projection[:, : sum(read_sizes)] = (reading @ fitted.projection).to(clips.device)
         self.mean.copy_(clips.cpu().double().mean(0))
         return fitted.report
 

@@ -138,14 +138,7 @@ def planted() -> TrainConfig:
         data="planted",
         steps=600,
         data_options=DataConfig(),
-        load=LoadConfig(
-            height=64,
-            width=32,
-            num_people=16,
-            clips_per_person=2,
-            sampling="spread",
-            augment=AugmentConfig(erase_probability=0.0),
-        ),
+        load=dataclasses.replace(benchmark().load, sampling="spread"),
         backbone=BackboneConfig(weights="synthetic", flow=None),
     )
 

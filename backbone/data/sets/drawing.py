@@ -142,6 +142,12 @@ def draw_walker(canvas: np.ndarray, look: Look, pose: Pose, *, marked: int | Non
             draw_thing(canvas, thing, look.thing_size, pose, mark=THING_MARK if number == marked else 0)
 
 
+def any_thing(num_shapes: int, num_colours: int, generator: np.random.Generator) -> Thing:
+    """Return a thing at any place, of any of the first shapes and colours."""
+    place, shape = str(generator.choice(list(PLACES))), str(generator.choice(list(SHAPES)[:num_shapes]))
+    return Thing(place, shape, THING_COLOURS[generator.integers(num_colours)])
+
+
 def draw_thing(canvas: np.ndarray, thing: Thing, thing_size: float, pose: Pose, *, mark: int) -> None:
     """Draw a thing at its place on a body, with a value for the canvas's fourth channel, as `draw_walker` does."""
     sideways, down = PLACES[thing.place]

@@ -17,7 +17,7 @@ import numpy as np
 
 from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.division import split_people
-from backbone.data.sets.drawing import PLACES, SHAPES, THING_COLOURS, THING_MARK, Pose, Thing, draw_thing
+from backbone.data.sets.drawing import THING_MARK, Pose, Thing, any_thing, draw_thing
 from backbone.data.sets.folder import is_divided, read_folder
 from backbone.data.sets.planted_settings import PLANTING_VERSION, PlantedConfig
 from backbone.data.sets.synthetic import seen_box, seen_frames
@@ -164,17 +164,10 @@ def plant(
             Pose(WIDTH / 2 + facing * speed * (frame - nearest), HEIGHT / 2 + 4, height, 0.0, facing, (True,))
             for frame in range(count)
         ]
-        passers.append(Passer(other.frames, any_thing(config, generator), tuple(poses)))
+        passers.append(
+            Passer(other.frames, any_thing(config.num_shapes, config.num_colours, generator), tuple(poses))
+        )
     return PlantedFrames(tracklet.frames, thing, tuple(own), tuple(passers), config.thing_size)
-
-
-def any_thing(config: PlantedConfig, generator: np.random.Generator) -> Thing:
-    """Return a thing of any kind."""
-    return Thing(
-        str(generator.choice(list(PLACES))),
-        str(generator.choice(list(SHAPES)[: config.num_shapes])),
-        THING_COLOURS[generator.integers(config.num_colours)],
-    )
 
 
 def _read(directory: Path | None, config: DataConfig, cache: Path) -> ReidData:
@@ -205,7 +198,7 @@ def _twins(half: Sequence[Tracklet], config: PlantedConfig, number: int) -> list
             own = np.random.default_rng([config.seed, number, 0, tracklet.person])
             things[tracklet.person] = []
             while len(things[tracklet.person]) < config.twins:
-                if (thing := any_thing(config, own)) not in things[tracklet.person]:
+                if (thing := any_thing(config.num_shapes, config.num_colours, own)) not in things[tracklet.person]:
                     things[tracklet.person].append(thing)
         others = [one for one in half if one.person != tracklet.person]
         for twin, thing in enumerate(things[tracklet.person]):

@@ -21,13 +21,10 @@ from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.sets.camera import Camera
 from backbone.data.sets.drawing import (
     NUM_OUTFITS,
-    PLACES,
-    SHAPES,
-    THING_COLOURS,
     THING_MARK,
     Look,
     Pose,
-    Thing,
+    any_thing,
     draw_walker,
     dressed,
 )
@@ -261,17 +258,8 @@ def _stranger(config: SyntheticConfig, generator: np.random.Generator) -> Look:
     """Return the look of anyone: any outfit (or any of the people's) and any things."""
     outfits = _outfits(config) if config.look_alikes else range(NUM_OUTFITS)
     outfit = outfits[generator.integers(len(outfits))]
-    things = tuple(any_thing(config, generator) for _ in range(config.num_things))
+    things = tuple(any_thing(config.num_shapes, config.num_colours, generator) for _ in range(config.num_things))
     return dressed(outfit, things, generator, _period(config, gait=0), config.thing_size)
-
-
-def any_thing(config: SyntheticConfig, generator: np.random.Generator) -> Thing:
-    """Return a thing of any of the kinds that people carry."""
-    return Thing(
-        str(generator.choice(list(PLACES))),
-        str(generator.choice(list(SHAPES)[: config.num_shapes])),
-        THING_COLOURS[generator.integers(config.num_colours)],
-    )
 
 
 def seen_box(mark: np.ndarray, thing_px: float) -> np.ndarray:
