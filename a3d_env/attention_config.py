@@ -21,3 +21,6 @@ class AttentionConfig:
     """Numbers of bins along time, height and width whose features are in every observation, evenly spread over the
     clip; the locator mixture needs them. None: the agent observes only the bins that it looks at, as in the
     paper."""
+    shows_looked: bool = False
+    """Let every observation with an overview also tell, for each of the overview's bins, the share of it that was
+    looked at; policy.inhibition needs that."""

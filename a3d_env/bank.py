@@ -116,11 +116,10 @@ class FeatureBank:
             truth_boxes=truth_boxes,
         )
 
-    def with_overview(self, counts: Size3 | None) -> "FeatureBank":
-        """Return a bank of the same features with another overview (`BinGrid.overview_counts`)."""
-        if counts == self.grid.overview_counts:
-            return self
-        return replace(self, grid=replace(self.grid, overview_counts=counts))
+    def with_overview(self, counts: Size3 | None, *, shows_looked: bool = False) -> "FeatureBank":
+        """Return a bank of the same features with another overview (`BinGrid.overview_counts`, `shows_looked`)."""
+        grid = replace(self.grid, overview_counts=counts, shows_looked=shows_looked)
+        return self if grid == self.grid else replace(self, grid=grid)
 
     def one_clip(self, clip: int) -> "FeatureBank":
         """Return a bank of one of the clips, a copy without the features' gradient history."""

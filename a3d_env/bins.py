@@ -32,6 +32,7 @@ class BinGrid:
         overview_counts: number of the overview's bins along time, height and width. The overview is a set of
             evenly spread bins whose features are in every observation; counts above the number of positions mean
             all. None: no overview, as in the paper.
+        shows_looked: whether observations also tell how much of each of the overview's bins was looked at.
 
     Raises:
         ValueError: a bin does not fit into the map, the map is finer than the clip, there are too many bins or
@@ -42,6 +43,7 @@ class BinGrid:
     bin_size: Size3 = (4, 6, 3)
     clip_size: Size3 = (6, 256, 128)
     overview_counts: Size3 | None = None
+    shows_looked: bool = False
 
     def __post_init__(self) -> None:
         if any(not 1 <= b <= f for b, f in zip(self.bin_size, self.feature_size, strict=True)):
@@ -100,6 +102,22 @@ class BinGrid:
         pairs = zip(self.overview_counts, self.positions, strict=True)
         corners = [_spread(count, positions) for count, positions in pairs]
         return torch.tensor([self.index(corner) for corner in itertools.product(*corners)])
+
+    def overlap(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the share of a bin that another one covers, float32.
+
+        Args:
+            first: bin numbers, int64 of any shape.
+            second: bin numbers of a shape that broadcasts with it.
+        """
+        size = torch.tensor(self.bin_size)
+        common = (size - (self.corners[first] - self.corners[second]).abs()).clamp(min=0)
+        return common.prod(dim=-1) / size.prod()
+
+    @cached_property
+    def overview_cover(self) -> Tensor:
+        """The share of each of the overview's K bins that every bin covers, float32 (num_bins, K)."""
+        return self.overlap(torch.arange(self.num_bins)[:, None], self.overview)
 
     def index(self, corner: Sequence[int]) -> int:
         """Return the number of the bin at a corner (time, height, width) in cells.

@@ -37,6 +37,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
     | `hidden` | (256,) | [-1, 1] | h_t, the recurrent hidden state |
     | `location` | (3,) | [-1, 1] | the current bin: time, height, width |
     | `overview` | (K C_g,) | finite | only with an overview: the mean features of its K bins, one after another |
+    | `looked` | (K,) | 0 to 1 | only if asked for: the share of each of these bins that was looked at |
 
     ## Action
     `Box(-1, 1, (3,), float32)`: the location to look at next, in the order time, height, width; -1 is the first
@@ -69,6 +70,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         overview: numbers of bins along time, height and width that every observation shows, such as (2, 6, 4); by
             default the bank's own (`BinGrid.overview_counts`), which is mostly none.
         action_mode: `continuous`, `discrete` or `multidiscrete`.
+        shows_looked: whether observations with that overview also have `looked`.
 
     Raises:
         ValueError: an unknown or impossible reward or overview, an unknown render or action mode, or a bank
@@ -85,8 +87,9 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         render_mode: str | None = None,
         overview: Size3 | None = None,
         action_mode: ActionMode = "continuous",
+        shows_looked: bool = False,
     ):
-        self.process = make_process(bank, glimpse, reward, overview)
+        self.process = make_process(bank, glimpse, reward, overview, shows_looked=shows_looked)
         self.render_mode = check_render_mode(render_mode)
         self.observation_space = observation_space(self.process)
         self.action_mode = action_mode
@@ -150,11 +153,13 @@ def make_process(
     reward: str,
     overview: Size3 | None = None,
     *,
+    shows_looked: bool = False,
     exact: bool = True,
 ) -> AttentionProcess:
     """Return the process over a bank or a bank's folder, or over the playground if no bank is given.
 
-    An overview, if given, replaces the bank's own; `exact` is that of `AttentionProcess`.
+    An overview, if given, replaces the bank's own, and `shows_looked` belongs to it (`BinGrid`); `exact` is that
+    of `AttentionProcess`.
 
     Raises:
         ValueError: a bank is given without its glimpse network, or the two do not fit each other.
@@ -167,7 +172,7 @@ def make_process(
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
-    bank = bank if overview is None else bank.with_overview(overview)
+    bank = bank if overview is None else bank.with_overview(overview, shows_looked=shows_looked)
     return AttentionProcess(bank, glimpse, reward, exact=exact)
 
 

@@ -23,7 +23,8 @@ def observation_space(process: AttentionProcess) -> spaces.Dict:
     """Return the space of one observation, float32.
 
     Its keys are `bin` (C_g,), `hidden` (256,), `location` (3,) and, with an overview of K bins, `overview` (K
-    C_g,), which is flat because stable-baselines3 warns of boxes with two axes.
+    C_g,), which is flat because stable-baselines3 warns of boxes with two axes; where asked for, also `looked`
+    (K,).
     """
     num_channels = process.bank.num_channels
     parts: dict[str, spaces.Space] = {
@@ -33,6 +34,8 @@ def observation_space(process: AttentionProcess) -> spaces.Dict:
     }
     if len(process.overview):
         parts["overview"] = OverviewBox(process.overview_locations, num_channels)
+        if process.bank.grid.shows_looked:
+            parts["looked"] = spaces.Box(0, 1, (len(process.overview),), np.float32)
     return spaces.Dict(parts)
 
 

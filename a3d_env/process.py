@@ -100,7 +100,7 @@ class AttentionProcess:
         self._judges: Sequence[GlimpseNetwork] = ()
         self._fold = bank.identity
         self.set_reward(reward)
-        self.locations, self.overview = _places(bank.grid, bank.device)
+        self.locations, self.overview, self.cover = _places(bank.grid, bank.device)
 
     def set_reward(self, name: str) -> None:
         """Change the reward of later steps, named as on building.
@@ -187,7 +187,8 @@ class AttentionProcess:
         """Return the observation: `bin` (N, C_g), `hidden` (N, 256) and `location` (N, 3), float32.
 
         If no glimpse was taken (T = 0) the observation is that of the centre, with h_0 = 0. With an overview of K
-        bins, `overview` (N, K C_g) has their features, one bin after another.
+        bins, `overview` (N, K C_g) has their features, one bin after another, and `looked` (N, K), if the grid
+        asks for it, how much of each was looked at.
         """
         bins = self.current_bin(episodes)
         observation = {
@@ -197,7 +198,22 @@ class AttentionProcess:
         }
         if len(self.overview):
             observation["overview"] = self.bank.bins[episodes.clip[:, None], self.overview].flatten(1)
+            if self.bank.grid.shows_looked:
+                observation["looked"] = self.looked(episodes.bins)
         return observation
+
+    def looked(self, bins: Tensor) -> Tensor:
+        """Return the largest share of each of the overview's K bins that one of the bins covers.
+
+        Args:
+            bins: bins that were looked at, int64 (N, T) with T of 0 or more.
+
+        Returns:
+            float32 (N, K), from 0 to 1.
+        """
+        if not bins.shape[1]:
+            return self.locations.new_zeros(len(bins), len(self.overview))
+        return self.cover[bins].amax(dim=1)
 
     def overviews(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """Return the overviews of the clips that N episodes look at, once each.
@@ -253,14 +269,14 @@ class AttentionProcess:
         return Judgement(identity, probability, identity == verdict.truth, reward)
 
 
-def _places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the locations of all bins, and the overview's bins, on a device."""
+def _places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the locations of all bins, the overview's bins, and what each bin covers of them, on a device."""
     if device.type == "cpu":
-        return grid.locations, grid.overview
+        return grid.locations, grid.overview, grid.overview_cover
     return _copied_places(grid, device)
 
 
 @lru_cache(maxsize=16)
-def _copied_places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor]:
+def _copied_places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Copy the places once for each device: joint training begins a process for every batch."""
-    return grid.locations.to(device), grid.overview.to(device)
+    return grid.locations.to(device), grid.overview.to(device), grid.overview_cover.to(device)

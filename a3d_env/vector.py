@@ -55,6 +55,8 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         autoreset_mode: the mode of the table above; stable-baselines3's adapter (`a3d_env.sb3`) needs `SAME_STEP`.
         exact: whether numbers are bit for bit those of single environments (`AttentionProcess`), at several times
             the cost of a step; otherwise they are alike to rounding.
+        shows_looked: whether observations with that overview also tell what was looked at of it, as for
+            `Attention3DEnv`.
 
     Attributes:
         finished: all episodes that ended last, with their T bins; None before the first end.
@@ -75,6 +77,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         action_mode: ActionMode = "continuous",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         exact: bool = False,
+        shows_looked: bool = False,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
@@ -89,7 +92,7 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
         self.episodes_per_clip = episodes_per_clip
-        self.process = make_process(bank, glimpse, reward, overview, exact=exact)
+        self.process = make_process(bank, glimpse, reward, overview, shows_looked=shows_looked, exact=exact)
         self.render_mode = check_render_mode(render_mode)
         count = len(self.process.bank)
         self._clips = np.arange(count) if clips is None else check_clips(clips, count, "clips")
@@ -114,7 +117,8 @@ class Attention3DVectorEnv(ShowsProcess, VectorEnv):
                 f"actions choose among {self.process.bank.grid.positions} positions, the other bank has "
                 f"{bank.grid.positions}"
             )
-        bank = bank.with_overview(self.process.bank.grid.overview_counts)
+        grid = self.process.bank.grid
+        bank = bank.with_overview(grid.overview_counts, shows_looked=grid.shows_looked)
         process = AttentionProcess(bank, self.glimpse, self.reward, exact=self.process.exact)
         if bank.grid != self.process.bank.grid and not torch.equal(
             process.overview_locations.cpu(), self.overview_locations.cpu()

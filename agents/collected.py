@@ -34,6 +34,8 @@ class Collected:
         row: each episode's row of `overview`, int64 (E,); None: each of the E S steps has its own row.
         returns: the sum of an episode's rewards from each step on, float32 (E, S).
         advantages: the returns less V's estimate when the actions were chosen, float32 (E, S); None: not computed.
+        looked: share of each of the overview's bins that was looked at until then, float32 (E, S, K); None if the
+            policy has no inhibition.
     """
 
     actions: Tensor
@@ -47,6 +49,7 @@ class Collected:
     row: Tensor | None
     returns: Tensor
     advantages: Tensor | None = None
+    looked: Tensor | None = None
 
     @classmethod
     def of(
@@ -55,8 +58,7 @@ class Collected:
         finished: list[Episodes],
         actions: list[Tensor],
         rewards: list[Tensor],
-        *,
-        sees: bool,
+        policy: AttentionPolicy,
     ) -> "Collected":
         """Return finished episodes, one after another, with their actions (N, S, 3) and rewards (N,) each.
 
@@ -65,16 +67,19 @@ class Collected:
             finished: the episodes.
             actions: the actions as sampled.
             rewards: the rewards at the end.
-            sees: whether the policy sees overviews.
+            policy: the policy that chose the actions.
         """
         clip, num_steps = torch.cat([one.clip for one in finished]), actions[0].shape[1]
         bins = torch.cat([one.bins for one in finished])[:, :num_steps]
+        looked = None
+        if policy.inhibition:
+            looked = torch.stack([process.looked(bins[:, : step + 1]) for step in range(num_steps)], dim=1)
         hidden = torch.cat([one.hidden for one in finished])[:, :num_steps]
         if not bins.shape[1]:  # no glimpse is taken: the centre is shown, and h_0
             bins = torch.full_like(clip, process.bank.grid.centre)[:, None]
             hidden = process.glimpse.first_hidden(len(clip))[:, None]
         paid = torch.cat(rewards)
-        overview, row = process.overviews(clip) if sees else (None, None)
+        overview, row = process.overviews(clip) if policy.sees_overview else (None, None)
         return cls(
             actions=torch.cat(actions),
             rewards=torch.cat([paid.new_zeros(len(paid), num_steps - 1), paid[:, None]], dim=1),
@@ -86,6 +91,7 @@ class Collected:
             overview=overview,
             row=row,
             returns=paid[:, None].expand(-1, num_steps),
+            looked=looked,
         )
 
 
@@ -111,14 +117,16 @@ def reads_process(policy: object, process: AttentionProcess) -> bool:
     )
 
 
-def from_buffer(buffer: DictRolloutBuffer, clips: list[list[int]], length: int, sees: bool) -> Collected:
+def from_buffer(
+    buffer: DictRolloutBuffer, clips: list[list[int]], length: int, policy: AttentionPolicy
+) -> Collected:
     """Return the rollout in stable-baselines3's buffer, whose arrays are (n_steps, n_envs, ...).
 
     Args:
         buffer: the buffer.
         clips: the clip of each environment's episode, step by step.
         length: the number of steps of an episode.
-        sees: whether the policy sees overviews.
+        policy: the policy that chose the actions.
     """
 
     def by_episode(steps: Any) -> Tensor:
@@ -135,10 +143,11 @@ def from_buffer(buffer: DictRolloutBuffer, clips: list[list[int]], length: int, 
         location=by_episode(seen["location"]),
         clip=clip,
         num_clips=int(clip.max()) + 1,
-        overview=by_episode(seen["overview"]).flatten(0, 1) if sees else None,
+        overview=by_episode(seen["overview"]).flatten(0, 1) if policy.sees_overview else None,
         row=None,
         returns=by_episode(buffer.returns),
         advantages=by_episode(buffer.advantages),
+        looked=by_episode(seen["looked"]) if policy.inhibition else None,
     )
 
 

@@ -24,6 +24,7 @@ class DeterministicModel(nn.Module):
     """
 
     locations: Tensor
+    cover: Tensor
 
     def __init__(self, representation: Representation, agent: BaseAlgorithm, grid: BinGrid):
         super().__init__()
@@ -31,6 +32,7 @@ class DeterministicModel(nn.Module):
         self.grid = grid
         self.policy = None if _is_centre(agent) else agent.policy.eval()
         self.register_buffer("locations", grid.locations.to(representation.device))
+        self.register_buffer("cover", grid.overview_cover.to(representation.device))
 
     def forward(self, clip: Tensor, flow: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Describe clips.
@@ -51,11 +53,12 @@ class DeterministicModel(nn.Module):
         table = self.grid.pool(maps)  # (B, num_bins, C_g)
         # `shape[0]`, here and in all functions called: `len` would fix the batch size in an exported model
         rows = torch.arange(clip.shape[0], device=clip.device)
-        hidden, states, chosen = network.glimpse.first_hidden(clip.shape[0]), [], []
+        hidden, states = network.glimpse.first_hidden(clip.shape[0]), []
+        chosen: list[Tensor] = []
         bins = torch.full_like(rows, self.grid.centre)
         for number in range(network.glimpse.num_glimpses):
             if number and self.policy is not None:
-                bins = self.grid.chosen(self._act(table, bins, hidden))
+                bins = self.grid.chosen(self._act(table, chosen, hidden))
             hidden = network.glimpse.glimpse(table[rows, bins], self.locations[bins], hidden)
             states.append(hidden)
             chosen.append(bins)
@@ -65,11 +68,14 @@ class DeterministicModel(nn.Module):
         looked_at = torch.stack(chosen, dim=1) if chosen else rows[:, None][:, :0]
         return weights[:, None] * compared, looked_at, network.glimpse.identify(read)
 
-    def _act(self, table: Tensor, bins: Tensor, hidden: Tensor) -> Tensor:
+    def _act(self, table: Tensor, chosen: list[Tensor], hidden: Tensor) -> Tensor:
+        bins = chosen[-1]
         rows = torch.arange(bins.shape[0], device=bins.device)
         observation = {"bin": table[rows, bins], "hidden": hidden, "location": self.locations[bins]}
         if len(self.grid.overview):
             observation["overview"] = table[:, self.grid.overview.to(bins.device)].flatten(1)
+            if self.grid.shows_looked:
+                observation["looked"] = self.cover[torch.stack(chosen, dim=1)].amax(dim=1)
         assert self.policy is not None
         return self.policy._predict(observation, deterministic=True)
 

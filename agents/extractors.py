@@ -28,27 +28,40 @@ class HiddenState(BaseFeaturesExtractor):
 
 
 class HiddenStateAndOverview(BaseFeaturesExtractor):
-    """Takes [h_t, overview] out of the observation."""
+    """Takes [h_t, overview] out of the observation, and what was looked at of the overview if asked for.
 
-    def __init__(self, observation_space: gymnasium.spaces.Dict):
+    Args:
+        observation_space: observation space of an A3D environment.
+        looked: whether `looked` follows, (N, K).
+
+    Raises:
+        ValueError: the observations lack one of these.
+    """
+
+    def __init__(self, observation_space: gymnasium.spaces.Dict, *, looked: bool = False):
         parts = observation_space.spaces
+        self.parts = ["hidden", "overview", "looked"] if looked else ["hidden", "overview"]
         if "overview" not in parts:
             raise ValueError(
                 "the observations have no overview for the locator 'mixture': make the environment with one, as "
                 "overview=(2, 6, 4); a run of a3d train has one by --recipe strong or --attention.overview 2 6 4"
             )
-        size = sum(gymnasium.spaces.flatdim(parts[name]) for name in ("hidden", "overview"))
-        super().__init__(observation_space, size)
+        if looked and "looked" not in parts:
+            raise ValueError(
+                "the observations don't tell what was looked at, which the policy's inhibition needs: set "
+                "attention.shows_looked (or BinGrid.shows_looked), or no policy.inhibition"
+            )
+        super().__init__(observation_space, sum(gymnasium.spaces.flatdim(parts[name]) for name in self.parts))
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """Return the features, (N, 256 + K C_g).
+        """Return the features, (N, 256 + K C_g), or (N, 256 + K C_g + K).
 
         Raises:
             ValueError: the observation has no overview.
         """
         if "overview" not in observation:
             raise ValueError("the policy was trained with an overview, and this observation shows none")
-        return torch.cat([observation["hidden"], observation["overview"]], dim=1)
+        return torch.cat([observation[name] for name in self.parts], dim=1)
 
 
 class OverviewReader(BaseFeaturesExtractor):

@@ -42,27 +42,32 @@ class MixtureLocator(nn.Module):
     before.
 
     The policy is a mixture of Gaussians, one at each of the bins, whose weights are the softmax of the scores
-    (`agents.mixture`).
+    (`agents.mixture`). With inhibition of return, the score of a bin is lowered by the inhibition times the share
+    of the bin that was looked at. Without, h_t would have to learn to remember that, and the locator to read it.
 
     Args:
         num_channels: C_g.
         overview_locations: locations of the overview's bins, float (K, 3).
+        inhibition: what the score of a bin that was looked at is lowered by; 0 for no inhibition.
     """
 
     locations: Tensor
 
-    def __init__(self, num_channels: int, overview_locations: Tensor):
+    def __init__(self, num_channels: int, overview_locations: Tensor, inhibition: float = 0.0):
         super().__init__()
+        self.inhibition = inhibition
         self.key = nn.Linear(num_channels + 3, KEY_SIZE)
         self.query = nn.Linear(HIDDEN_SIZE, KEY_SIZE)
         self.worth = nn.Linear(KEY_SIZE, 1)
         keep_places(self, overview_locations)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[h_t, overview], (N, 256 + K C_g) -> scores, (N, K)."""
-        hidden, overview = features[:, :HIDDEN_SIZE], features[:, HIDDEN_SIZE:]
+        """[h_t, overview], (N, 256 + K C_g), with `looked` behind it if there is inhibition -> scores, (N, K)."""
+        num_looked = len(self.locations) if self.inhibition else 0
+        hidden, overview, looked = features.tensor_split([HIDDEN_SIZE, features.shape[1] - num_looked], dim=1)
         first, clip = _clips(overview)
-        return self.scores(hidden, self.keys(overview if first is None else overview[first]), clip)
+        keys = self.keys(overview if first is None else overview[first])
+        return self.scores(hidden, keys, clip, looked if num_looked else None)
 
     def keys(self, overview: Tensor) -> Tensor:
         """Overviews (clips, K C_g) -> keys, (clips, K, 64)."""
@@ -70,12 +75,20 @@ class MixtureLocator(nn.Module):
         located = torch.cat([bins, self.locations.expand(bins.shape[0], -1, -1)], dim=2)
         return functional.relu(self.key(located))
 
-    def scores(self, hidden: Tensor, keys: Tensor, clip: Tensor | None) -> Tensor:
-        """h_t (N, 256), keys (clips, K, 64) and each row's clip (N,), or None for its own -> scores, (N, K)."""
+    def scores(self, hidden: Tensor, keys: Tensor, clip: Tensor | None, looked: Tensor | None = None) -> Tensor:
+        """Return the scores, (N, K).
+
+        Args:
+            hidden: h_t, (N, 256).
+            keys: (clips, K, 64).
+            clip: each row's clip, int64 (N,); None: its own.
+            looked: share of each bin that was looked at, (N, K), if there is inhibition.
+        """
         worth = self.worth(keys).squeeze(2)
         if clip is not None:
             keys, worth = keys[clip], worth[clip]
-        return (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE) + worth
+        scores = (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE) + worth
+        return scores if looked is None else scores - self.inhibition * looked
 
 
 def _clips(overview: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -146,6 +159,7 @@ def build_locator(
     layer: nn.Linear,
     observation_space: gymnasium.spaces.Dict,
     overview_locations: Sequence[Sequence[float]] | Tensor,
+    inhibition: float = 0.0,
 ) -> nn.Module:
     """Return the locator of that name.
 
@@ -154,11 +168,15 @@ def build_locator(
         layer: the initialised layer of the linear locator, 256 -> 3.
         observation_space: observation space of the environment.
         overview_locations: locations of the overview's bins, (K, 3); K = 0 without an overview.
+        inhibition: that of the mixture.
 
     Raises:
-        ValueError: unknown name, a mixture without an overview, or locations that are not the observations'.
+        ValueError: unknown name, a mixture without an overview, inhibition without a mixture, or locations that
+            are not the observations'.
     """
     check_locator(name)
+    if inhibition and name != "mixture":
+        raise ValueError(f"only the locator mixture has an inhibition (policy.inhibition), and this is {name}")
     if name == "linear":
         return LinearLocator(layer)
     num_channels = gymnasium.spaces.flatdim(observation_space["bin"])
@@ -169,4 +187,4 @@ def build_locator(
             "the locator 'mixture' chooses among the bins of an overview: make the environment with one, as "
             "overview=(2, 6, 4), and give the policy the environment's overview_locations (agents.make does)"
         )
-    return MixtureLocator(num_channels, overview_places(observation_space, overview_locations))
+    return MixtureLocator(num_channels, overview_places(observation_space, overview_locations), inhibition)

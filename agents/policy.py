@@ -60,6 +60,7 @@ class AttentionPolicy(ActorCriticPolicy):
             (`agents.locator.OwnLocator`).
         overview_locations: the environment's `overview_locations`, (K, 3), for all but `linear`; `agents.make`
             gives them.
+        inhibition: inhibition of return of the locator `mixture`; 0 for none.
         kwargs: other keyword arguments of stable-baselines3's `ActorCriticPolicy`.
 
     Raises:
@@ -73,6 +74,7 @@ class AttentionPolicy(ActorCriticPolicy):
         value_layers: tuple[int, ...] = (256,),
         locator: str = "linear",
         overview_locations: Sequence[Sequence[float]] = (),
+        inhibition: float = 0.0,
         **kwargs: Any,
     ):
         if not 0 < variance < math.inf:
@@ -81,8 +83,11 @@ class AttentionPolicy(ActorCriticPolicy):
         self.value_layers = value_layers
         self.locator = locator
         self.overview_locations = overview_locations
+        self.inhibition = inhibition
         has_overview = locator == "mixture" or (locator != "linear" and len(overview_locations) > 0)
         kwargs.setdefault("features_extractor_class", HiddenStateAndOverview if has_overview else HiddenState)
+        if inhibition and locator == "mixture":
+            kwargs["features_extractor_kwargs"] = {"looked": True}
         kwargs.setdefault("activation_fn", nn.ReLU)
         kwargs["net_arch"] = {"pi": [], "vf": list(value_layers)}
         super().__init__(*args, **kwargs)
@@ -95,7 +100,7 @@ class AttentionPolicy(ActorCriticPolicy):
         assert isinstance(self.observation_space, spaces.Dict)
         assert isinstance(self.action_net, nn.Linear)
         self.action_net = build_locator(
-            self.locator, self.action_net, self.observation_space, self.overview_locations
+            self.locator, self.action_net, self.observation_space, self.overview_locations, self.inhibition
         )
         self.action_dist = Gaussian(spaces.utils.flatdim(self.action_space))
         size = self.log_std.shape
@@ -119,7 +124,13 @@ class AttentionPolicy(ActorCriticPolicy):
             return None
         return self.action_net.keys(overview) if isinstance(self.action_net, MixtureLocator) else overview
 
-    def choose(self, hidden: Tensor, seen: Tensor | None = None, clip: Tensor | None = None) -> Distribution:
+    def choose(
+        self,
+        hidden: Tensor,
+        seen: Tensor | None = None,
+        clip: Tensor | None = None,
+        looked: Tensor | None = None,
+    ) -> Distribution:
         """Return pi(a | h) for hidden states that may have a gradient.
 
         Args:
@@ -127,17 +138,25 @@ class AttentionPolicy(ActorCriticPolicy):
             seen: by default nothing, for a policy that sees no overview; the clips' overviews by `look_over`; or,
                 without `clip`, the overview of each hidden state, float (N, K C_g).
             clip: each hidden state's row of `seen`, int64 (N,).
+            looked: with inhibition, the share of each of the overview's bins that was looked at, float (N, K).
         """
         if not self.sees_overview:
             return self._get_action_dist_from_latent(hidden)
         assert seen is not None
         if clip is not None and isinstance(self.action_net, MixtureLocator):
-            return self._distribution(self.action_net.scores(hidden, seen, clip))
+            return self._distribution(self.action_net.scores(hidden, seen, clip, looked))
         features = {"hidden": hidden, "overview": seen if clip is None else seen[clip]}
+        if looked is not None:
+            features["looked"] = looked
         return self._get_action_dist_from_latent(self.features_extractor(features))
 
     def evaluate_hidden(
-        self, hidden: Tensor, actions: Tensor, seen: Tensor | None = None, clip: Tensor | None = None
+        self,
+        hidden: Tensor,
+        actions: Tensor,
+        seen: Tensor | None = None,
+        clip: Tensor | None = None,
+        looked: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return log pi(a | h) and V(h), two float tensors (N,), for `choose`'s arguments.
 
@@ -146,8 +165,9 @@ class AttentionPolicy(ActorCriticPolicy):
             actions: float (N, 3), as sampled, not clipped.
             seen: as for `choose`.
             clip: as for `choose`.
+            looked: as for `choose`.
         """
-        return self.choose(hidden, seen, clip).log_prob(actions), self.value(hidden)
+        return self.choose(hidden, seen, clip, looked).log_prob(actions), self.value(hidden)
 
     def value(self, hidden: Tensor) -> Tensor:
         """Return V(h) for hidden states, float (N, 256) -> (N,); its gradient does not reach them."""
@@ -175,4 +195,5 @@ class AttentionPolicy(ActorCriticPolicy):
             "value_layers": self.value_layers,
             "locator": self.locator,
             "overview_locations": self.overview_locations,
+            "inhibition": self.inhibition,
         }

@@ -1,5 +1,6 @@
 """Settings of the agent's learning, which can be read without torch."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,10 @@ class PolicyConfig:
     """Locator F_a. linear: one layer on the hidden state; mixture: a choice among the bins of an overview
     (attention.overview) by their features; or module:name of your own torch.nn.Module (docs/your_own.md).
     Algorithms with a policy network of their own ignore it."""
+    inhibition: float = 0.0
+    """Inhibition of return of the locator mixture: what the score of a bin loses that was looked at before, as a
+    whole or by its share. Scores are logits; 5 makes a second look at a bin next to impossible. It needs
+    attention.shows_looked. Other locators and algorithms have none."""
     normalize_advantage: bool = False
     """Centre and scale the advantages of a batch; off-policy algorithms ignore it."""
     baseline: Baseline = "value"
@@ -35,6 +40,8 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         check_locator(self.locator)
+        if not 0 <= self.inhibition < math.inf:
+            raise ValueError(f"inhibition must be 0 or more, and finite, got {self.inhibition}")
 
 
 def check_locator(name: str) -> None:

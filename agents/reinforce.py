@@ -174,14 +174,13 @@ class REINFORCE(OnPolicyAlgorithm):
         """Take one gradient step on the episodes of the rollout (equation 13)."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        rollout = self.collected or from_buffer(
-            self.rollout_buffer, self._clips, self.episode_length, self.policy.sees_overview
-        )
+        rollout = self.collected or from_buffer(self.rollout_buffer, self._clips, self.episode_length, self.policy)
         hidden, seen, row = self._hidden_states(rollout), rollout.overview, rollout.row
+        looked = None if rollout.looked is None else rollout.looked.flatten(0, 1)
         if row is not None:
             seen, row = self.policy.look_over(seen), row.repeat_interleave(hidden.shape[1])
         log_prob, values = self.policy.evaluate_hidden(
-            hidden.flatten(0, 1), rollout.actions.flatten(0, 1), seen, row
+            hidden.flatten(0, 1), rollout.actions.flatten(0, 1), seen, row, looked
         )
         log_prob, values = log_prob.view_as(rollout.returns), values.view_as(rollout.returns)
         advantages = self._advantages(rollout, values.detach())
@@ -265,7 +264,7 @@ class REINFORCE(OnPolicyAlgorithm):
             finished.append(tensors.finished)
             actions.append(played[0])
             rewards.append(played[1].reward)
-        self.collected = Collected.of(tensors.process, finished, actions, rewards, sees=self.policy.sees_overview)
+        self.collected = Collected.of(tensors.process, finished, actions, rewards, self.policy)
         self._last_obs = {}  # not None: the environment need not be reset before it goes on
         callback.update_locals(locals())
         callback.on_rollout_end()
@@ -280,7 +279,8 @@ class REINFORCE(OnPolicyAlgorithm):
         seen, chosen, judgement = self.policy.look_over(overview), [], None
         while judgement is None:
             assert env.episodes is not None
-            actions = self.policy.choose(process.hidden(env.episodes), seen, row).get_actions()
+            looked = process.looked(env.episodes.bins) if self.policy.inhibition else None
+            actions = self.policy.choose(process.hidden(env.episodes), seen, row, looked).get_actions()
             chosen.append(actions)
             judgement = env.advance(actions)
             now = env.episodes

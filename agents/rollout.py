@@ -98,13 +98,11 @@ def overlap_shares(bank: FeatureBank, episodes: Episodes) -> np.ndarray:
     Returns:
         float64 (N,), from 0 (no two have a cell in common) to 1 (all are one bin); NaN with fewer than two.
     """
-    size = torch.tensor(bank.grid.bin_size)
-    corner = bank.grid.corners[episodes.bins[:, 1:].cpu()]  # (N, T - 1, 3), in cells
-    first, second = torch.triu_indices(corner.shape[1], corner.shape[1], offset=1)
+    chosen = episodes.bins[:, 1:].cpu()
+    first, second = torch.triu_indices(chosen.shape[1], chosen.shape[1], offset=1)
     if len(first) == 0:
-        return np.full(len(corner), np.nan)
-    common = (size - (corner[:, first] - corner[:, second]).abs()).clamp(min=0)
-    return (common.prod(dim=2) / size.prod()).double().mean(dim=1).numpy()
+        return np.full(len(chosen), np.nan)
+    return bank.grid.overlap(chosen[:, first], chosen[:, second]).double().mean(dim=1).numpy()
 
 
 def hit_rate(bank: FeatureBank, episodes: Episodes) -> Tensor | None:
@@ -159,7 +157,8 @@ class _PolicyChoice:
         if self.policy.sees_overview and self._clip is not episodes.clip:
             overview, self._row = self.process.overviews(episodes.clip)
             self._clip, self._seen = episodes.clip, self.policy.look_over(overview)
-        chosen = self.policy.choose(self.process.hidden(episodes), self._seen, self._row)
+        looked = self.process.looked(episodes.bins) if self.policy.inhibition else None
+        chosen = self.policy.choose(self.process.hidden(episodes), self._seen, self._row, looked)
         return chosen.get_actions(self.deterministic).clamp(-1, 1)
 
 

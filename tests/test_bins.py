@@ -1,5 +1,7 @@
 """The grid of bins against hand-computed numbers and obvious loops."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,19 @@ def test_an_overview_is_spread_evenly(counts, corners):
     expected = [[time, height, width] for time in corners[0] for height in corners[1] for width in corners[2]]
     assert grid.overview.dtype == torch.int64
     assert grid.corners[grid.overview].tolist() == expected
+
+
+def test_bins_cover_each_other_and_the_overview_as_counted_cell_by_cell():
+    grid = BinGrid((3, 5, 4), (2, 3, 2), (3, 50, 40), (2, 2, 2))  # bins of 12 cells
+    cells = [
+        {(time + t, row + r, column + c) for t, r, c in itertools.product(range(2), range(3), range(2))}
+        for time, row, column in grid.corners.tolist()
+    ]
+    for one, other in itertools.product(range(grid.num_bins), repeat=2):
+        assert grid.overlap(torch.tensor(one), torch.tensor(other)) == pytest.approx(
+            len(cells[one] & cells[other]) / 12
+        )
+    assert torch.equal(grid.overview_cover[5], grid.overlap(torch.full((8,), 5), grid.overview))
 
 
 def test_without_counts_the_overview_is_empty():

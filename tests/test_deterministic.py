@@ -16,6 +16,7 @@ from backbone.representation import Representation
 
 GRID = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32))
 OVERVIEW = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32), (2, 3, 3))
+LOOKED = BinGrid((3, 16, 8), (2, 6, 4), (3, 64, 32), (2, 3, 3), shows_looked=True)
 
 
 def build(name, grid=GRID, num_glimpses=4, flow="dis-fast", **settings):
@@ -54,7 +55,7 @@ def expected(representation, agent, grid, clip, flow=None):
 
 CASES = {
     "reinforce": {},
-    "ppo": {"grid": OVERVIEW, "policy_kwargs": {"locator": "mixture"}},
+    "ppo": {"grid": LOOKED, "policy_kwargs": {"locator": "mixture", "inhibition": 9.0}},
     "a2c": {},
     "trpo": {},
     "sac": {"grid": OVERVIEW},

@@ -18,7 +18,7 @@ from agents.controls import CONTROLS, ControlAgent
 from agents.episodes import Episode, Names, record_episode
 from agents.rollout import agent_choice, finish, follow
 
-SMALL = BinGrid((3, 5, 4), (2, 3, 2), (6, 40, 32), overview_counts=(2, 2, 2))  # 2 x 3 x 3 bins
+SMALL = BinGrid((3, 5, 4), (2, 3, 2), (6, 40, 32), overview_counts=(2, 2, 2), shows_looked=True)
 LEARNING = [name for name in agents.ALGORITHMS if name not in CONTROLS]
 
 

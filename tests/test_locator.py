@@ -12,6 +12,7 @@ from torch import nn
 
 import agents
 from a3d_env.env import Attention3DEnv
+from a3d_env.interface import as_numpy
 from a3d_env.playground import playground
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
@@ -19,7 +20,7 @@ from agents.controls import random_agent
 from agents.locator import MixtureLocator
 from agents.policy import AttentionPolicy
 from agents.reinforce import REINFORCE
-from agents.rollout import follow
+from agents.rollout import follow, overlap_shares
 
 OVERVIEW = (2, 6, 4)
 MIXTURE = {"locator": "mixture", "variance": 0.2}
@@ -57,6 +58,36 @@ def test_the_scores_are_the_formulas():
         "locations": (7, 3), "key.weight": (64, 8), "key.bias": (64,), "query.weight": (64, 256),
         "query.bias": (64,), "worth.weight": (1, 64), "worth.bias": (1,),
     }  # fmt: skip
+
+
+def test_inhibition_lowers_the_scores_of_what_was_looked_at_and_keeps_glimpses_apart():
+    torch.manual_seed(0)
+    locations, hidden, bins, looked = torch.rand(7, 3), torch.randn(4, 256), torch.randn(4, 35), torch.rand(4, 7)
+    locator = MixtureLocator(5, locations, inhibition=5.0)
+    free = MixtureLocator(5, locations)
+    free.load_state_dict(locator.state_dict())
+    scores = locator(torch.cat([hidden, bins, looked], dim=1))
+    torch.testing.assert_close(scores, free(torch.cat([hidden, bins], dim=1)) - 5 * looked)
+
+    overlaps = {}
+    for inhibition in (0.0, 100.0):
+        env = make_env(shows_looked=True)
+        agent = agents.make("reinforce", env, policy_kwargs={**MIXTURE, "inhibition": inhibition}, seed=0)
+        process = env.vector_env.process
+        overlaps[inhibition] = overlap_shares(process.bank, follow(agent, process)).mean()
+        clips = torch.arange(8)
+        seen = as_numpy(process.observe(process.start(clips)))
+        second = process.bank.grid.chosen(torch.from_numpy(agent.predict(seen, deterministic=True)[0]))
+        assert torch.equal(second, follow(agent, process, clips).bins[:, 1])
+    assert overlaps[0.0] > 0.8
+    assert overlaps[100.0] < 0.1
+
+
+def test_inhibition_needs_a_mixture_that_is_told_what_was_looked_at():
+    with pytest.raises(ValueError, match=r"attention\.shows_looked"):
+        agents.make("reinforce", make_env(), policy_kwargs={**MIXTURE, "inhibition": 5.0})
+    with pytest.raises(ValueError, match="only the locator mixture has an inhibition"):
+        agents.make("reinforce", make_env(shows_looked=True), policy_kwargs={"inhibition": 5.0})
 
 
 def test_the_policys_weights_are_the_scores_and_its_value_is_of_the_hidden_state_alone():

@@ -100,6 +100,24 @@ def test_the_overview_is_always_in_sight(random_case, num_glimpses):
     assert AttentionProcess(*random_case()).overview_locations.shape == (0, 3)
 
 
+def test_observations_tell_what_was_looked_at_if_asked_to(random_case):
+    grid = BinGrid(overview_counts=(2, 3, 1), shows_looked=True)
+    process = AttentionProcess(*random_case(grid=grid))
+    episodes = process.start(torch.tensor([1, 3]))
+    for seen in ([], [0], [0, 30], [0, 30, 197]):
+        if seen:
+            episodes = process.look(episodes, torch.tensor([seen[-1], 50]))
+        for row, bins in enumerate(([grid.centre, *seen], [grid.centre, *[50] * bool(seen)])):
+            shares = [
+                max(float(grid.overlap(torch.tensor(one), place)) for one in bins) for place in grid.overview
+            ]
+            assert process.observe(episodes)["looked"][row].tolist() == pytest.approx(shares)
+    nowhere = AttentionProcess(*random_case(grid=grid, num_glimpses=0))
+    assert nowhere.observe(nowhere.start(torch.tensor([1])))["looked"].tolist() == [[0.0] * 6]
+    silent = AttentionProcess(*random_case(grid=BinGrid(overview_counts=(2, 3, 1))))
+    assert "looked" not in silent.observe(silent.start(torch.tensor([1])))
+
+
 def test_without_glimpses_the_centre_is_shown_and_only_the_global_feature_is_judged(random_case):
     bank, glimpse = random_case(num_glimpses=0)
     process = AttentionProcess(bank, glimpse, "log_prob")

@@ -94,6 +94,8 @@ def test_every_preset_takes_every_recipe_and_survives_its_file(preset, recipe):
         own = {"joint.triplet_weight"} if is_drawn(config) else {"descriptor.neck"}
         if recipe == "complementary":
             own |= {"joint.glimpses_judged", "descriptor.glimpses"}
+        if recipe == "several":
+            own |= {"joint.glimpses_judged", "attention.shows_looked", "policy.inhibition"}
         assert differences(config, get_preset(preset)) <= {*STRONG_SETTINGS, *own}
     assert config_from_json(config_to_json(config), Path("config.json")) == config
 
@@ -139,7 +141,7 @@ def test_flags_win_over_the_recipe_and_that_over_the_preset():
 
 def test_unknown_recipes_list_the_known_ones(capsys):
     assert main(["train", "--preset", "tiny", "--recipe", "stew"]) == 2
-    assert "unknown recipe 'stew'; known: paper, strong, complementary, plain" in capsys.readouterr().err
+    assert "unknown recipe 'stew'; known: paper, strong, complementary, several, plain" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -278,15 +280,21 @@ def test_the_metric_and_the_average_are_what_a_checkpoint_is_tested_with(tmp_pat
     assert torch.equal(early["glimpse.identify.weight"], average["module.glimpse.identify.weight"])
 
 
-@pytest.mark.parametrize("preset", ["planted", "two_things"])
-def test_complementary_is_strong_with_a_reward_for_what_a_glimpse_adds(preset):
+@pytest.mark.parametrize(
+    ("preset", "recipe", "more"),
+    [
+        ("planted", "complementary", {"descriptor.glimpses": "mean"}),
+        ("two_things", "several", {"attention.shows_looked": True, "policy.inhibition": 5.0}),
+    ],
+)
+def test_two_recipes_are_strong_with_a_reward_for_what_a_glimpse_adds(preset, recipe, more):
     base = get_preset(preset)
-    strong, changed = (flat(get_recipe(name)(base)) for name in ("strong", "complementary"))
+    strong, changed = (flat(get_recipe(name)(base)) for name in ("strong", recipe))
     assert {name: value for name, value in changed.items() if value != strong[name]} == {
-        "recipe": "complementary",
+        "recipe": recipe,
         "attention.reward": "prefixes",
         "joint.glimpses_judged": "prefixes",
-        "descriptor.glimpses": "mean",
+        **more,
     }
     config, _ = read_arguments(["--preset", preset])
-    assert config.recipe == "complementary"
+    assert config.recipe == recipe

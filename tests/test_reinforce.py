@@ -309,24 +309,30 @@ def test_the_policy_weight_scales_the_policy_gradient_only():
 
 
 @pytest.mark.parametrize(
-    ("locator", "overview"),
-    [("linear", None), ("linear", (2, 3, 2)), ("mixture", (2, 3, 2)), (f"{__name__}:Scores", (2, 3, 2))],
+    ("locator", "overview", "inhibition"),
+    [
+        ("linear", None, 0.0),
+        ("linear", (2, 3, 2), 0.0),
+        ("mixture", (2, 3, 2), 0.0),
+        ("mixture", (2, 3, 2), 2.0),
+        (f"{__name__}:Scores", (2, 3, 2), 0.0),
+    ],
 )
 @pytest.mark.parametrize("baseline", ["value", "clip"])
 @pytest.mark.parametrize(("num_glimpses", "episodes", "clips"), [(4, 1, 3), (4, 2, 40), (1, 1, 3), (0, 1, 3)])
 def test_episodes_played_as_tensors_are_those_by_observations(
-    locator, overview, baseline, num_glimpses, episodes, clips
+    locator, overview, inhibition, baseline, num_glimpses, episodes, clips
 ):
     found = []
     for wrap in (VecMonitor, lambda env: through_buffer(VecMonitor(env))):
         env = make_env(
             12, glimpse_learns=True, num_glimpses=num_glimpses, reward="log_prob", clips=np.arange(clips),
-            episodes_per_clip=2, overview=overview, exact=True,
+            episodes_per_clip=2, overview=overview, exact=True, shows_looked=inhibition > 0,
         )  # fmt: skip
         glimpse = env.vector_env.glimpse
         agent = agents.make(
             "reinforce", wrap(env), seed=0, baseline=baseline, n_steps=episodes * max(num_glimpses - 1, 1),
-            learning_rate=0.01, policy_kwargs={"locator": locator, "variance": 0.1},
+            learning_rate=0.01, policy_kwargs={"locator": locator, "variance": 0.1, "inhibition": inhibition},
         )  # fmt: skip
         env.seed(3)
         for _ in range(3):  # the later rollouts follow from the earlier updates

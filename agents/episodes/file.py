@@ -131,9 +131,11 @@ def _episode(arrays: Arrays, agent: Agent | None) -> Episode:
     if meta["version"] != VERSION:
         raise ValueError(f"it is of version {meta['version']}, this program reads {VERSION}: record it again")
     before = {name.removeprefix(ORIGINAL): value for name, value in arrays.items() if name.startswith(ORIGINAL)}
-    sizes = {name: value and tuple(value) for name, value in meta["grid"].items()}
+    grid: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in meta["grid"].items()
+    }
     bank = FeatureBank(
-        BinGrid(**sizes),
+        BinGrid(**grid),
         torch.from_numpy(arrays["table"]),
         torch.from_numpy(arrays["global_feature"]),
         torch.from_numpy(arrays["identity"]),

@@ -50,7 +50,8 @@ def build_grid(config: TrainConfig, representation: Representation) -> BinGrid:
     """Return the bins of the representation's feature maps."""
     clip_size = (config.load.num_frames, config.load.height, config.load.width)
     feature_size = representation.backbone.feature_size(*clip_size)
-    return BinGrid(feature_size, config.attention.bin_size, clip_size, config.attention.overview)
+    attention = config.attention
+    return BinGrid(feature_size, attention.bin_size, clip_size, attention.overview, attention.shows_looked)
 
 
 def build_environment(config: TrainConfig, representation: Representation, grid: BinGrid) -> VecMonitor:
@@ -183,10 +184,10 @@ def policy_settings(agent: str, policy: PolicyConfig) -> dict[str, Any]:
     entry = agents.get_algorithm(agent)
     if entry.policy is not AttentionPolicy:
         return {}
-    settings: dict[str, Any] = {
-        "normalize_advantage": policy.normalize_advantage,
-        "policy_kwargs": {"variance": policy.variance, "locator": policy.locator},
-    }
+    of_policy = {"variance": policy.variance, "locator": policy.locator}
+    if policy.inhibition:
+        of_policy["inhibition"] = policy.inhibition
+    settings: dict[str, Any] = {"normalize_advantage": policy.normalize_advantage, "policy_kwargs": of_policy}
     if issubclass(entry.build, REINFORCE):
         settings |= {"baseline": policy.baseline, "gradient_to_glimpse": policy.gradient_to_glimpse}
     return settings

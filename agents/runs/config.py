@@ -48,8 +48,9 @@ class TrainConfig:
     recipe: str = "paper"
     """Settings of the method, which change those of the preset; flags go before both. strong, the default of a3d
     train: what makes the agent find the identifying thing on people that it was not trained on, and common ways of
-    training (listed in agents/runs/recipes.py); complementary, the default of two_things and planted: strong, with
-    a reward for what a glimpse adds to those before it; paper: the preset as it is, and the default of tiny and
+    training (listed in agents/runs/recipes.py); complementary, the default of planted: strong, with a reward for
+    what a glimpse adds to those before it, whichever comes first; several, the default of two_things: strong, with
+    that reward, and no second look at one place; paper: the preset as it is, and the default of tiny and
     walkers; plain: frames averaged, no attention, to compare with."""
     data: DataName = "synthetic"
     agent: str = "reinforce"
@@ -127,7 +128,7 @@ def benchmark() -> TrainConfig:
 def two_things() -> TrainConfig:
     """Return the benchmark in which only two things together name a person: looking twice at one is of no use."""
     data = DataConfig(synthetic=synthetic.two_things())
-    return dataclasses.replace(benchmark(), preset="two_things", data_options=data)
+    return dataclasses.replace(benchmark(), preset="two_things", steps=600, data_options=data)
 
 
 def planted() -> TrainConfig:

@@ -75,11 +75,18 @@ PHOTOGRAPHED: dict[str, Settings] = {"neck": TRICKS["neck"][0]}
 DRAWN: dict[str, Settings] = {"without_triplet": TRICKS["triplet"][1]}
 LEVERS = STRONG | PHOTOGRAPHED | DRAWN
 
-# Changes of `strong` for people whom one look does not name: a glimpse is paid for what it adds to those before
-# it, and whichever glimpse sees a thing, F_c and the metric read it in the same way.
+# A glimpse is paid for what it adds to those before it.
+PREFIXES: Settings = {"attention": {"reward": "prefixes"}, "joint": {"glimpses_judged": "prefixes"}}
+# Changes of `strong` for people whom a thing names, not the clip as a whole: whichever glimpse sees it, F_c and
+# the metric read it in the same way.
 COMPLEMENTARY: dict[str, Settings] = {
-    "prefixes": {"attention": {"reward": "prefixes"}, "joint": {"glimpses_judged": "prefixes"}},
+    "prefixes": PREFIXES,
     "glimpses_mean": {"descriptor": {"glimpses": "mean"}},
+}
+# Changes of `strong` for people whom several things name: glimpses don't return to where one has looked.
+SEVERAL: dict[str, Settings] = {
+    "prefixes": PREFIXES,
+    "inhibition": {"attention": {"shows_looked": True}, "policy": {"inhibition": 5.0}},
 }
 
 
@@ -90,17 +97,23 @@ def paper(config: TrainConfig) -> TrainConfig:
 
 def strong(config: TrainConfig) -> TrainConfig:
     """Return the preset with all levers of `STRONG`, and with those of `DRAWN` or of `PHOTOGRAPHED`."""
-    for lever in (STRONG | (DRAWN if is_drawn(config) else PHOTOGRAPHED)).values():
-        config = with_settings(config, **lever)
-    return dataclasses.replace(config, recipe="strong")
+    return _changed(config, STRONG | (DRAWN if is_drawn(config) else PHOTOGRAPHED), "strong")
 
 
 def complementary(config: TrainConfig) -> TrainConfig:
     """Return the recipe strong with the changes of `COMPLEMENTARY`."""
-    config = strong(config)
-    for change in COMPLEMENTARY.values():
+    return _changed(strong(config), COMPLEMENTARY, "complementary")
+
+
+def several(config: TrainConfig) -> TrainConfig:
+    """Return the recipe strong with the changes of `SEVERAL`."""
+    return _changed(strong(config), SEVERAL, "several")
+
+
+def _changed(config: TrainConfig, changes: dict[str, Settings], recipe: str) -> TrainConfig:
+    for change in changes.values():
         config = with_settings(config, **change)
-    return dataclasses.replace(config, recipe="complementary")
+    return dataclasses.replace(config, recipe=recipe)
 
 
 def is_drawn(config: TrainConfig) -> bool:
@@ -135,7 +148,13 @@ def plain(config: TrainConfig) -> TrainConfig:
     )
 
 
-RECIPES: dict[str, Change] = {"paper": paper, "strong": strong, "complementary": complementary, "plain": plain}
+RECIPES: dict[str, Change] = {
+    "paper": paper,
+    "strong": strong,
+    "complementary": complementary,
+    "several": several,
+    "plain": plain,
+}
 
 
 def has_trick(name: str, config: TrainConfig) -> bool:
@@ -169,7 +188,7 @@ def _with_augment(config: TrainConfig, settings: Settings) -> TrainConfig:
 # The recipe where none is asked for: what works. Of these presets, walkers makes weights without attention, and
 # tiny learns nothing in any case.
 DEFAULT = "strong"
-OF_PRESET = {"walkers": "paper", "tiny": "paper", "planted": "complementary", "two_things": "complementary"}
+OF_PRESET = {"walkers": "paper", "tiny": "paper", "planted": "complementary", "two_things": "several"}
 
 
 def get_recipe(name: str) -> Change:

@@ -103,8 +103,8 @@ def without_decisions(config: TrainConfig) -> TrainConfig:
     return with_settings(
         with_agent(config, "centre"),
         joint={"episodes_per_clip": 1},
-        attention={"reward": "log_prob", "overview": None},
-        policy={"locator": "linear"},
+        attention={"reward": "log_prob", "overview": None, "shows_looked": False},
+        policy={"locator": "linear", "inhibition": 0.0},
     )
 
 
