@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from backbone.data.tracklet import JUNK
+from backbone.protocol import OTHER_CAMERA, Protocol, check_labels
 
 
 class Search(NamedTuple):
@@ -23,6 +23,9 @@ class Search(NamedTuple):
         gallery_people: person ids of the gallery, int (G,).
         query_cameras: camera ids of the queries, int (Q,).
         gallery_cameras: camera ids of the gallery, int (G,).
+        query_clothes: numbers of the queries' clothes, int (Q,); None if unknown.
+        gallery_clothes: numbers of the gallery's clothes, int (G,); None if unknown.
+        protocol: filter of the pairs that count.
     """
 
     query: Tensor | np.ndarray
@@ -31,6 +34,9 @@ class Search(NamedTuple):
     gallery_people: np.ndarray
     query_cameras: np.ndarray
     gallery_cameras: np.ndarray
+    query_clothes: np.ndarray | None = None
+    gallery_clothes: np.ndarray | None = None
+    protocol: Protocol = OTHER_CAMERA
 
 
 Compared = tuple[int, np.ndarray, np.ndarray, np.ndarray]
@@ -111,9 +117,10 @@ def evaluate_retrieval(
 ) -> RetrievalScores:
     """Rank the gallery for each query by Euclidean distance, and score the ranking.
 
-    For each query, gallery tracklets of the same person and the same camera are dropped, and so is
-    junk (person -1) altogether. A miss at the distance of a match ranks before it, so descriptors
-    that collapsed to one point score near zero. Queries without a match are left out and counted.
+    For each query, gallery tracklets that do not count by the protocol are dropped (by the usual one those of the
+    same person and the same camera), and so is junk (person -1) altogether. A miss at the distance of a match
+    ranks before it, so descriptors that collapsed to one point score near zero. Queries without a match are left
+    out and counted.
 
     Args:
         search: queries and gallery.
@@ -133,11 +140,16 @@ def evaluate_retrieval(
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
     chunks = compared(search, chunk_size=chunk_size, rerank=rerank)
-    return score_ranking(chunks, ranks=ranks, average_precision=average_precision)
+    match = search.protocol.match
+    return score_ranking(chunks, ranks=ranks, average_precision=average_precision, match=match)
 
 
 def score_ranking(
-    chunks: Iterable[Compared], *, ranks: Sequence[int] = (1, 5, 10, 20), average_precision: str = "standard"
+    chunks: Iterable[Compared],
+    *,
+    ranks: Sequence[int] = (1, 5, 10, 20),
+    average_precision: str = "standard",
+    match: str = OTHER_CAMERA.match,
 ) -> RetrievalScores:
     """Score queries that were compared with a gallery.
 
@@ -145,6 +157,7 @@ def score_ranking(
         chunks: the chunks that `compared` yields.
         ranks: the ranks of the CMC, each 1 or more.
         average_precision: `standard` or `official`, see `evaluate_retrieval`.
+        match: words for what a match is, for the error.
 
     Raises:
         ValueError: an option is unknown, or no query has a match.
@@ -155,18 +168,15 @@ def score_ranking(
     if not ranks or min(ranks) < 1:
         raise ValueError(f"ranks must be one or more numbers from 1 up, got {tuple(ranks)}")
     num_queries, queries, first_ranks, precisions, penalties = 0, [], [], [], []
-    for start, distances, match, miss in chunks:
+    for start, distances, matches, misses in chunks:
         num_queries += len(distances)
-        for row, match_ranks in _match_ranks(distances, match, miss):
+        for row, match_ranks in _match_ranks(distances, matches, misses):
             queries.append(start + row)
             first_ranks.append(match_ranks[0])
             precisions.append(AVERAGE_PRECISION[average_precision](match_ranks))
             penalties.append(len(match_ranks) / match_ranks[-1])
     if not first_ranks:
-        raise ValueError(
-            f"none of the {num_queries} queries has a match in the gallery: "
-            "no tracklet of the same person by another camera"
-        )
+        raise ValueError(f"none of the {num_queries} queries has a match in the gallery: no tracklet of {match}")
     return RetrievalScores(
         cmc={rank: 100 * float(np.mean(np.array(first_ranks) <= rank)) for rank in ranks},
         mean_average_precision=100 * float(np.mean(precisions)),
@@ -184,8 +194,9 @@ def compared(search: Search, *, chunk_size: int = 256, rerank: bool = False) -> 
 
     Yields:
         The first query's index; the squared distances (or those after re-ranking), float32 (num_queries, G); a
-        mask of matches, the same person by another camera, and a mask of misses, another person, bool
-        (num_queries, G). The G columns hold no junk; a column that is neither match nor miss does not count.
+        mask of matches, the same person, and a mask of misses, another person, bool (num_queries, G): by the usual
+        protocol, matches are by another camera. The G columns hold no junk; a column that is neither match nor
+        miss does not count.
     """
     query = _descriptors("query", search.query)
     gallery = _descriptors("gallery", search.gallery).to(query.device)
@@ -194,14 +205,14 @@ def compared(search: Search, *, chunk_size: int = 256, rerank: bool = False) -> 
             "query and gallery must have the same number of columns, "
             f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
         )
-    people = _ids("query_people", search.query_people, len(query))
-    cameras = _ids("query_cameras", search.query_cameras, len(query))
-    other_people = _ids("gallery_people", search.gallery_people, len(gallery))
-    other_cameras = _ids("gallery_cameras", search.gallery_cameras, len(gallery))
+    asked = check_labels("query", search.query_people, search.query_cameras, search.query_clothes, len(query))
+    searched = check_labels(
+        "gallery", search.gallery_people, search.gallery_cameras, search.gallery_clothes, len(gallery)
+    )
 
-    keep = np.flatnonzero(other_people != JUNK)
+    keep = np.flatnonzero(searched.people != JUNK)
     gallery = gallery[torch.from_numpy(keep).to(gallery.device)]
-    other_people, other_cameras = other_people[keep], other_cameras[keep]
+    searched = searched.part(keep)
 
     chunks = _distances_in_chunks(query, gallery, chunk_size)
     if rerank:
@@ -214,9 +225,10 @@ def compared(search: Search, *, chunk_size: int = 256, rerank: bool = False) -> 
             for row in range(0, len(reranked), chunk_size)
         )
     for start, distances in chunks:
-        chunk = slice(start, start + len(distances))
-        same_person = people[chunk, None] == other_people
-        yield start, distances, same_person & (cameras[chunk, None] != other_cameras), ~same_person
+        chunk = asked.part(slice(start, start + len(distances)))
+        same_person = chunk.people[:, None] == searched.people
+        counts = search.protocol.counts(chunk, searched)
+        yield start, distances, same_person & counts, ~same_person & counts
 
 
 def _match_ranks(distances: np.ndarray, match: np.ndarray, miss: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -283,12 +295,3 @@ def _descriptors(name: str, values: Tensor | np.ndarray) -> Tensor:
         num_bad = int((~tensor.isfinite()).any(dim=1).sum())
         raise ValueError(f"{name} must be finite, got NaN or infinity in {num_bad} of {len(tensor)} rows")
     return tensor.float()
-
-
-def _ids(name: str, values: ArrayLike, length: int) -> np.ndarray:
-    ids = np.asarray(values)
-    if ids.shape != (length,) or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(
-            f"{name} must be {length} integers, one for each tracklet, got {ids.dtype} of shape {ids.shape}"
-        )
-    return ids.astype(np.int64)

@@ -85,6 +85,8 @@ def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
         metrics = train(dataclasses.replace(config, out=folder, resume=False), folder, state)
     rows = {"before training": metrics["before"], "after training": metrics["after"]}
     rows |= {f"after, {name}": row for name, row in metrics["controls"].items()}
+    if "protocol" in metrics:
+        print_result(f"\nprotocol {metrics['protocol']}")
     print_result(f"\n{table(rows)}\n")
     print_result(
         f"{metrics['steps']} batches in {metrics['seconds']:.0f} s; see {folder}/bins.png, {folder}/curves.png"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbone.data.tracklet import JUNK
 
-Kind = Literal["true", "wrong", "junk", "same camera"]
+Kind = Literal["true", "wrong", "junk", "same camera", "left out"]
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,9 @@ class Candidate:
 
     Attributes:
         row: index of the tracklet in the gallery.
-        rank: rank among the tracklets that count, from 1; None for junk and for the query's person by the same
-            camera.
-        kind: `true`, the query's person by another camera; `wrong`, another person; or `junk` and `same camera`,
-            which do not count.
+        rank: rank among the tracklets that count, from 1; None for those that do not.
+        kind: `true`, the query's person by another camera; `wrong`, another person; or `junk`, `same camera` and
+            `left out` (by the data's protocol), which do not count.
         distance: Euclidean distance to the query.
     """
 
@@ -73,6 +72,8 @@ class Gallery:
         picture: function that draws a tracklet, by its row: uint8 (height, width, 3), RGB; None for no pictures.
         compare: function from an episode's descriptor [f_g, h_1..h_T], (D,), to the features that are compared,
             (K,); None compares the descriptor itself.
+        counts: mask of the tracklets that count by the data's protocol, bool (G,); None leaves out only those of
+            the query's person by its camera.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -86,6 +87,7 @@ class Gallery:
     camera: int
     picture: Callable[[int], np.ndarray] | None = None
     compare: Callable[[Tensor], Tensor] | None = None
+    counts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(part) for part in (self.descriptors, self.people, self.cameras, self.names)}
@@ -121,6 +123,9 @@ class Gallery:
     def _kind(self, row: int) -> Kind:
         if self.people[row] == JUNK:
             return "junk"
-        if self.people[row] != self.person:
-            return "wrong"
-        return "same camera" if self.cameras[row] == self.camera else "true"
+        same_person = self.people[row] == self.person
+        if same_person and self.cameras[row] == self.camera:
+            return "same camera"
+        if self.counts is not None and not self.counts[row]:
+            return "left out"
+        return "true" if same_person else "wrong"

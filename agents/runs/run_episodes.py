@@ -22,7 +22,7 @@ from agents.rollout import Agent, at_test, follow
 from agents.runs.describe import Described, describe_tracklets, tracklet_bank
 from agents.runs.model import Run
 from agents.runs.picks import Outcome, Pick, Side
-from agents.runs.scoring import searched_tracklets
+from agents.runs.scoring import labels, searched_tracklets
 from backbone.data.clips import consecutive_clips
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.glimpse import GlimpseNetwork
@@ -204,6 +204,7 @@ class RunEpisodes:
             query.camera,
             self._picture,
             self._compared,
+            self.run.data.protocol.counts(*labels([query], gallery))[0],
         )
 
     @torch.no_grad()

@@ -14,10 +14,10 @@ from agents.runs.table import Column, Table
 from agents.runs.trained import TrainedModel
 from backbone.config import Compared
 from backbone.data import ReidData
-from backbone.data.division import cameras_of_people
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
 from backbone.progress import counted, log_line
+from backbone.protocol import OTHER_CAMERA, Labels
 from backbone.verification import verify
 
 # The scores that tables have room for, percentages, by name.
@@ -148,10 +148,23 @@ def search_of(data: ReidData, descriptors: torch.Tensor, of_gallery: torch.Tenso
     parts = (data.query, searched_gallery(data, scoring))
     position = {id(tracklet): row for row, tracklet in enumerate(searched_tracklets(data))}
     query, gallery = ([position[id(tracklet)] for tracklet in part] for part in parts)
-    people, other_people = (np.array([tracklet.person for tracklet in part]) for part in parts)
-    cameras, other_cameras = (np.array([tracklet.camera for tracklet in part]) for part in parts)
+    asked, searched = labels(*parts)
+    people, cameras = (asked.people, searched.people), (asked.cameras, searched.cameras)
     others = descriptors if of_gallery is None else of_gallery
-    return Search(descriptors[query], others[gallery], people, other_people, cameras, other_cameras)
+    clothes = (asked.clothes, searched.clothes)
+    return Search(descriptors[query], others[gallery], *people, *cameras, *clothes, data.protocol)
+
+
+def labels(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> tuple[Labels, Labels]:
+    """Return the labels of queries and of a gallery; clothes are unknown if those of one of the tracklets are."""
+    names = [one.clothes for one in (*query, *gallery)]
+    numbers = np.unique(names, return_inverse=True)[1] if all(names) else None
+    both = Labels(
+        np.array([one.person for one in (*query, *gallery)]),
+        np.array([one.camera for one in (*query, *gallery)]),
+        numbers,
+    )
+    return both.part(slice(len(query))), both.part(slice(len(query), None))
 
 
 def verification_scores(
@@ -189,15 +202,16 @@ def searched_gallery(data: ReidData, scoring: str) -> list[Tracklet]:
 
 def describe_search(data: ReidData, scoring: str) -> str:
     """Say in a line what is searched for in what, by which scoring."""
-    people = [tracklet.person for tracklet in searched_gallery(data, scoring)]
+    gallery, protocol = searched_gallery(data, scoring), data.protocol
+    people = [tracklet.person for tracklet in gallery]
     scored = [person for person in people if person != JUNK]
-    cameras = cameras_of_people(searched_gallery(data, scoring))
-    matchless = sum(not cameras.get(query.person, set()) - {query.camera} for query in data.query)
+    matchless = protocol.without_match(*labels(data.query, gallery))
     asked = {tracklet.person for tracklet in data.query}
     distractors = sum(person in data.distractors for person in scored)
     people_count = len(set(scored) - data.distractors)
+    said = "" if protocol == OTHER_CAMERA else f", protocol {protocol.name} (found is {protocol.match})"
     parts = [
-        f"{data.name}, scoring {scoring}: {counted(len(data.query), 'query')}"
+        f"{data.name}, scoring {scoring}{said}: {counted(len(data.query), 'query')}"
         + (f" ({matchless:,} without a match, left out)" if matchless else ""),
         f"gallery {counted(len(scored), 'tracklet')} of {counted(people_count, 'person')}",
     ]

@@ -26,6 +26,7 @@ from agents.settings import settings_used
 from backbone.files import write_json, write_text
 from backbone.metrics import RetrievalScores
 from backbone.progress import log_line
+from backbone.protocol import OTHER_CAMERA
 
 # The scores that a training prints, and writes to metrics.json.
 PICKED = ("R1", "R5", "R10", "mAP", "hit_rate")
@@ -119,6 +120,8 @@ def train(
         "steps": shared.step,
         "seconds": round(time.monotonic() - started, 1),
     }
+    if parts.data.protocol != OTHER_CAMERA:
+        metrics["protocol"] = parts.data.protocol.name
     write_json(folder / "metrics.json", metrics)
     draw_curves(folder)
     draw_bins(folder / "bins.png", bins_picture(model, parts.data, retrievals["agent"]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from backbone.data.sets.planted_settings import PlantedConfig
 from backbone.data.sets.synthetic_settings import SyntheticConfig
 from backbone.data.tracklet import Tracklet
+from backbone.protocol import OTHER_CAMERA, Protocol
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class DataConfig:
     """Number of the published split of prid and ilids, 0 to 9."""
     swap_halves: bool = False
     """Train on the half of an ilids split that is the test half in the common reading."""
+    protocol: str = ""
+    """Name of the protocol of the search, of a data set that has several; empty: the data set's usual one."""
     bridge_gaps: int = 0
     """Longest gap, in frames, of a track of video:VIDEO,TRACKS that is filled with boxes."""
     planted: PlantedConfig = field(default_factory=PlantedConfig)
@@ -41,6 +44,7 @@ class ReidData:
         gallery: tracklets that are searched; a query may be among them, as the same person by the same camera is
             left out.
         distractors: person ids in the gallery that stand for nobody, such as what a detector took for people.
+        protocol: filter of the pairs of a query and a gallery tracklet that count.
     """
 
     name: str
@@ -48,6 +52,7 @@ class ReidData:
     query: list[Tracklet]
     gallery: list[Tracklet]
     distractors: frozenset[int] = frozenset()
+    protocol: Protocol = OTHER_CAMERA
 
     @property
     def train_people(self) -> list[int]:

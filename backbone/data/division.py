@@ -1,6 +1,7 @@
 """Division of people into those trained on, queries and gallery."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def everybody(data: ReidData) -> ReidData:
     """
     tracklets = data.tracklets
     known = [one for one in tracklets if one.person != JUNK and one.person not in data.distractors]
-    return ReidData(data.name, [], first_of_each_camera(known), tracklets, data.distractors)
+    return replace(data, train=[], query=first_of_each_camera(known), gallery=tracklets)
 
 
 def cameras_of_people(tracklets: Iterable[Tracklet]) -> dict[int, set[int]]:

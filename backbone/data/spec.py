@@ -95,7 +95,7 @@ class DataSpec:
             name, _, text = assignment.partition("=")
             fields, values = (defaults, own) if hasattr(defaults, name) else (defaults.synthetic, drawn)
             old = getattr(fields, name, None)
-            if name not in self._known_options() or not isinstance(old, bool | int | float):
+            if name not in self._known_options() or not isinstance(old, bool | int | float | str):
                 known = [one for one in self._known_options() if not isinstance(_value(defaults, one), tuple)]
                 raise ValueError(
                     f"{self}@{assignment}: {name!r} is no option of the data that can be set here; "
@@ -172,12 +172,14 @@ def _value(options: DataConfig, name: str) -> Any:
     return getattr(options, name) if hasattr(options, name) else getattr(options.synthetic, name)
 
 
-def _read(text: str, kind: type, what: str) -> bool | int | float:
-    """Read a value of that type, or a whole number for a float.
+def _read(text: str, kind: type, what: str) -> bool | int | float | str:
+    """Read a value of that type, or a whole number for a float; text is taken as it is.
 
     Raises:
         ValueError: the value is of another type; the message begins with `what`.
     """
+    if kind is str:
+        return text
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

@@ -92,6 +92,7 @@ class Tracklet:
         name: the name inside its data set, the same wherever that lies, such as `0012/cam1/0003`; empty where
             `source` is such a name.
         person_name: display name of the person; empty if the person is unknown.
+        clothes: name of the person's clothes, the same for the same clothes of a person; empty if unknown.
     """
 
     person: int
@@ -101,6 +102,7 @@ class Tracklet:
     truth_boxes: np.ndarray | None = None
     name: str = ""
     person_name: str = ""
+    clothes: str = ""
 
     def __len__(self) -> int:
         """Return the number of frames."""
