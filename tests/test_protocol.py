@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from agents.episodes import Gallery
-from agents.runs.scoring import describe_search, labels, retrieve
+from agents.runs.scoring import describe_search, labels, noted_protocol, retrieve
 from backbone.data import DataConfig, ReidData
 from backbone.data.division import everybody
 from backbone.data.spec import parse_data
@@ -60,7 +60,9 @@ def test_scores_are_those_of_the_pairs_that_count(protocol):
         np.mean([found / rank for found, rank in enumerate(ranks, 1)])
     )
     said = describe_search(data_of(protocol), "standard")
-    assert (f"protocol {protocol.name} (found is {protocol.match})" in said) == (protocol != OTHER_CAMERA)
+    is_usual = protocol == OTHER_CAMERA
+    assert (f"protocol {protocol.name} (found is {protocol.match})" in said) == (not is_usual)
+    assert noted_protocol(data_of(protocol)) == ({} if is_usual else {"protocol": protocol.name})
 
 
 def test_thresholds_are_of_the_pairs_that_count():

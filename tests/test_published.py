@@ -15,7 +15,8 @@ from agents.runs.model import load_model
 from agents.runs.scoring import describe_search, retrieve, searched_tracklets
 from backbone.data import DATASETS, DataConfig, load_data
 from backbone.data.sets.ilids import read_ilids
-from backbone.data.sets.mars import MarsCounts, NamedFrames, read_mars
+from backbone.data.sets.listings import NamedFrames
+from backbone.data.sets.mars import MarsCounts, read_mars
 from backbone.data.sets.prid import EXCLUDED, built_in_splits, read_prid
 from scripts.cli import main
 
@@ -259,11 +260,11 @@ def test_what_is_wrong_with_mars_is_named(mars):
         read_mars(mars, COUNTS)
     rewrite([lines[-1], *lines[1:]])
     with pytest.raises(
-        ValueError, match=r"test track 1, lines 1 to 2, is of person -1 and camera 1, .*published order"
+        ValueError, match=r"track test/0, lines 1 to 2, is of person -1 and camera 1, .*published order"
     ):
         read_mars(mars, COUNTS)
     rewrite(["abc", *lines[1:]])
-    with pytest.raises(ValueError, match="line 1: 'abc' is no name as"):
+    with pytest.raises(ValueError, match="names as 'abc' say otherwise, which do not begin with 00-1C1"):
         read_mars(mars, COUNTS)
     rewrite(lines)
     scipy.io.savemat(info / "query_IDX.mat", {"query_IDX": np.array([[4, 8]], dtype=np.uint16)})
@@ -366,7 +367,7 @@ def test_the_three_scorings_of_mars_are_a_literal_loops(official, scoring, num_g
             assert scores.average_precisions[place] == pytest.approx(expected[1], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["prid", "ilids", "mars"])
+@pytest.mark.parametrize("name", list(DATASETS)[4:])
 def test_where_the_data_comes_from_is_said(name, tmp_path):
     assert name in DATASETS
     with pytest.raises(ValueError, match=rf"needs a directory: write --data {name}:<directory>"):

@@ -209,7 +209,7 @@ def describe_search(data: ReidData, scoring: str) -> str:
     asked = {tracklet.person for tracklet in data.query}
     distractors = sum(person in data.distractors for person in scored)
     people_count = len(set(scored) - data.distractors)
-    said = "" if protocol == OTHER_CAMERA else f", protocol {protocol.name} (found is {protocol.match})"
+    said = f", protocol {protocol.name} (found is {protocol.match})" if noted_protocol(data) else ""
     parts = [
         f"{data.name}, scoring {scoring}{said}: {counted(len(data.query), 'query')}"
         + (f" ({matchless:,} without a match, left out)" if matchless else ""),
@@ -222,6 +222,11 @@ def describe_search(data: ReidData, scoring: str) -> str:
     if others := sum(person not in asked for person in scored) - distractors:
         parts.append(f"{counted(others, 'tracklet')} of people whom nobody asks for")
     return ", ".join(parts)
+
+
+def noted_protocol(data: ReidData) -> dict[str, str]:
+    """Return what is noted beside scores of the protocol of their search: its name, unless it is the usual one."""
+    return {} if data.protocol == OTHER_CAMERA else {"protocol": data.protocol.name}
 
 
 def controls() -> dict[str, Agent]:

@@ -21,12 +21,11 @@ from agents.runs.logs import CheckpointCallback, ProgressCallback
 from agents.runs.own import own_callbacks
 from agents.runs.parts import build_training
 from agents.runs.pictures import bins_picture, draw_bins, draw_curves
-from agents.runs.scoring import LOOKS, Scores
+from agents.runs.scoring import LOOKS, Scores, noted_protocol
 from agents.settings import settings_used
 from backbone.files import write_json, write_text
 from backbone.metrics import RetrievalScores
 from backbone.progress import log_line
-from backbone.protocol import OTHER_CAMERA
 
 # The scores that a training prints, and writes to metrics.json.
 PICKED = ("R1", "R5", "R10", "mAP", "hit_rate")
@@ -119,9 +118,7 @@ def train(
         "looks": {name: scores["agent"][name] for name in LOOKS},
         "steps": shared.step,
         "seconds": round(time.monotonic() - started, 1),
-    }
-    if parts.data.protocol != OTHER_CAMERA:
-        metrics["protocol"] = parts.data.protocol.name
+    } | noted_protocol(parts.data)
     write_json(folder / "metrics.json", metrics)
     draw_curves(folder)
     draw_bins(folder / "bins.png", bins_picture(model, parts.data, retrievals["agent"]))

@@ -24,7 +24,11 @@ class DataConfig:
     swap_halves: bool = False
     """Train on the half of an ilids split that is the test half in the common reading."""
     protocol: str = ""
-    """Name of the protocol of the search, of a data set that has several; empty: the data set's usual one."""
+    """Name of the protocol of the search: other_camera, same_clothes or cloth_changing of ccvid and mevid,
+    ground_to_aerial or aerial_to_ground of g2a and agvpreid; empty: the data set's usual one."""
+    check_counts: bool = True
+    """Refuse lsvid, g2a, agvpreid, mevid and ccvid where people, tracklets and the like are not as many as was
+    published; false: say so, and go on."""
     bridge_gaps: int = 0
     """Longest gap, in frames, of a track of video:VIDEO,TRACKS that is filled with boxes."""
     planted: PlantedConfig = field(default_factory=PlantedConfig)

@@ -3,16 +3,23 @@
 from dataclasses import fields
 
 from backbone.data.data_set import DataConfig, DataSet
+from backbone.data.sets.agvpreid import AGVPREID
+from backbone.data.sets.ccvid import CCVID
 from backbone.data.sets.folder import FOLDER
+from backbone.data.sets.g2a import G2A
 from backbone.data.sets.ilids import ILIDS
+from backbone.data.sets.lsvid import LSVID
 from backbone.data.sets.mars import MARS
+from backbone.data.sets.mevid import MEVID
 from backbone.data.sets.planted import PLANTED
 from backbone.data.sets.prid import PRID
 from backbone.data.sets.synthetic import SYNTHETIC
 from backbone.data.sets.table import TABLE
 from backbone.own import is_own, load_own
 
-DATASETS: dict[str, DataSet] = {one.name: one for one in (SYNTHETIC, FOLDER, TABLE, PLANTED, PRID, ILIDS, MARS)}
+_DRAWN_AND_OWN = (SYNTHETIC, FOLDER, TABLE, PLANTED)
+_PUBLISHED = (PRID, ILIDS, MARS, LSVID, G2A, AGVPREID, MEVID, CCVID)
+DATASETS: dict[str, DataSet] = {one.name: one for one in (*_DRAWN_AND_OWN, *_PUBLISHED)}
 EXAMPLES = ", ".join(one.example for one in DATASETS.values())
 # A data set of the user's own does not declare the settings that change it.
 OWN_OPTIONS = tuple(one.name for one in fields(DataConfig) if one.name != "synthetic")

@@ -17,14 +17,13 @@ from agents.runs.config import with_seed
 from agents.runs.jobs import Failure, JobsConfig, run_jobs
 from agents.runs.model import TrainedModel, tell_of_people_trained_on
 from agents.runs.own import trust_own_code
-from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, score_model, table
+from agents.runs.scoring import COLUMNS, Scores, ScoringConfig, noted_protocol, score_model, table
 from agents.runs.task import Task
 from backbone.data import ReidData, load_data
 from backbone.data.spec import parse_data, parse_spec
 from backbone.files import folder_lock, write_json
 from backbone.json_file import read_object, write_object
 from backbone.progress import log_line
-from backbone.protocol import OTHER_CAMERA
 from scripts.options import RuntimeOptions
 
 ALL = 10
@@ -147,8 +146,7 @@ def score_split(model: TrainedModel, task: Task, test: str | None, scoring: Scor
     settings = {field.name: getattr(scoring, field.name) for field in dataclasses.fields(ScoringConfig)}
     tested = fingerprint([*data.query, *data.gallery])
     how = {"model": model.digest, "where": parse_spec(spec).absolute(), "data": tested, **settings}
-    if data.protocol != OTHER_CAMERA:
-        how["protocol"] = data.protocol.name
+    how |= noted_protocol(data)
     name = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
     path = task.folder / f"scores-{name}.json"
     with suppress(FileNotFoundError, ValueError):  # there are none yet, or they are damaged

@@ -1,21 +1,20 @@
 """MARS: 625 people to train on, 634 others and distractors to search among, in tracks by a detector."""
 
+import dataclasses
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from backbone.data.data_set import DataConfig, DataSet, ReidData
 from backbone.data.sets.layout import find_root
+from backbone.data.sets.listings import named_track
 from backbone.data.sets.mat import read_table
-from backbone.data.tracklet import DISTRACTOR, JUNK, FrameFiles, Tracklet
+from backbone.data.tracklet import DISTRACTOR, JUNK, Tracklet
 
 LAYOUT = "<dir>/bbox_{train,test}/<person>/<name>.jpg and <dir>/info/{*.mat, *_name.txt}"
 SOURCE = "MARS, from its authors at Tsinghua University and UTS"
-JUNK_FOLDER = "00-1"
 
 
 @dataclass(frozen=True)
@@ -32,42 +31,6 @@ class MarsCounts:
     distractor_tracks: int = 3248
     query_people: int = 626
     test_people: int = 634
-
-
-@dataclass(frozen=True, eq=False)
-class NamedFrames:
-    """Frames as image files in folders by the first four characters of their names; paths are made when needed.
-
-    Attributes:
-        folder: folder of the folders of files.
-        names: names of the files, in order.
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self.names)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files."""
-        return tuple(self.folder / name[:4] / name for name in self.names)
-
-    def read(self) -> Iterator[np.ndarray]:
-        """Decode file after file; see `FrameFiles.read`."""
-        return FrameFiles(self.paths).read()
-
-    @cached_property
-    def key(self) -> str:
-        """A digest of the files' paths, sizes and modification times."""
-        return FrameFiles(self.paths).key
-
-    @cached_property
-    def key_with_missing(self) -> str:
-        """Return a key like `key`, in which missing files are named."""
-        return FrameFiles(self.paths).key_with_missing
 
 
 def read_mars(directory: Path, counts: MarsCounts = MarsCounts()) -> ReidData:
@@ -135,34 +98,20 @@ def _names(root: Path, half: str, expected: int) -> list[str]:
 
 def _tracks(folder: Path, names: list[str], table: np.ndarray, half: str) -> list[Tracklet]:
     """Return the tracks of a table (first and last line from 1, person, camera), checked against the names."""
-    people, cameras = _people_and_cameras(names)
-    tracks = []
-    for row, (first, last, person, camera) in enumerate(table.tolist()):
-        lines = slice(first - 1, last)
-        if not 1 <= first <= last <= len(names):
-            raise ValueError(f"{half} track {row + 1} has the lines {first} to {last} of {len(names):,}")
-        if (people[lines] != person).any() or (cameras[lines] != camera).any():
-            raise ValueError(
-                f"{half} track {row + 1}, lines {first} to {last}, is of person {person} and camera {camera}, and "
-                f"the names from {names[first - 1]} on say otherwise: is the name list in the published order?"
-            )
-        frames = NamedFrames(folder, tuple(names[lines]))
-        tracks.append(Tracklet(person, camera, frames, f"mars/{half}/{row}", name=f"{half}/{row}"))
-    return tracks
-
-
-def _people_and_cameras(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read `PPPPC<camera>T<tracklet>F<frame>.jpg`: person ids and camera ids, int64 (num_names,) each."""
-    people, cameras = np.empty(len(names), dtype=np.int64), np.empty(len(names), dtype=np.int64)
-    for line, name in enumerate(names):
-        try:
-            if name[4] != "C":
-                raise ValueError("no C after the person")
-            people[line] = JUNK if name.startswith(JUNK_FOLDER) else int(name[:4])
-            cameras[line] = int(name[5])
-        except (ValueError, IndexError) as error:
-            raise ValueError(f"line {line + 1}: {name!r} is no name as 0001C1T0001F001.jpg ({error})") from error
-    return people, cameras
+    return [
+        dataclasses.replace(
+            named_track(
+                folder,
+                names,
+                (first - 1, last),
+                {"person": person, "camera": camera},
+                f"{half}/{row}",
+                start=f"C{camera}",
+            ),
+            source=f"mars/{half}/{row}",
+        )
+        for row, (first, last, person, camera) in enumerate(table.tolist())
+    ]
 
 
 def _check_people(
