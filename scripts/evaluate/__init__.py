@@ -11,6 +11,9 @@ The distance below which two tracklets are taken for one person:
 
 On other data: `a3d evaluate --checkpoint runs/benchmark --data folder:my_tracklets --json scores.json`
 
+By another protocol than the data's usual one (docs/public_data.md): in other clothes alone
+`a3d evaluate --checkpoint runs/ccvid --data ccvid:/data/CCVID@protocol=cloth_changing`
+
 On everybody in a folder, not only its test half: add `--part all`
 
 On all ten splits, each trained on first (the same command goes on where it was stopped):

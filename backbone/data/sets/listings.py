@@ -66,7 +66,7 @@ def camera_said(said: Said) -> int:
 
 
 def folders(where: str, frame: str) -> Listing:
-    """Return the listing of a folder `<where>/<person>/<tracklet>/<frame>`.
+    """Return the listing of a folder `<where>/<person>/<tracklet>/<frame>`; empty ones are passed over.
 
     Args:
         where: folder of the part.
@@ -79,8 +79,9 @@ def folders(where: str, frame: str) -> Listing:
             if not person.name.isdecimal():
                 raise ValueError(f"{person} is no person's folder: its name has to be a number")
             for folder in _folders(person):
-                name = folder.relative_to(root).as_posix()
-                found.append(_tracklet(folder, _images(folder), name, {"person": person.name}, frame, camera_said))
+                if images := _images(folder):
+                    name, said = folder.relative_to(root).as_posix(), {"person": person.name}
+                    found.append(_tracklet(folder, images, name, said, frame, camera_said))
         return found
 
     return listing
@@ -94,8 +95,8 @@ def lines(file: str, line: str, frame: str, camera: Callable[[Said], int] = came
         line: pattern of a line, with the groups `path` (a folder of frames, or how the paths of the frames begin),
             `person` and, if it says so, `clothes` and what `camera` takes.
         frame: pattern of a frame's name, with the group `frame`, a number that orders the frames, and, if it says
-            so, what `camera` takes.
-        camera: function that returns the camera's id.
+            so, `camera`.
+        camera: function that returns the camera's id from what the line and the frames say.
     """
 
     def listing(root: Path) -> list[Tracklet]:
@@ -173,7 +174,7 @@ def named_track(
     begin, end = places
     if not 0 <= begin < end <= len(names) and not (may_be_empty and end <= begin):
         raise ValueError(f"track {name} has the lines {begin + 1} to {end} of {len(names):,}")
-    own = tuple(names[begin:end])
+    own = tuple(names[begin:end]) if begin < end else ()
     person, camera = said["person"], said["camera"]
     start = ("00-1" if person == JUNK else f"{person:04d}") + start
     if not all(one.startswith(start) for one in own):
@@ -205,7 +206,7 @@ def numbers(file: str, *, columns: int | None = None, variable: str = "") -> Cal
                     raise ValueError(f"its table is of shape {table.shape}")
             except ValueError as error:
                 raise ValueError(f"{root / file} is no table of {columns or 'some'} columns: {error}") from error
-            if not (table == np.floor(table)).all():
+            if not (np.isfinite(table) & (table == np.floor(table))).all():
                 raise ValueError(f"{root / file} holds what is no whole number")
         return table.astype(np.int64) if columns else table.astype(np.int64).reshape(-1)
 
@@ -217,18 +218,19 @@ def _tracklet(
 ) -> Tracklet:
     """Return the tracklet of a folder's images, in the order of their numbers."""
     ordered: list[tuple[int, str]] = []
-    cameras = set()
+    shown: set[str] = set()
     for one in names:
         if (match := re.fullmatch(frame, one)) is None:
             raise ValueError(f"{folder / one} is not named as frames here are, {frame}")
         ordered.append((int(match["frame"]), one))
-        cameras.add(camera({**said, **match.groupdict()}))
+        shown.add(match.groupdict().get("camera", ""))
     if not ordered:
         raise ValueError(f"there are no frames of {name} in {folder}")
-    if len(cameras) > 1:
-        raise ValueError(f"the frames of {name} in {folder} are by several cameras: {sorted(cameras)}")
+    if len(shown) > 1:
+        raise ValueError(f"the frames of {name} in {folder} are by several cameras: {', '.join(sorted(shown))}")
     frames = NamedFrames(folder, tuple(one for _, one in sorted(ordered)))
-    return Tracklet(int(said["person"]), cameras.pop(), frames, "", name=name, clothes=said.get("clothes", ""))
+    by = camera({**said, "camera": shown.pop()})
+    return Tracklet(int(said["person"]), by, frames, "", name=name, clothes=said.get("clothes", ""))
 
 
 def _frames_of(root: Path, paths: Sequence[str]) -> dict[str, tuple[Path, list[str]]]:
