@@ -19,7 +19,7 @@ from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.fill import fill_cache
 from backbone.data.loader import TestBatches, TrainingBatches, load_ahead
-from backbone.data.sets.mars import NamedFrames
+from backbone.data.sets.listings import NamedFrames
 from backbone.data.tracklet import FrameFiles, Tracklet, VideoSlice
 from backbone.data.transforms import AugmentConfig
 from backbone.flow import optical_flow
@@ -111,7 +111,7 @@ def test_frames_of_mars_that_are_missing_are_replaced(tmp_path, skipping):
     for path, name in zip(tracklet.frames.paths, names, strict=True):
         path.rename(tmp_path / "0002" / name)
     (tmp_path / "0002" / names[0]).unlink()
-    named = Tracklet(2, 1, NamedFrames(tmp_path, names), "mars/test/0")
+    named = Tracklet(2, 1, NamedFrames(tmp_path, names, 4), "mars/test/0")
     assert frames_shown(skipping.frames(named)) == [1, 1, 2, 3, 4, 5]
     assert skipping.replaced == {"mars/test/0": (tmp_path / "0002" / names[0],)}
     with pytest.raises(ValueError, match="cannot read the frame"):

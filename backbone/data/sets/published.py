@@ -93,8 +93,8 @@ class Published:
         """
         parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
         parts |= {"test": [*data.query, *data.gallery], "all": data.tracklets}
-        expected = {**self.counts, "people in both halves": 0}
-        for what, wanted in expected.items():
+        differences = []
+        for what, wanted in {**self.counts, "people in both halves": 0}.items():
             part, _, kind = what.partition(" ")
             if kind == "in both halves":
                 both = {one.person for one in parts["train"]} & {one.person for one in parts["test"]}
@@ -102,11 +102,13 @@ class Published:
             else:
                 got = _COUNTS[kind](parts[part])
             if got != wanted:
-                difference = f"{root} has {got:,} {what}, expected {wanted:,} ({self.source})"
-                if is_error:
-                    as_it_is = f"{self.name}:<directory>@check_counts=false"
-                    raise ValueError(f"{difference}. Is it whole? {as_it_is} reads it all the same")
-                log_line(difference)
+                differences.append(f"{got:,} {what}, expected {wanted:,}")
+        text = f"{root} has {'; '.join(differences)} ({self.source})"
+        if differences and is_error:
+            as_it_is = f"{self.name}:<directory>@check_counts=false"
+            raise ValueError(f"{text}. Is it whole? {as_it_is} reads it all the same")
+        if differences:
+            log_line(text)
 
 
 _COUNTS: dict[str, Callable[[list[Tracklet]], int]] = {
