@@ -101,5 +101,6 @@ def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:
     own += [data.name] if (data := parse_spec(config.data)).is_own else []
     command = "".join(["a3d ", *(f"--trust {name} " for name in own), "train --resume"])
     flags = {"--out": folder, "--cache": config.cache, "--callbacks": config.callbacks or None}
+    flags |= {"--track": config.track}
     command += "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags.items() if value is not None)
     return f"to go on from the last checkpoint: {command}"

@@ -1,4 +1,5 @@
 import json
+from unittest import mock
 
 import cv2
 import pytest
@@ -9,14 +10,28 @@ from agents.runs.checkpoint import read_checkpoint
 from agents.runs.logs import read_history
 from agents.runs.model import load_run
 from agents.runs.scoring import evaluate
+from agents.runs.tracking import TRACKERS, Tracker
 from scripts.cli import main
+
+TOLD = {}  # what the run's tracker was told, by name
 
 
 @pytest.fixture(scope="module")
 def scored_run(tmp_path_factory, own_cache, real_pictures):
     folder = tmp_path_factory.mktemp("runs") / "scored"
-    with real_pictures():
-        assert main(["train", "--preset", "tiny", "--evaluate-every", "2", "--out", str(folder)]) == 0
+    tracker = Tracker(
+        "1",
+        lambda values, step: TOLD.update(values),
+        lambda name, picture, step: TOLD.setdefault(name, []).append((step, picture.shape[2])),
+        lambda has_failed: TOLD.update(failed=has_failed),
+    )
+    flags = ["--preset", "tiny", "--evaluate-every", "2", "--track", "wandb", "--out", str(folder)]
+    with (
+        real_pictures(),
+        mock.patch.dict(TRACKERS, {"wandb": lambda *settings: tracker}),
+        mock.patch("agents.runs.training.check_tracker"),
+    ):
+        assert main(["train", *flags]) == 0
     return folder
 
 
@@ -48,6 +63,14 @@ def test_scores_and_bins_are_in_the_log_for_tensorboard(scored_run):
     assert [event.value for event in log.Scalars("test/mAP")] == pytest.approx([line["mAP"] for line in scores])
     assert len(log.Images("test/bins")) == 2
     assert cv2.imread(str(scored_run / "curves.png")) is not None
+
+
+def test_the_tracker_is_told_scores_pictures_and_the_end(scored_run):
+    assert {"train/identity_loss", "test/mAP", "final/random bins/mAP", "final/before/R1"} <= TOLD.keys()
+    assert TOLD["final/agent/mAP"] == json.loads((scored_run / "metrics.json").read_text())["after"]["mAP"]
+    assert TOLD["test/bins"] == [(36, 3), (60, 3)]
+    assert TOLD["final/bins"] == [(72, 3)]
+    assert TOLD["failed"] is False
 
 
 def test_a_resumed_run_has_the_same_scores_and_the_same_best_checkpoint(scored_run, tmp_path, interrupt_at):

@@ -60,4 +60,6 @@ def read_arguments(argv: list[str], description: str = "") -> tuple[TrainConfig,
             log_line(
                 f"the run had callbacks of your own; this time it has none, unless you say --callbacks {names}"
             )
+        if (library := state.get("track")) and not config.track:
+            log_line(f"{library} tracked the run; this time nothing does, unless you say --track {library}")
     return config, state

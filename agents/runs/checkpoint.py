@@ -117,8 +117,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file, or that of a run's folder, without running any code that it may hold.
 
     Returns:
-        The contents that `save_checkpoint` wrote; `config` is a `TrainConfig` again, but without its callbacks,
-        which are in `callbacks`.
+        The contents that `save_checkpoint` wrote; `config` is a `TrainConfig` again, but without its callbacks
+        and its tracker, which are in `callbacks` and `track`.
 
     Raises:
         ValueError: the file is missing, damaged, of another version, or holds NaN; the message names it.
@@ -149,8 +149,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     check_own_code(dataclasses.asdict(config), path)
     if broken:
         raise ValueError(f"{path} holds NaN or infinity, in {broken}: the run that wrote it has diverged")
-    # run by nothing but a training, to which the user names them anew
-    return {**state, "config": dataclasses.replace(config, callbacks=""), "callbacks": config.callbacks}
+    # used by nothing but a training, to which the user names them anew
+    found = {"callbacks": config.callbacks, "track": config.track}
+    return {**state, "config": dataclasses.replace(config, callbacks="", track=None), **found}
 
 
 def weights_at_test(state: dict[str, Any]) -> dict[str, Tensor]:

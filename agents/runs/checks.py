@@ -15,7 +15,7 @@ from backbone.representation import Representation
 # run longer; a cosine schedule, which fell to 0 at its old end, goes on where one of the new length would be.
 CHANGEABLE = (
     "steps", "data", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every", "log_every",
-    "evaluate_every", "callbacks", "out", "resume",
+    "evaluate_every", "callbacks", "track", "out", "resume",
 )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def check_resumed(config: TrainConfig, saved: TrainConfig, step: int) -> None:
         raise ValueError(
             f"the run in {saved.out} goes on with the settings saved there, {', '.join(changed)} included; only "
             "steps, data (moved, but the same), device, cache, decode_anew, on_bad_frame, checkpoint_every, "
-            "log_every, evaluate_every, callbacks and load.workers can change"
+            "log_every, evaluate_every, callbacks, track and load.workers can change"
         )
     if config.steps < step:
         raise ValueError(f"{saved.out} has already trained on {step} batches: --steps {config.steps} is fewer")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import dacite
 import tyro
@@ -86,6 +86,10 @@ class TrainConfig:
     callbacks: str = ""
     """Callbacks of your own, module:name with commas: subclasses of stable-baselines3's BaseCallback, made without
     arguments (docs/your_own.md). Give them again with --resume: code that a checkpoint names is not run."""
+    track: Literal["wandb", "mlflow", "trackio"] | None = None
+    """Library that tracks the run beside TensorBoard (pip install 'a3d[wandb]', 'a3d[mlflow]' or 'a3d[trackio]'):
+    it gets the settings, curves, scores and pictures of bins (docs/track_tune_share.md). Give it again with
+    --resume, and the same tracked run goes on: no checkpoint makes anything be sent."""
     data_options: DataConfig = field(default_factory=DataConfig)
     load: LoadConfig = field(default_factory=LoadConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -35,7 +35,7 @@ TASK, RESULT, POINTS = "task.json", "result.json", "points"
 # Settings that cannot change a run's result; they (and load.workers) are ignored when runs are compared.
 NOT_COMPARED = (
     "preset", "recipe", "out", "resume", "device", "cache", "decode_anew", "on_bad_frame", "checkpoint_every",
-    "log_every", "evaluate_every", "callbacks",
+    "log_every", "evaluate_every", "callbacks", "track",
 )  # fmt: skip
 
 Numbers = dict[str, float | int | None]

@@ -1,8 +1,10 @@
 """Joint training of the representation and an agent by a configuration: the main loop."""
 
 import copy
+import json
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from agents.runs.own import own_callbacks
 from agents.runs.parts import build_training
 from agents.runs.pictures import bins_picture, draw_bins, draw_curves
 from agents.runs.scoring import LOOKS, Scores, noted_protocol
+from agents.runs.tracking import TrackerFormat, check_tracker, tracking
 from agents.settings import settings_used
 from backbone.files import write_json, write_text
 from backbone.metrics import RetrievalScores
@@ -52,13 +55,26 @@ def train(
     Raises:
         ValueError: settings or data that can't be trained with, or the training has diverged.
     """
+    check_tracker(config.track)
+    with ExitStack() as stack:
+        return _train(config, folder, state, callbacks, stack)
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    state: dict[str, Any] | None,
+    callbacks: Sequence[BaseCallback],
+    stack: ExitStack,
+) -> dict[str, Any]:
     started = time.monotonic() - (state["seconds"] if state else 0)
     callbacks = [*own_callbacks(config.callbacks), *callbacks]
     config = config if state else with_data_options(config)
     parts = build_training(config, state)
     model, shared, agent = parts.model, parts.shared, parts.model.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
-    write_text(folder / "config.json", config_to_json(config, settings_used(agent)))
+    settings = config_to_json(config, settings_used(agent))
+    write_text(folder / "config.json", settings)
     if config.agent_settings or ":" in config.agent:
         log_line(agents.describe(config.agent, **settings_used(agent)))
     scores_before = state["scores_before"] if state else parts.score_untrained()
@@ -84,6 +100,11 @@ def train(
         lambda tested, training_state: save(training_state, tested.representation.state_dict(), BEST),
     )
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    tracker = stack.enter_context(
+        tracking(config.track, folder, json.loads(settings), is_resumed=state is not None)
+    )
+    if tracker:
+        agent.logger.output_formats.append(TrackerFormat(tracker))
     with explaining_settings(config.agent):
         agent.learn(
             parts.num_steps,
@@ -121,7 +142,14 @@ def train(
     } | noted_protocol(parts.data)
     write_json(folder / "metrics.json", metrics)
     draw_curves(folder)
-    draw_bins(folder / "bins.png", bins_picture(model, parts.data, retrievals["agent"]))
+    picture = bins_picture(model, parts.data, retrievals["agent"])
+    draw_bins(folder / "bins.png", picture)
+    if tracker:
+        rows = {**scores, "before": scores_before["agent"]}
+        numbers = {f"final/{name}/{key}": one for name, row in rows.items() for key, one in pick(row).items()}
+        known = {name: one for name, one in numbers.items() if one is not None}
+        tracker.numbers(known, agent.num_timesteps)
+        tracker.picture("final/bins", picture, agent.num_timesteps)
     if text := model.cache.describe_replaced():
         log_line(("since the run went on, " if state else "") + text)
     return metrics
