@@ -32,6 +32,7 @@ COMMANDS = {
     "embed": ("describe tracklets by a trained model, into a file", NOTHING),
     "search": ("find a person's tracklets again, by their descriptors", ""),
     "export": ("write the trained model as ONNX, or for torch.export", NOTHING),
+    "share": ("share a trained model with a model card: a file, or on the hub", NOTHING),
     "probe": ("measure whether the agent looks at the right place in each clip", NOTHING),
     "ablate": (
         "run the paper's ablations over seeds, and report them",

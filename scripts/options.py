@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-Checkpoint = Annotated[Value, tyro.conf.arg(help="Folder of a run, or its checkpoint.pt.")]
+CHECKPOINT_HELP = (
+    "Folder of a run, its checkpoint.pt, a .zip of a3d share, or hf:OWNER/NAME[@REVISION] on the hub."
+)
+Checkpoint = Annotated[Value, tyro.conf.arg(help=CHECKPOINT_HELP)]
 Data = Annotated[
     str | None,
     tyro.conf.arg(

@@ -16,7 +16,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from agents.features import SharedFeatureCallback
-from agents.runs.config import CHECKPOINT, config_from_json, config_to_json
+from agents.runs.config import CHECKPOINT as CHECKPOINT
+from agents.runs.config import config_from_json, config_to_json
+from agents.runs.hub import NoCheckpoint, is_on_hub, local_checkpoint
 from agents.runs.own import check_own_code
 from agents.runs.trained import TrainedModel
 from agents.settings import settings_used
@@ -114,7 +116,7 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file, or that of a run's folder, without running any code that it may hold.
+    """Read a checkpoint: a file, that of a run's folder or of a .zip, or `hf:OWNER/NAME`; no code in it is run.
 
     Returns:
         The contents that `save_checkpoint` wrote; `config` is a `TrainConfig` again, but without its callbacks
@@ -123,13 +125,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing, damaged, of another version, or holds NaN; the message names it.
     """
-    path = path / CHECKPOINT if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f"there is no checkpoint at {path}: name a run's folder, or its {CHECKPOINT}")
     try:
-        state = load_tensors(path)
+        with local_checkpoint(path) as file:
+            path = path if is_on_hub(path) or path.suffix == ".zip" else file
+            state = load_tensors(file)
     except UnknownTensor as error:
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
+    except NoCheckpoint:
+        raise
     except Exception as error:  # torch raises many types for damaged files; its advice is to run the code in them
         pass_on_lack_of_memory(error)
         raise ValueError(

@@ -162,5 +162,5 @@ def _library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"--track {name} needs {name}: pip install 'a3d[{name}]', or leave --track out"
+            f"--track {name} needs {name} ({error}): pip install 'a3d[{name}]', or leave --track out"
         ) from error

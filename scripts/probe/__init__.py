@@ -23,6 +23,7 @@ Other data, two clips of each tracklet:
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agents.runs.hub import is_on_hub
 from backbone.files import folder_lock
 from backbone.progress import print_result
 from scripts.options import Data, Runtime, RuntimeOptions
@@ -35,7 +36,7 @@ class ProbeConfig:
     """Checkpoints to probe, and the clips to probe them on."""
 
     checkpoint: tuple[Path, ...]
-    """Folder of a run, or its checkpoint.pt; or several of them."""
+    """Folder of a run, its checkpoint.pt, a .zip of a3d share, or hf:OWNER/NAME on the hub; or several of them."""
     data: Data = None
     out: Path | None = None
     """Folder of probe.json and probe.png; by default the folder `probe` beside the checkpoint; several checkpoints
@@ -49,6 +50,8 @@ class ProbeConfig:
     runtime: Runtime = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
+        if any(map(is_on_hub, self.checkpoint)) and self.out is None:
+            raise ValueError("a checkpoint on the hub is in no folder of yours: say where the results go (--out)")
         if not self.checkpoint or (len(self.checkpoint) > 1 and self.out is None):
             raise ValueError(
                 f"give one checkpoint, or several and where the results go (--out); got {len(self.checkpoint)}"
