@@ -21,6 +21,7 @@ NOTHING = "nothing was written"
 # name -> its help text, and what is left after Ctrl-C, unless the command itself knows more (`saying_if_stopped`)
 COMMANDS = {
     "train": ("train the representation and an agent jointly", NOTHING),
+    "tune": ("search for better settings of a training", "the same command goes on from there"),
     "pretrain": (
         "make the small backbone's starting weights",
         "the same command goes on from the last checkpoint",

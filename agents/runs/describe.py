@@ -273,6 +273,7 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
     described = describe_tracklets(model, tracklets)
     if text := model.cache.describe_replaced():
         log_line(text)
+    as_saved = json.loads(json.dumps(dataclasses.asdict(options)))
     return Embeddings(
         descriptors=described.descriptors.numpy(),
         person=np.array([one.person for one in tracklets], dtype=np.int64),
@@ -285,8 +286,8 @@ def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
         origin=Origin(
             data=parse_spec(spec).absolute(),
             part=part,
-            # as a file has them: lists for tuples
-            options=json.loads(json.dumps(dataclasses.asdict(options))),
+            # as a file has them: lists for tuples; whom a training leaves out changes no name and no camera
+            options={name: one for name, one in as_saved.items() if name != "held_out"},
             model=model.digest,
             agent=model.config.agent,
             clip_size=model.grid.clip_size,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from backbone.data.data_set import DataConfig, ReidData
-from backbone.data.division import everybody
+from backbone.data.division import everybody, held_out
 from backbone.data.registry import DATASETS as DATASETS
 from backbone.data.spec import parse_spec
 from backbone.data.tracklet import JUNK, UNKNOWN, Tracklet
@@ -32,6 +32,7 @@ def load_data(spec: str, config: DataConfig, cache: Path, part: TestPart = "test
         data = everybody(ReidData(str(parsed), [], [], found))
     else:
         data = parsed.data_set.load(parsed.directory, options, cache)
+        data = held_out(data, options.held_out, options.split_seed) if options.held_out else data
         data = everybody(data) if part == "all" else data
     named = {id(one): _named(one, parsed.name) for one in [*data.train, *data.query, *data.gallery]}
     train, query, gallery = ([named[id(one)] for one in part] for part in (data.train, data.query, data.gallery))

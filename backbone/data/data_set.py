@@ -18,7 +18,10 @@ class DataConfig:
     test_fraction: float = 0.5
     """Share of a folder's people who are kept for the test."""
     split_seed: int = 0
-    """Seed that chooses which people of a folder are kept for the test."""
+    """Seed that chooses which people of a folder are kept for the test, and which people held_out takes."""
+    held_out: float = 0.0
+    """Share of the training people who are not trained on, but tested on in the place of the test people: to
+    choose settings without those, as a3d tune does; 0: none."""
     split: int = 0
     """Number of the published split of prid and ilids, 0 to 9."""
     swap_halves: bool = False

@@ -17,6 +17,16 @@ def divide(name: str, tracklets: Sequence[Tracklet], config: DataConfig) -> Reid
     return ReidData(name, train, first_of_each_camera(test), test)
 
 
+def held_out(data: ReidData, share: float, seed: int) -> ReidData:
+    """Return the training people alone, a share of whom are tested on; the test people are left out.
+
+    Raises:
+        ValueError: too few training people (`split_people`).
+    """
+    train, test = split_people(data.train, test_fraction=share, seed=seed)
+    return ReidData(f"{data.name} (its training people)", train, first_of_each_camera(test), test)
+
+
 def everybody(data: ReidData) -> ReidData:
     """Return the data with all people searched for, those of the training half, too, which is empty then.
 
