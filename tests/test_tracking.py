@@ -108,6 +108,15 @@ def test_the_same_tracked_run_goes_on(library, tmp_path):
     assert (first, was_known, is_known) == (second, False, True)
 
 
+def test_a_library_that_can_not_begin_says_why(tmp_path, monkeypatch):
+    def refuse(*settings):
+        raise RuntimeError("no log-in")
+
+    monkeypatch.setitem(TRACKERS, "wandb", refuse)
+    with pytest.raises(ValueError, match="no log-in"), tracking("wandb", tmp_path, {}):
+        pass
+
+
 def test_no_checkpoint_makes_anything_be_sent(tiny_run, capsys):
     state = load_tensors(tiny_run / "checkpoint.pt")
     settings = json.loads(state["config"]) | {"track": "wandb"}

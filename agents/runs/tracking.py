@@ -130,6 +130,9 @@ def tracking(
         folder: folder of the run, whose name the tracked run gets; `tracked.json` there says which one it is.
         settings: settings of the run, to be shown beside the curves.
         is_resumed: whether the run goes on, so that its tracked run does, too.
+
+    Raises:
+        ValueError: the library can't begin; the message says why.
     """
     if library is None:
         yield None
@@ -137,7 +140,11 @@ def tracking(
     path = folder / TRACKED
     known = read_object(path, TrackedRuns, "remove it, and a new tracked run begins") if path.exists() else {}
     name = "-".join(folder.absolute().parts[-2:])
-    tracker = TRACKERS[library](name, settings, known.get(library) if is_resumed else None)
+    try:
+        tracker = TRACKERS[library](name, settings, known.get(library) if is_resumed else None)
+    except Exception as error:  # of the library's own types: no log-in, no network, no such place
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{library} can't track {folder}, unless --track is left out: {reason}") from error
     write_json(path, {**known, library: tracker.id})
     has_failed = True
     try:
