@@ -1,9 +1,10 @@
-"""Advantages over the other episodes on the same clip: a baseline that needs no network."""
+"""Advantages: over the other episodes on the same clip, a baseline that needs no network, and normalised."""
 
 import torch
 from torch import Tensor
 
 from backbone.device import is_free
+from backbone.distributed import gather
 
 
 def leave_one_out(returns: Tensor, clip: Tensor, num_clips: int | None = None) -> Tensor:
@@ -35,3 +36,13 @@ def leave_one_out(returns: Tensor, clip: Tensor, num_clips: int | None = None) -
     totals = returns.new_zeros(num_clips, returns.shape[1]).index_add(0, clip, returns)
     mean_of_others = (totals[clip] - returns) / others.clamp(min=1)
     return torch.where(others > 0, returns - mean_of_others, 0.0)
+
+
+def normalized(advantages: Tensor) -> Tensor:
+    """Return advantages, float of any shape, less their mean, divided by their standard deviation.
+
+    Mean and deviation are those over all ranks (`backbone.distributed`), each of which has as many; a single
+    advantage stays as it is.
+    """
+    everyone = gather(advantages)
+    return advantages if everyone.numel() < 2 else (advantages - everyone.mean()) / (everyone.std() + 1e-8)

@@ -21,6 +21,7 @@ from agents.reinforce import REINFORCE, gradient_norm
 from agents.rollout import hit_rate
 from backbone.data.loader import ClipBatch
 from backbone.device import read
+from backbone.distributed import gather
 from backbone.glimpse import describe
 from backbone.losses import center_loss, identity_loss, triplet_loss
 from backbone.representation import Representation
@@ -39,7 +40,8 @@ class SharedFeatureCallback(BaseCallback):
        `gradient_to_glimpse` is False), and updates F_a and V.
     5. `_on_rollout_start` of the next batch: the representation is updated.
 
-    So the parameters are updated as by one loss over the whole graph.
+    So the parameters are updated as by one loss over the whole graph. In a group of processes
+    (`backbone.distributed`) each has its own batch, and the loss is that over all of them.
 
     On-policy and off-policy algorithms both work, as finished episodes are counted rather than rollouts.
 
@@ -147,6 +149,7 @@ class SharedFeatureCallback(BaseCallback):
         """Let the optimiser take the step whose gradients are waiting, if one is."""
         if not self._step_is_pending:
             return
+        self.optimizer.average_gradients()
         for name, module in (("F_o", self._glimpse.embed_observation), ("F_h", self._glimpse.embed_hidden)):
             self._norms[f"gradient_norm_{name}"] = gradient_norm(module)
         self.optimizer.step()
@@ -231,8 +234,8 @@ class SharedFeatureCallback(BaseCallback):
         loss = identity_part
         if self.config.triplet_weight:
             parts["triplet_loss"] = triplet_loss(
-                self._pooled if on_clips else descriptor,
-                bank.identity if on_clips else identity,
+                gather(self._pooled if on_clips else descriptor),
+                gather(bank.identity if on_clips else identity),
                 margin=self.config.margin,
                 mining=self.config.mining,
                 distance=self.config.triplet_distance,

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.joint_config import JointConfig
+from backbone.distributed import average_gradients, batch_norm_statistics
 from backbone.representation import Representation
 
 CENTER_RATE = 0.5  # learning rate of the centres in the centre loss (Luo et al., 2019)
@@ -66,6 +67,11 @@ class JointOptimizer:
         """Clear the gradients."""
         self.adam.zero_grad()
         self.center_sgd.zero_grad()
+
+    def average_gradients(self) -> None:
+        """Give all ranks the means of their gradients, and of their batch normalisations' running statistics."""
+        trained = [one for group in self.adam.param_groups for one in group["params"]]
+        average_gradients([*trained, self.centers], batch_norm_statistics(self.representation))
 
     def step(self) -> None:
         """Update the parameters, then the learning rates and the moving average."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.joint_config import JointConfig, PaidBy
 from backbone.data.tracklet import Tracklet, place_of
+from backbone.distributed import share_of_mean, world_size
 from backbone.glimpse import GlimpseNetwork, describe
 from backbone.losses import identity_loss
 
@@ -76,15 +77,18 @@ class HeldOutJudges(nn.ModuleList):
             config: the losses' weights.
         """
         total = identity.new_zeros((), dtype=torch.float32)
-        for number, network in enumerate(self.networks):
-            rows = (fold != number).nonzero().squeeze(1)
+        learns = fold != torch.arange(NUM_FOLDS, device=fold.device)[:, None]  # (judges, N)
+        for network, own, share in zip(self.networks, learns, share_of_mean(learns.sum(1)), strict=True):
+            rows = own.nonzero().squeeze(1)
             if len(rows) == 0:
-                continue
+                if world_size() == 1:
+                    continue
+                rows = torch.arange(len(fold), device=fold.device)  # with a share of 0: each rank has a gradient
             seen, looks, truth = global_feature[rows].detach(), hidden[rows].detach(), identity[rows]
             logits = network.identify(describe(seen, looks))
-            total = total + identity_loss(logits, truth, label_smoothing=config.label_smoothing)
+            total = total + identity_loss(logits, truth, label_smoothing=config.label_smoothing) * share
             if config.glimpse_weight:
-                total = total + config.glimpse_weight * glimpse_loss(network, seen, looks, truth, config)
+                total = total + config.glimpse_weight * glimpse_loss(network, seen, looks, truth, config) * share
         return total
 
 

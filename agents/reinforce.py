@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from a3d_env.process import Judgement
 from a3d_env.vector import Attention3DVectorEnv
-from agents.advantages import leave_one_out
+from agents.advantages import leave_one_out, normalized
 from agents.collected import Collected, LateInfos, from_buffer, tensor_env
 from agents.policy import DIVERGED, AttentionPolicy
 from agents.policy_config import Baseline
@@ -339,9 +339,7 @@ class REINFORCE(OnPolicyAlgorithm):
             advantages = rollout.advantages
         else:
             advantages = rollout.returns - values
-        if self.normalize_advantage and advantages.numel() > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return advantages
+        return normalized(advantages) if self.normalize_advantage else advantages
 
     def _hidden_states(self, rollout: Collected) -> Tensor:
         """Return h_1..h_{T-1} of every episode, (episodes, length, 256), with gradient in joint training."""

@@ -22,7 +22,7 @@ def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return counters, variables outside of networks (SAC's entropy coefficient), random state, replay buffer."""
     return {
         "counters": {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)},
-        "variables": {name: variable.detach() for name, variable in _variables(agent).items()},
+        "variables": {name: variable.detach() for name, variable in variables(agent).items()},
         # off-policy algorithms draw their first actions from the space
         "action_space": agent.action_space.np_random.bit_generator.state,
         "replay": None if (replay := _replay(agent)) is None else _replay_state(replay),
@@ -34,7 +34,7 @@ def load_training_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     for name in COUNTERS:
         if name in state["counters"]:  # other names in a file could be methods of the agent
             setattr(agent, name, state["counters"][name])
-    for name, variable in _variables(agent).items():
+    for name, variable in variables(agent).items():
         variable.data.copy_(state["variables"][name])
     agent.action_space.np_random.bit_generator.state = state["action_space"]
     replay = _replay(agent)
@@ -44,7 +44,8 @@ def load_training_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
             array[: len(rows)] = rows.numpy()
 
 
-def _variables(agent: BaseAlgorithm) -> dict[str, torch.Tensor]:
+def variables(agent: BaseAlgorithm) -> dict[str, torch.Tensor]:
+    """Return what an agent trains outside of its networks, by name: SAC's entropy coefficient."""
     _, names = agent._get_torch_save_params()
     return {name: operator.attrgetter(name)(agent) for name in names}
 
