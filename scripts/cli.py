@@ -94,6 +94,11 @@ def main(argv: list[str] | None = None) -> int:
         log_line(f"a3d: unknown command {name!r}\n\n{usage}")
         return 2
     title = f"a3d {name}"
+    if name != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "LOCAL_RANK" in os.environ:
+        log_line(
+            f"{title}: error: torchrun starts a3d train alone, and each of its processes would do all of this"
+        )
+        return 2
     if name == "data" and flags and not flags[0].startswith("-"):
         title += f" {flags[0]}"
     # A module of the user's own can be an agent's; last, so that nothing here can take a library's place.

@@ -17,9 +17,13 @@ Any setting of that algorithm: `a3d train --agent ppo --agents.ppo.clip-range 0.
 Your own tracklets: `a3d train --preset street --data folder:my_tracklets`
 
 After an interruption: `a3d train --resume --out runs/benchmark`
+
+On four GPUs, each with --load.num-people people of a batch (docs/gpu_and_cluster.md):
+`torchrun --nproc-per-node 4 --no-python a3d train --preset mars --data mars:/data/MARS`
 """
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -65,8 +69,20 @@ def read(argv: list[str]) -> tuple[TrainConfig, dict[str, Any] | None]:
 
 
 def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
-    """Train, score, and print the table."""
-    from agents.runs.scoring import table  # --help need not wait for torch
+    """Train, score, and print the table; of the processes that torchrun started, the first one does."""
+    from agents.runs.training import train  # --help need not wait for torch
+    from backbone.distributed import is_main, joined
+
+    with joined(config.device):
+        if is_main():
+            run_alone(config, state)
+        else:
+            train(dataclasses.replace(config, resume=False), config.out or Path(), state)
+
+
+def run_alone(config: TrainConfig, state: dict[str, Any] | None) -> None:
+    """Train in a folder that no other command is at work in, and print the table."""
+    from agents.runs.scoring import table
     from agents.runs.training import train
 
     folder = config.out if state else None
@@ -95,11 +111,15 @@ def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
 
 def how_to_go_on(config: TrainConfig, folder: Path | None) -> str:
     """Return the command that goes on with a run that was stopped."""
+    from backbone.distributed import world_size
+
     if folder is None or not (folder / CHECKPOINT).exists():
         return "before the first checkpoint: there is nothing to go on from"
     own = [name for _, name in own_code(dataclasses.asdict(config))]
     own += [data.name] if (data := parse_spec(config.data)).is_own else []
-    command = "".join(["a3d ", *(f"--trust {name} " for name in own), "train --resume"])
+    number = os.environ.get("LOCAL_WORLD_SIZE", world_size())
+    start = f"torchrun --nproc-per-node {number} --no-python " if world_size() > 1 else ""
+    command = "".join([start, "a3d ", *(f"--trust {name} " for name in own), "train --resume"])
     flags = {"--out": folder, "--cache": config.cache, "--callbacks": config.callbacks or None}
     flags |= {"--track": config.track}
     command += "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags.items() if value is not None)

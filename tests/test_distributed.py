@@ -1,12 +1,18 @@
 """Ranks: two processes on half of a batch each learn what one learns on all of it; started once for all tests."""
 
 import dataclasses
+import hashlib
+import io
+import json
 import multiprocessing
 import os
 import socket
 import traceback
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import cv2
@@ -14,12 +20,27 @@ import pytest
 import torch
 
 from agents.ranks import learn_together
+from agents.runs.checkpoint import read_checkpoint, restore
 from agents.runs.config import get_preset
+from agents.runs.describe import clip_batches
+from agents.runs.logs import read_history
+from agents.runs.model import load_run
 from agents.runs.recipes import get_recipe, set_trick, with_agent, with_settings
+from agents.runs.scoring import evaluate
 from agents.runs.trained import build_model, build_shared
 from backbone.data.loader import ClipBatch
 from backbone.data.tracklet import FrameFiles, Tracklet
-from backbone.distributed import joined, own_rows, rank, world_size
+from backbone.distributed import (
+    average_after_backward,
+    check_same,
+    in_turns,
+    joined,
+    own_rows,
+    rank,
+    synchronize_batch_norm,
+    world_size,
+)
+from scripts.cli import main
 
 PEOPLE = [0, 0, 1, 1, 2, 2, 3, 3]  # of a batch's clips; rank 0 has the first four
 TRACKLETS = [0, 0, 2, 2, 4, 5, 6, 6]  # the first rank has clips of one fold alone
@@ -75,8 +96,8 @@ def act_alike(agent) -> None:
     agent.policy._distribution = chosen
 
 
-def learned(case: str) -> dict[str, dict[str, torch.Tensor]]:
-    """Learn from a batch: its gradients, and the weights after it."""
+def learned(case: str) -> dict[str, Any]:
+    """Learn from a batch: its gradients, and a digest of the weights after it."""
     config = CASES[case]()
     config = with_settings(config, load={"num_people": 4 // world_size()}, backbone={"precision": "float32"})
     tracklets = [Tracklet(number // 2, 0, FrameFiles((Path(str(number)),)), str(number)) for number in range(8)]
@@ -97,8 +118,11 @@ def learned(case: str) -> dict[str, dict[str, torch.Tensor]]:
     }
     if shared.optimizer.centers.grad is not None:
         gradients["centers"] = shared.optimizer.centers.grad.clone()
-    weights = {f"{n}.{key}": value for n, part in parts.items() for key, value in part.state_dict().items()}
-    return {"gradients": gradients, "weights": weights}
+    weights = hashlib.sha256()
+    for part in parts.values():
+        for value in part.state_dict().values():
+            weights.update(value.numpy().tobytes())
+    return {"gradients": gradients, "weights": weights.hexdigest()}
 
 
 def free_port() -> int:
@@ -123,6 +147,38 @@ def work(number: int, folder: Path, ports: list[int]) -> None:
     """Do, as one of two ranks, what the tests look at."""
     with placed(number, ports[0]), joined("cpu", 60):
         torch.save({case: learned(case) for case in CASES}, folder / f"learned-{number}.pt")
+    flags = [
+        "--steps",
+        "2",
+        "--evaluate-every",
+        "1",
+        "--checkpoint-every",
+        "1",
+        "--descriptor.compared",
+        "learned",
+    ]
+    said = io.StringIO()
+    few = [mock.patch.dict(one.__kwdefaults__, clips_per_batch=5) for one in (evaluate, clip_batches)]
+    with placed(number, ports[1]), redirect_stdout(said), redirect_stderr(said), few[0], few[1]:
+        status = main(["train", "--preset", "tiny", "--device", "cpu", *flags, "--out", str(folder / "run")])
+    (folder / f"said-{number}").write_text(f"{status}\n{said.getvalue()}")
+    weight = torch.ones(2, requires_grad=True)
+    errors = []
+    with placed(number, ports[2]), joined("cpu", 60):
+        try:
+            check_same([torch.zeros(3), torch.full((2,), number)])
+        except ValueError as error:
+            errors.append(str(error))
+        average_after_backward([weight])
+        (weight * torch.tensor([number, 4.0])).sum().backward()
+        errors.append(f"{weight.grad.tolist()} {in_turns([number, number + 2, 4][: 3 - number])}")
+        if number:
+            os._exit(9)  # as if it were killed
+        try:
+            weight.sum().backward()
+        except OSError as error:
+            errors.append(str(error))
+    (folder / "errors.txt").write_text("\n".join(errors))
 
 
 def as_second(folder: Path, ports: list[int]) -> None:
@@ -153,16 +209,88 @@ def both(tmp_path_factory, own_cache):
             second.kill()
         if (folder / "error.txt").exists():
             print((folder / "error.txt").read_text())
+    assert second.exitcode == 9
     return folder
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_learn_what_one_process_learns_from_the_whole_batch(both, case):
     first, second, alone = (torch.load(both / f"learned-{who}.pt")[case] for who in (0, 1, "alone"))
-    for name, value in first["weights"].items():
-        assert torch.equal(value, second["weights"][name]), name
+    assert first["weights"] == second["weights"]
     assert alone["gradients"].keys() == first["gradients"].keys()
     for name, value in alone["gradients"].items():
         part = [other.abs().max() for key, other in alone["gradients"].items() if key[:6] == name[:6]]
         difference = (first["gradients"][name] - value).abs().max()
         assert difference <= 1e-5 * max(1, *part), f"{name}: {difference:.2g}"  # in float32
+
+
+def test_the_first_rank_writes_and_speaks(both):
+    said = [(both / f"said-{number}").read_text() for number in (0, 1)]
+    assert said[1] == "0\n"
+    assert said[0].startswith("0\n")
+    assert all(said[0].count(text) == 1 for text in ("synthetic: 6 people", "after training", "2 batches in"))
+    names = {path.name for path in (both / "run").iterdir()}
+    assert names == {
+        "checkpoint.pt", "best.pt", "config.json", "metrics.json", "history.jsonl", "scores.jsonl", "curves.png",
+        "bins.png", "tensorboard", ".lock",
+    }  # fmt: skip
+    assert [line["step"] for line in read_history(both / "run" / "history.jsonl")] == [1, 2]
+    assert [line["step"] for line in read_history(both / "run" / "scores.jsonl")] == [1, 2]
+
+
+def test_scores_of_shares_are_those_of_one_process(both):
+    run = load_run(both / "run")
+    scores = evaluate(run, {"agent": run.agent}, run.data)["agent"]
+    for name, value in json.loads((both / "run" / "metrics.json").read_text())["after"].items():
+        assert value == pytest.approx(scores[name], abs=0.01), name
+
+
+def test_a_run_of_two_ranks_goes_on_in_one_process_and_as_a_third(both, tmp_path):
+    state = read_checkpoint(both / "run" / "checkpoint.pt")
+    assert len(state["other_ranks"]) == 1
+    run = load_run(both / "run")
+    shared = build_shared(run, iter([]), run.data.train)
+    drawn = {}
+    for number in range(3):
+        here = [
+            mock.patch(f"{module}.rank", lambda n=number: n)
+            for module in ("agents.runs.checkpoint", "agents.ranks")
+        ]
+        with here[0], here[1]:
+            restore(shared, run.agent, state, both)
+        drawn[number] = torch.get_rng_state()
+    assert torch.equal(drawn[0], state["random"]["torch"])
+    assert torch.equal(drawn[1], state["other_ranks"][0]["random"]["torch"])
+    assert len({tuple(value.tolist()) for value in drawn.values()}) == 3
+    assert shared.step == 2
+
+
+def test_a_rank_that_ends_is_an_error_of_the_others(both):
+    parted, gradient, gone = (both / "errors.txt").read_text().splitlines()
+    assert "the ranks hold different weights" in parted
+    assert gradient == "[0.5, 4.0] [0, 1, 2, 3, 4]"
+    assert "another process of this training has ended" in gone
+    assert "--resume" in gone
+
+
+def test_what_ranks_can_not_do_together_is_refused(capsys):
+    with (
+        mock.patch("agents.ranks.world_size", return_value=2),
+        pytest.raises(ValueError, match="leave target_kl out"),
+    ):
+        learn_together(SimpleNamespace(target_kl=0.01), 0)
+    with (
+        mock.patch("backbone.distributed.world_size", return_value=2),
+        pytest.raises(ValueError, match=r"\(--joint.sync-batch-norm\) on GPUs alone, got cpu"),
+    ):
+        synchronize_batch_norm(torch.nn.BatchNorm1d(3), torch.device("cpu"))
+    with placed(1, 1):
+        assert main(["evaluate"]) == 2
+        with (
+            pytest.raises(
+                ValueError, match="rank 1 of 2: each rank takes a GPU of its own: say --device cuda, got cuda:1"
+            ),
+            joined("cuda:1"),
+        ):
+            pass
+    assert "torchrun starts a3d train alone" in capsys.readouterr().err

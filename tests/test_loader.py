@@ -216,3 +216,15 @@ def test_what_became_of_the_workers_is_said(tracklets, cache, monkeypatch, end, 
     batches.end = end
     with pytest.raises(error, match=message):
         next(load_ahead(batches, range(2), 1))
+
+
+def test_ranks_have_parts_of_one_batch(tracklets, cache):
+    whole, *parts = [training(tracklets, cache) for _ in range(3)]
+    for number, part in enumerate(parts):
+        part.place = number, 2
+    clips, of_ranks = whole.clips(3), [*parts[0].clips(3), *parts[1].clips(3)]
+    assert [(row, frames.tolist()) for row, frames in of_ranks] == [
+        (row, frames.tolist()) for row, frames in clips
+    ]
+    drawn = [batches.augmentation(3)[1].random() for batches in (whole, *parts)]
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from agents.features import SharedFeatureCallback
+from agents.ranks import explore_apart
 from agents.runs.config import CHECKPOINT as CHECKPOINT
 from agents.runs.config import config_from_json, config_to_json
 from agents.runs.hub import NoCheckpoint, is_on_hub, local_checkpoint
@@ -25,6 +26,7 @@ from agents.settings import settings_used
 from agents.state import load_training_state, training_state
 from backbone.data import ReidData
 from backbone.data.tracklet import Tracklet, place_of
+from backbone.distributed import check_same, is_main, rank, to_main
 from backbone.reading import pass_on_lack_of_memory
 from backbone.tensor_file import UnknownTensor, load_tensors, save_tensors
 
@@ -53,6 +55,7 @@ class Checkpoint:
     training_places: list[str] = field(default_factory=list)
     progress: dict[str, list] = field(default_factory=dict)
     tested: dict | None = None
+    other_ranks: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def save_checkpoint(
 ) -> None:
     """Write model, optimisers, schedulers, random states, step and configuration, all or nothing.
 
-    Call it between two batches (after `shared.finish_step()`).
+    Call it between two batches (after `shared.finish_step()`). Of several ranks all call it, and the first writes,
+    with the others' random states and replay buffers in `other_ranks`.
 
     Args:
         path: file to write.
@@ -95,6 +99,12 @@ def save_checkpoint(
         ValueError: the training has diverged; the checkpoint of before stays.
         OSError: the file can't be written, for example because the disk is full.
     """
+    check_same([*model.representation.state_dict().values(), *model.agent.policy.state_dict().values()])
+    of_agent = training_state(model.agent)
+    of_rank = {"random": random_state(), **{name: of_agent[name] for name in ("action_space", "replay")}}
+    of_ranks = to_main(of_rank)
+    if not is_main():
+        return
     state = {
         "config": config_to_json(model.config, settings_used(model.agent)),
         "people": model.people,
@@ -102,10 +112,11 @@ def save_checkpoint(
         "training_places": [place_of(one.frames) for one in data.train],
         "shared": shared_state,
         "agent": model.agent.get_parameters(),
-        "agent_training": training_state(model.agent),
-        "random": random_state(),
+        "agent_training": of_agent,
+        "random": of_rank["random"],
         **vars(notes),
         "tested": tested,
+        **({"other_ranks": of_ranks[1:]} if of_ranks[1:] else {}),
     }
     if broken := _not_finite(state):
         raise ValueError(
@@ -169,14 +180,20 @@ def weights_at_test(state: dict[str, Any]) -> dict[str, Tensor]:
 def restore(shared: SharedFeatureCallback, agent: BaseAlgorithm, state: dict[str, Any], source: Path) -> None:
     """Put training back where a checkpoint, read from `source`, left it.
 
+    A rank that the run did not have then goes on with the first one's replay buffer, and new random numbers.
+
     Raises:
         ValueError: the checkpoint does not fit, as one of another version.
     """
     with explaining_misfits(source):
         shared.load_state_dict(state["shared"])
         agent.set_parameters(state["agent"])
-        load_training_state(agent, state["agent_training"])
-        set_random_state(state["random"])
+        others = state.get("other_ranks", [])
+        known = others[rank() - 1] if 0 < rank() <= len(others) else {}
+        load_training_state(agent, {**state["agent_training"], **known})
+        set_random_state(known.get("random", state["random"]))
+        if rank() and not known:
+            explore_apart(agent, state["config"].seed, state["shared"]["step"])
 
 
 @contextmanager

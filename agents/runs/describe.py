@@ -22,6 +22,7 @@ from backbone.data.source import Part, read_source
 from backbone.data.spec import check_trusted_data, parse_data, parse_spec
 from backbone.data.tracklet import Tracklet, file_key
 from backbone.descriptor import Comparison
+from backbone.distributed import copy_from_main, in_turns, is_main, rank, to_main, world_size
 from backbone.embeddings import Embeddings, Origin
 from backbone.progress import log_line, progress_bars
 from backbone.representation import Representation
@@ -67,13 +68,19 @@ def looks(
         labels: number of each person, an argument of `clip_bank`.
 
     Yields:
-        Batch, the decision process over its clips, and by name the finished episodes, one on each clip.
+        Batch, the decision process over its clips, and by name the finished episodes, one on each clip. Of several
+        ranks, each gets the batches of its turn.
     """
-    first = 0
-    for batch, bank in clip_banks(model, batches, what, labels):
+    banks = clip_banks(model, batches, what, labels)
+    for number, (batch, bank) in zip(_turns(batches), banks, strict=True):
+        first = number * batches.clips_per_batch
         process, numbers = model.process(bank), torch.arange(first, first + len(bank))
         yield batch, process, {name: watch(process, numbers) for name, watch in watches.items()}
-        first += len(bank)
+
+
+def _turns(batches: TestBatches) -> range:
+    """Return the numbers of the batches that are this rank's turn (`backbone.distributed.in_turns`)."""
+    return range(rank(), len(batches), world_size())
 
 
 def clip_banks(
@@ -84,9 +91,13 @@ def clip_banks(
     *,
     with_frames: bool = False,
 ) -> Iterator[tuple[ClipBatch, FeatureBank]]:
-    """Run the backbone on one batch after another, with progress on the standard error output."""
-    loaded = load_ahead(batches, range(len(batches)), model.config.load.workers)
-    for batch in tqdm(loaded, total=len(batches), desc=what, unit="batch", leave=False, file=sys.stderr):
+    """Run the backbone on one batch after another, with progress on the standard error output.
+
+    Of several ranks each runs every so-manieth batch.
+    """
+    turns = _turns(batches)
+    loaded = load_ahead(batches, turns, model.config.load.workers)
+    for batch in tqdm(loaded, total=len(turns), desc=what, unit="batch", leave=False, file=sys.stderr):
         yield batch, clip_bank(model, batch, labels, with_frames=with_frames)
 
 
@@ -166,8 +177,15 @@ class TrackletMeans:
         self.total.index_add_(0, batch.tracklet, weight[:, None] * compared)
         self.weight.index_add_(0, batch.tracklet, weight[:, None])
 
+    def collect(self) -> None:
+        """Add on rank 0 what all ranks summed up."""
+        parts = to_main((self.total, self.weight))
+        if len(parts) > 1:
+            self.total = torch.stack([total for total, _ in parts if total is not None]).sum(0)
+            self.weight = torch.stack([weight for _, weight in parts]).sum(0)
+
     def values(self) -> torch.Tensor:
-        """Return the descriptors, float32 (num_tracklets, K)."""
+        """Return the descriptors, float32 (num_tracklets, K); of several ranks, the first does after `collect`."""
         assert self.total is not None
         return self.comparison.finish(self.total / self.weight)
 
@@ -187,11 +205,15 @@ def fit_comparison(model: TrainedModel, tracklets: list[Tracklet]) -> str:
     for batch, process, episodes in looks(model, batches, {"agent": following(model.agent)}, "fitting the metric"):
         parts.append(process.descriptor(episodes["agent"]).cpu())
         rows.append(batch.tracklet)
-    tracklet = torch.cat(rows).tolist()
-    person, camera = (
-        torch.tensor([getattr(tracklets[row], name) for row in tracklet]) for name in ("person", "camera")
-    )
-    return comparison.fit(torch.cat(parts), person, camera)
+    parts, rows, text = in_turns(parts), in_turns(rows), ""
+    if is_main():
+        tracklet = torch.cat(rows).tolist()
+        person, camera = (
+            torch.tensor([getattr(tracklets[row], name) for row in tracklet]) for name in ("person", "camera")
+        )
+        text = comparison.fit(torch.cat(parts), person, camera)
+    copy_from_main(comparison)
+    return text
 
 
 @dataclass(frozen=True)

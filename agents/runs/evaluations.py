@@ -12,6 +12,7 @@ from agents.runs.parts import Training
 from agents.runs.pictures import bins_picture
 from agents.runs.scoring import Scores
 from agents.runs.trained import TrainedModel
+from backbone.distributed import from_main, is_main
 from backbone.progress import log_line
 
 BEST = "best.pt"
@@ -49,7 +50,8 @@ class EvaluationCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         # What an interrupted run scored after its last checkpoint is scored again.
-        self._lines = [line for line in read_history(self.path) if line["step"] <= self.training.shared.step]
+        lines = read_history(self.path) if is_main() else []
+        self._lines = from_main([line for line in lines if line["step"] <= self.training.shared.step])
 
     def _on_rollout_start(self) -> None:
         self.training.shared.finish_step()
@@ -57,8 +59,9 @@ class EvaluationCallback(BaseCallback):
         if step % self.every == 0 and 0 < step < self.training.model.config.steps and not self._is_scored(step):
             tested, scores = self.training.score_so_far()
             self.note(tested, scores)
-            picture = bins_picture(tested, self.training.data)
-            self.logger.record("test/bins", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv"))
+            if is_main():
+                picture = bins_picture(tested, self.training.data)
+                self.logger.record("test/bins", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv"))
 
     def _on_step(self) -> bool:
         return True
@@ -79,7 +82,8 @@ class EvaluationCallback(BaseCallback):
         self._lines.append({"step": step, **shown})
         if is_best:
             self.save_best(tested, training_state)
-        write_history(self.path, self._lines)
+        if is_main():
+            write_history(self.path, self._lines)
         for name, value in shown.items():
             self.logger.record(f"test/{name}", value)
         text = ", ".join(f"{name} {shown[name]:.1f}" for name in ("R1", "mAP", "hit_rate") if name in shown)

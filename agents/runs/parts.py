@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from agents.features import SharedFeatureCallback
+from agents.ranks import learn_together
 from agents.rollout import Agent
 from agents.runs.build import build_cache
 from agents.runs.checkpoint import random_state, set_random_state, weights_at_test
@@ -19,6 +20,7 @@ from agents.runs.scoring import Scores, controls, evaluate
 from agents.runs.trained import TrainedModel, build_batches, build_model, build_shared
 from backbone.data import ReidData, load_data
 from backbone.data.loader import load_ahead
+from backbone.distributed import copy_from_main, one_first, synchronize_batch_norm
 from backbone.metrics import RetrievalScores
 from backbone.progress import counted, log_line
 
@@ -93,7 +95,7 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
         ValueError: settings or data that can't be trained with.
     """
     cache = build_cache(config)
-    data = load_data(config.data, config.data_options, cache.folder)
+    data = one_first(lambda: load_data(config.data, config.data_options, cache.folder))
     if state:
         check_same_data(config, data, state)
     check_agent(config, data)
@@ -115,6 +117,12 @@ def build_training(config: TrainConfig, state: dict[str, Any] | None) -> Trainin
         log_line(report)
     if not state:
         check_frozen(model.representation, config)
+    copy_from_main(model.representation)
+    if config.joint.sync_batch_norm:
+        synchronize_batch_norm(model.representation, model.representation.device)
     first_step = state["shared"]["step"] if state else 0
     shared = build_shared(model, load_ahead(batches, range(first_step, ENDLESS), config.load.workers), data.train)
+    if shared.judges is not None:
+        copy_from_main(shared.judges)
+    learn_together(model.agent, config.seed)
     return Training(model, data, shared, first_step)

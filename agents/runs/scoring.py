@@ -15,6 +15,7 @@ from agents.runs.trained import TrainedModel
 from backbone.config import Compared
 from backbone.data import ReidData
 from backbone.data.tracklet import JUNK, Tracklet
+from backbone.distributed import from_main, in_turns, is_main
 from backbone.metrics import RetrievalScores, Search, evaluate_retrieval, get_scoring
 from backbone.progress import counted, log_line
 from backbone.protocol import OTHER_CAMERA, Labels
@@ -46,7 +47,8 @@ def evaluate(
 ) -> dict[str, Scores]:
     """Score agents on a model's representation, which runs once for all of them.
 
-    Only one batch of clips and each tracklet's descriptor are in memory at a time.
+    Only one batch of clips and each tracklet's descriptor are in memory at a time. Of several ranks
+    (`backbone.distributed`) each describes its share of the clips, and the first scores.
 
     Args:
         model: the networks.
@@ -54,7 +56,8 @@ def evaluate(
         data: queries and gallery.
         config: settings of the scoring; thresholds are of the plain distances, re-ranked or not.
         clips_per_batch: clips in memory.
-        retrievals: a dictionary that gets what each agent's queries found, by the names of what is returned.
+        retrievals: a dictionary that gets what each agent's queries found, by the names of what is returned; of
+            several ranks, only the first's.
 
     Returns:
         Scores by agent, and with `also_raw` by "NAME, by COMPARED": R1, R5, R10, R20, mAP, mINP and hit_rate,
@@ -85,8 +88,11 @@ def evaluate(
             for column, share in LOOKS.items():
                 looked[name][column].append(share(process.bank, episodes))
 
+    for means in descriptors.values():
+        means.collect()
+    looked = {name: {column: in_turns(parts) for column, parts in of.items()} for name, of in looked.items()}
     scores: dict[str, Scores] = {}
-    for name, means in descriptors.items():
+    for name, means in descriptors.items() if is_main() else ():
         looks_of = {column: np.concatenate(parts) for column, parts in looked[name.partition(", by ")[0]].items()}
         found = retrieve(data, means.values(), scoring=config.scoring, rerank=config.rerank)
         scores[name] = dict(found.as_dict())
@@ -96,7 +102,7 @@ def evaluate(
             retrievals[name] = found
         if config.false_accept_rates:
             scores[name] |= verification_scores(data, means.values(), config.scoring, config.false_accept_rates)
-    return scores
+    return from_main(scores)
 
 
 def score_model(model: TrainedModel, data: ReidData, config: ScoringConfig) -> tuple[dict[str, Scores], str]:

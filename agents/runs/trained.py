@@ -20,6 +20,7 @@ from backbone.data.cache import FrameCache
 from backbone.data.clips import IdentitySampler
 from backbone.data.loader import ClipBatch, TrainingBatches
 from backbone.data.tracklet import Tracklet
+from backbone.distributed import world_size
 from backbone.representation import Representation
 
 
@@ -91,10 +92,10 @@ def build_model(config: TrainConfig, people: list[int], cache: FrameCache | None
 
 
 def build_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> TrainingBatches:
-    """Return the batches of a training, by number."""
-    load = config.load
+    """Return the batches of a training, by number; each rank brings the configuration's number of people."""
+    load, num_people = config.load, config.load.num_people * world_size()
     sampler = IdentitySampler(
-        data.train, load.num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
+        data.train, num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
     )
     return TrainingBatches(data.train, cache, sampler, load.augment)
 

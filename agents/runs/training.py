@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 
 import agents
 from agents.control_algorithm import ControlAlgorithm
@@ -26,6 +26,7 @@ from agents.runs.pictures import bins_picture, draw_bins, draw_curves
 from agents.runs.scoring import LOOKS, Scores, noted_protocol
 from agents.runs.tracking import TrackerFormat, check_tracker, tracking
 from agents.settings import settings_used
+from backbone.distributed import is_main
 from backbone.files import write_json, write_text
 from backbone.metrics import RetrievalScores
 from backbone.progress import log_line
@@ -42,6 +43,8 @@ def train(
 ) -> dict[str, Any]:
     """Train by a configuration into a folder.
 
+    Of several ranks (`backbone.distributed`), on each of which it is called, the first writes.
+
     Args:
         config: settings of the run.
         folder: folder that everything goes to.
@@ -50,7 +53,7 @@ def train(
             names.
 
     Returns:
-        The contents of metrics.json.
+        The contents of metrics.json; on ranks after the first, nothing.
 
     Raises:
         ValueError: settings or data that can't be trained with, or the training has diverged.
@@ -74,7 +77,8 @@ def _train(
     model, shared, agent = parts.model, parts.shared, parts.model.agent
     # Not before all of it could be built: a mistaken command changes nothing in the folder.
     settings = config_to_json(config, settings_used(agent))
-    write_text(folder / "config.json", settings)
+    if is_main():
+        write_text(folder / "config.json", settings)
     if config.agent_settings or ":" in config.agent:
         log_line(agents.describe(config.agent, **settings_used(agent)))
     scores_before = state["scores_before"] if state else parts.score_untrained()
@@ -99,10 +103,13 @@ def _train(
         folder,
         lambda tested, training_state: save(training_state, tested.representation.state_dict(), BEST),
     )
-    agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
-    tracker = stack.enter_context(
-        tracking(config.track, folder, json.loads(settings), is_resumed=state is not None)
-    )
+    agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]) if is_main() else Logger(None, []))
+    warns = is_main() and not isinstance(agent, ControlAlgorithm)
+    tracker = None
+    if is_main():
+        tracker = stack.enter_context(
+            tracking(config.track, folder, json.loads(settings), is_resumed=state is not None)
+        )
     if tracker:
         agent.logger.output_formats.append(TrackerFormat(tracker))
     with explaining_settings(config.agent):
@@ -110,12 +117,12 @@ def _train(
             parts.num_steps,
             callback=[
                 # a line of the history before the checkpoint behind it: nothing is lost wherever a run is killed
-                progress,
+                *([progress] if is_main() else []),
                 *([evaluations] if config.evaluate_every else []),
                 CheckpointCallback(shared, config.checkpoint_every, save),
                 shared,
                 # controls do on purpose what it warns of
-                *([] if isinstance(agent, ControlAlgorithm) else [TrainingHealth(log_every=config.log_every)]),
+                *([TrainingHealth(log_every=config.log_every)] if warns else []),
                 *callbacks,
             ],
             log_interval=config.log_every,
@@ -132,6 +139,8 @@ def _train(
     if config.evaluate_every:
         evaluations.note(model, scores["agent"], training_state)
         agent.logger.dump(agent.num_timesteps)
+    if not is_main():
+        return {}
     metrics = {
         "before": pick(scores_before["agent"]),
         "after": pick(scores["agent"]),

@@ -17,6 +17,7 @@ from backbone.data.cache import Arrays, FrameCache
 from backbone.data.clips import IdentitySampler, consecutive_clips
 from backbone.data.tracklet import Tracklet
 from backbone.data.transforms import AugmentConfig, augment
+from backbone.distributed import own_rows, rank, world_size
 
 # Memory for short tracklets already seen: opening a file for every clip costs more than reading it. A clip is a
 # small part of a long tracklet, which is not kept.
@@ -119,7 +120,7 @@ class _Batches(Dataset[ClipBatch], ABC):
 
 
 class TrainingBatches(_Batches):
-    """Batch number `step` of training: P persons x K random clips, augmented."""
+    """Batch number `step` of training: P persons x K random clips, augmented. Of several ranks each has rows."""
 
     def __init__(
         self,
@@ -131,14 +132,17 @@ class TrainingBatches(_Batches):
         super().__init__(tracklets, cache)
         self.sampler = sampler
         self.augment = augment
+        self.place = rank(), world_size()  # a worker that makes batches is in no group
 
     def clips(self, number: int) -> list[tuple[int, np.ndarray]]:
-        """Draw the clips of a batch."""
-        return self.sampler.batch(number)
+        """Draw the clips of a batch, all of them, and return this rank's."""
+        clips: list[tuple[int, np.ndarray]] = own_rows(self.sampler.batch(number), *self.place)
+        return clips
 
     def augmentation(self, number: int) -> tuple[AugmentConfig, np.random.Generator]:
-        """Return the settings and the batch's own generator."""
-        return self.augment, np.random.default_rng([self.sampler.seed, 2, number])
+        """Return the settings and a generator of the batch's own, and of the rank's after the first."""
+        ranks = self.place[:1] if self.place[0] else ()
+        return self.augment, np.random.default_rng([self.sampler.seed, 2, number, *ranks])
 
 
 class TestBatches(_Batches):
