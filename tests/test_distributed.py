@@ -158,7 +158,7 @@ def work(number: int, folder: Path, ports: list[int]) -> None:
         "learned",
     ]
     said = io.StringIO()
-    few = [mock.patch.dict(one.__kwdefaults__, clips_per_batch=5) for one in (evaluate, clip_batches)]
+    few = [mock.patch.dict(one.__kwdefaults__, clips_per_batch=5) for one in (evaluate.__wrapped__, clip_batches)]
     with placed(number, ports[1]), redirect_stdout(said), redirect_stderr(said), few[0], few[1]:
         status = main(["train", "--preset", "tiny", "--device", "cpu", *flags, "--out", str(folder / "run")])
     (folder / f"said-{number}").write_text(f"{status}\n{said.getvalue()}")
