@@ -17,7 +17,7 @@ class LoadConfig:
     num_frames: int = 6
     """Number of frames of a clip."""
     num_people: int = 4
-    """Number of people of a training batch."""
+    """Number of people of a training batch; on several GPUs, of each one's part of it."""
     clips_per_person: int = 4
     """Number of clips drawn for each person of a training batch."""
     sampling: FrameSampling = "consecutive"
