@@ -52,10 +52,6 @@ class JointConfig:
     logits by this glimpse and the global feature alone (or as glimpses_judged says). It trains F_c to give no
     credit to bins that show nothing beyond the global feature."""
 
-    sync_batch_norm: bool = False
-    """Let batch normalisations normalise over the clips of all processes of a training (docs/gpu_and_cluster.md),
-    which takes GPUs; otherwise each normalises over its own clips."""
-
     glimpses_judged: Literal["alone", "prefixes"] = "alone"
     """Logits of the glimpse loss. alone: by each glimpse and the global feature; prefixes: by the global feature
     and all glimpses until then, so that F_c reads any number of glimpses."""
@@ -64,6 +60,10 @@ class JointConfig:
     """Classifier that the reward is computed with, in training. f_c: F_c, which was trained on the clip;
     other_tracklets or other_cameras: a judge like F_c that was trained on other tracklets of the same people, or
     on those by other cameras (agents/judges.py)."""
+
+    sync_batch_norm: bool = False
+    """Let batch normalisations normalise over the clips of all processes of a training (docs/gpu_and_cluster.md),
+    which takes GPUs; otherwise each normalises over its own clips."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.glimpse_weight < math.inf:

@@ -69,18 +69,18 @@ def read(argv: list[str]) -> tuple[TrainConfig, dict[str, Any] | None]:
 
 
 def run(config: TrainConfig, state: dict[str, Any] | None) -> None:
-    """Train, score, and print the table; of the processes that torchrun started, the first one does."""
+    """Train, score, and print the table; of the processes that torchrun started, the first writes and prints."""
     from agents.runs.training import train  # --help need not wait for torch
     from backbone.distributed import is_main, joined
 
     with joined(config.device):
         if is_main():
-            run_alone(config, state)
+            run_in_own_folder(config, state)
         else:
             train(dataclasses.replace(config, resume=False), config.out or Path(), state)
 
 
-def run_alone(config: TrainConfig, state: dict[str, Any] | None) -> None:
+def run_in_own_folder(config: TrainConfig, state: dict[str, Any] | None) -> None:
     """Train in a folder that no other command is at work in, and print the table."""
     from agents.runs.scoring import table
     from agents.runs.training import train

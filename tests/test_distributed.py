@@ -41,6 +41,7 @@ from backbone.distributed import (
     world_size,
 )
 from scripts.cli import main
+from scripts.train import how_to_go_on
 
 PEOPLE = [0, 0, 1, 1, 2, 2, 3, 3]  # of a batch's clips; rank 0 has the first four
 TRACKLETS = [0, 0, 2, 2, 4, 5, 6, 6]  # the first rank has clips of one fold alone
@@ -271,6 +272,12 @@ def test_a_rank_that_ends_is_an_error_of_the_others(both):
     assert gradient == "[0.5, 4.0] [0, 1, 2, 3, 4]"
     assert "another process of this training has ended" in gone
     assert "--resume" in gone
+
+
+def test_a_stopped_run_of_several_ranks_says_how_to_go_on(both):
+    with mock.patch("backbone.distributed.world_size", return_value=2):
+        said = how_to_go_on(paper(), both / "run")
+    assert f": torchrun --nproc-per-node 2 --no-python a3d train --resume --out {both / 'run'}" in said
 
 
 def test_what_ranks_can_not_do_together_is_refused(capsys):

@@ -93,7 +93,7 @@ def clip_banks(
 ) -> Iterator[tuple[ClipBatch, FeatureBank]]:
     """Run the backbone on one batch after another, with progress on the standard error output.
 
-    Of several ranks each runs every so-manieth batch.
+    Several ranks take the batches by turns.
     """
     turns = _turns(batches)
     loaded = load_ahead(batches, turns, model.config.load.workers)
