@@ -84,6 +84,11 @@ class FeatureBank:
         """Mask of the bins that cover an identifying thing, bool (N, num_bins); None if none is known."""
         return None if self.hits_by_thing is None else np.asarray(self.hits_by_thing.any(axis=1))
 
+    @cached_property
+    def tracklet_names(self) -> np.ndarray:
+        """The display names of `tracklet`, an array of objects (N,)."""
+        return np.array(self.tracklet, dtype=object)
+
     @classmethod
     def from_feature_map(
         cls,
@@ -120,6 +125,15 @@ class FeatureBank:
         """Return a bank of the same features with another overview (`BinGrid.overview_counts`, `shows_looked`)."""
         grid = replace(self.grid, overview_counts=counts, shows_looked=shows_looked)
         return self if grid == self.grid else replace(self, grid=grid)
+
+    def to(self, device: torch.device | str) -> "FeatureBank":
+        """Return the bank with its features and identities on a device."""
+        return replace(
+            self,
+            bins=self.bins.to(device),
+            global_feature=self.global_feature.to(device),
+            identity=self.identity.to(device),
+        )
 
     def one_clip(self, clip: int) -> "FeatureBank":
         """Return a bank of one of the clips, a copy without the features' gradient history."""

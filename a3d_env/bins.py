@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -147,11 +147,11 @@ class BinGrid:
             raise ValueError(f"an action is 3 numbers (time, height, width), got shape {tuple(action.shape)}")
         if is_free(action) and bool(torch.isnan(action).any()):
             raise ValueError("an action holds NaN: has the policy diverged?")
-        shares = ((action.float().clamp(-1, 1) + 1) / 2).nan_to_num()  # NaN that can't be looked for is a bin
-        pairs = zip(shares.unbind(-1), self.positions, strict=True)
-        time, row, column = (torch.round(share * (count - 1)).long() for share, count in pairs)
-        _, height, width = self.positions
-        return (time * height + row) * width + column
+        shares = (action.float().clamp(-1, 1) + 1) / 2
+        if not is_free(action):
+            shares = shares.nan_to_num()  # NaN that can't be looked for is a bin
+        last, step = _steps(self.positions, action.device)
+        return ((shares * last).round_() * step).sum(-1).long()
 
     def chosen(self, action: Tensor) -> Tensor:
         """Return the bin that each action stands for, in any action mode (`a3d_env.interface.ActionMode`).
@@ -254,6 +254,14 @@ class BinGrid:
         scale = self.clip_size[axis] / self.feature_size[axis]
         start = self.corners[:, axis].numpy()
         return np.round(np.stack([start, start + self.bin_size[axis]], axis=1) * scale).astype(np.int64)
+
+
+@lru_cache(maxsize=16)
+def _steps(positions: Size3, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return, along each axis, the last position and what a position adds to a bin's number, float32 (3,) each."""
+    _, height, width = positions
+    last, step = [count - 1.0 for count in positions], [float(height * width), float(width), 1.0]
+    return torch.tensor(last, device=device), torch.tensor(step, device=device)
 
 
 def _middle(positions: int) -> int:

@@ -155,11 +155,12 @@ def make_process(
     *,
     shows_looked: bool = False,
     exact: bool = True,
+    device: torch.device | str | None = None,
 ) -> AttentionProcess:
     """Return the process over a bank or a bank's folder, or over the playground if no bank is given.
 
     An overview, if given, replaces the bank's own, and `shows_looked` belongs to it (`BinGrid`); `exact` is that
-    of `AttentionProcess`.
+    of `AttentionProcess`. Bank and glimpse network are moved to a device, if one is given.
 
     Raises:
         ValueError: a bank is given without its glimpse network, or the two do not fit each other.
@@ -173,6 +174,8 @@ def make_process(
     if bank is None or glimpse is None:
         bank, glimpse = playground()
     bank = bank if overview is None else bank.with_overview(overview, shows_looked=shows_looked)
+    if device is not None:
+        bank, glimpse = bank.to(device), glimpse.to(device)
     return AttentionProcess(bank, glimpse, reward, exact=exact)
 
 

@@ -137,7 +137,7 @@ def glimpse_info(
         "bin": bank.grid.corners.numpy()[bins],
         "frames": bank.grid.frame_ranges[bins],
         "box": bank.grid.boxes[bins],
-        "tracklet": np.array(bank.tracklet, dtype=object)[clip],
+        "tracklet": bank.tracklet_names[clip],
         "clip": clip,
     }
     if bank.hits is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from a3d_env.bank import FeatureBank
 from a3d_env.bins import BinGrid
+from a3d_env.embedded import EmbeddedBins
 from a3d_env.rewards import Verdict, get_reward
 from backbone.device import is_free
 from backbone.glimpse import GlimpseNetwork, describe, row_by_row
@@ -73,7 +74,8 @@ class AttentionProcess:
         glimpse: F_o, F_h and F_c, on the bank's device.
         reward: the name of a reward in `a3d_env.rewards.REWARDS`, or `module:name` of the user's own.
         exact: whether an episode's numbers are the same, bit for bit, alone and beside any others (on the CPU);
-            otherwise glimpses and judgements of a batch are one product for all rows, several times as fast.
+            otherwise glimpses and judgements of a batch are one product for all rows, several times as fast, and
+            what a glimpse network that does not learn takes in of a bin is computed once (`EmbeddedBins`).
 
     Raises:
         ValueError: unknown reward, or one that T = 0 does not allow, or a bank whose features or identities do not
@@ -97,6 +99,7 @@ class AttentionProcess:
         self.bank = bank
         self.glimpse = glimpse
         self.exact = exact
+        self._embedded: EmbeddedBins | None = None
         self._judges: Sequence[GlimpseNetwork] = ()
         self._fold = bank.identity
         self.set_reward(reward)
@@ -168,14 +171,27 @@ class AttentionProcess:
     @torch.no_grad()
     def _glimpse(self, episodes: Episodes, bins: Tensor) -> Episodes:
         """Take one glimpse: h_{t+1} = F_h(F_o(g, a_t), h_t) at the bins (N,), by look-up in the table."""
-        hidden = self.hidden(episodes)
         with row_by_row(self.exact):
-            hidden = self.glimpse.glimpse(self.bank.bins[episodes.clip, bins], self.locations[bins], hidden)
+            if (embedded := self._embedded_bins()) is not None:
+                known = episodes.hidden[:, -1] if episodes.num_glimpses else None
+                hidden = embedded.look(episodes.clip, bins, known)
+            else:
+                features, locations = self.bank.bins[episodes.clip, bins], self.locations[bins]
+                hidden = self.glimpse.glimpse(features, locations, self.hidden(episodes))
         return replace(
             episodes,
             bins=torch.cat([episodes.bins, bins[:, None]], dim=1),
             hidden=torch.cat([episodes.hidden, hidden[:, None]], dim=1),
         )
+
+    def _embedded_bins(self) -> EmbeddedBins | None:
+        """Return the table of what bins add to the hidden state, if one is kept."""
+        if self.exact or torch.compiler.is_compiling():
+            return None
+        if self._embedded is None or not self._embedded.is_current:
+            fits = EmbeddedBins.fits(self.bank, self.glimpse)
+            self._embedded = EmbeddedBins(self.bank, self.locations, self.glimpse) if fits else None
+        return self._embedded
 
     def current_bin(self, episodes: Episodes) -> Tensor:
         """Return the bin that was looked at last, int64 (N,), or the centre if none was."""
