@@ -149,6 +149,10 @@ class Attention3DTensorEnv(EpisodeBatch):
         """The device of the bank, and of all tensors."""
         return self.process.bank.device
 
+    def seed(self, seed: int) -> None:
+        """Seed the clips that are drawn from now on."""
+        self._generator.manual_seed(seed)
+
     def reset(self, seed: int | None = None, clip: Tensor | None = None) -> dict[str, Tensor]:
         """Begin all episodes.
 
@@ -164,10 +168,10 @@ class Attention3DTensorEnv(EpisodeBatch):
             ValueError: there are more or fewer clips than episodes.
         """
         if seed is not None:
-            self._generator.manual_seed(seed)
+            self.seed(seed)
         if clip is not None and clip.shape != (self.num_envs,):
             raise ValueError(f"{self.num_envs} episodes need as many clips, got {tuple(clip.shape)}")
-        return self.process.observe(self.begin(clip))
+        return self._observe(self.begin(clip))
 
     def step(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
         """Look at the bins that the actions stand for (`BinGrid.chosen`).
@@ -195,13 +199,13 @@ class Attention3DTensorEnv(EpisodeBatch):
                 f"{tuple(actions.shape)}"
             )
         judgement = self.advance(actions)
-        observation = self.process.observe(self.episodes)
+        observation = self._observe(self.episodes)
         no_end = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         if judgement is None:
             return observation, torch.zeros_like(no_end, dtype=torch.float32), no_end, no_end.clone(), {}
         info = {"final_obs": observation, "is_success": judgement.is_right}
         if self.autoreset:
-            observation = self.process.observe(self.begin())
+            observation = self._observe(self.begin())
         return observation, judgement.reward, ~no_end, no_end, info
 
     def draw(self) -> Tensor:
@@ -213,3 +217,8 @@ class Attention3DTensorEnv(EpisodeBatch):
             device=self.device,
         )
         return drawn.repeat_interleave(self.episodes_per_clip, output_size=self.num_envs)
+
+    def _observe(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Return the observation, which shares no memory with the episodes."""
+        observation = self.process.observe(episodes)
+        return {**observation, "hidden": observation["hidden"].clone()}

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from scripts import cli
@@ -142,3 +143,13 @@ def test_commands_have_the_flags_that_pages_name(page, tmp_path, monkeypatch):
         cli.read(
             importlib.import_module(f"scripts.{name}"), name, [re.sub(r"<\w+>", "dir", flag) for flag in flags]
         )
+
+
+def test_ppo_in_a_plain_loop_learns(capsys):
+    source = text_of(ROOT / "docs" / "notebooks" / "environment_and_ppo.py")
+    assert source.count("\n") <= 100
+    small = source.replace("ITERATIONS = 40", "ITERATIONS = 20").replace("NUM_ENVS = 256", "NUM_ENVS = 64")
+    notebook = {"__name__": "notebook"}
+    exec(compile(small, "environment_and_ppo.py", "exec"), notebook)
+    history = torch.stack(notebook["history"])
+    assert history[-5:].mean() > history[:5].mean() + 0.2, capsys.readouterr().out

@@ -1,15 +1,17 @@
 # %% [markdown]
 # # The environment, and PPO in a plain loop
 #
-# Nothing of stable-baselines3 here: the environment is a Gymnasium `VectorEnv`, and PPO is one visible loop. The
-# bank is the built-in playground: each clip has a code of its identity in one region, and every cell says where
-# that region is.
+# Nothing of stable-baselines3 here: environment, buffer and policy are tensors on one device, and PPO is one
+# visible loop. The bank is the built-in playground: each clip has a code of its identity in one region, and every
+# cell says where that region is.
 
 # %%
 import gymnasium
 import torch
 from torch import nn
 from torch.distributions import Normal
+
+from a3d_env.tensors import Attention3DTensorEnv
 
 ITERATIONS = 40  # of the outer loop: rollout, then epochs on it
 NUM_ENVS = 256
@@ -31,28 +33,29 @@ while not terminated:
 print("reward", reward, "right" if info["is_success"] else "wrong")
 
 # %% [markdown]
-# The same in a batch, and two small networks on the hidden state: the policy's mean, and the value.
+# The same in a batch, as tensors on a GPU if there is one (`gymnasium.make_vec` makes a batch of NumPy arrays),
+# and two small networks on the hidden state: the policy's mean, and the value.
 
 # %%
 torch.manual_seed(0)
-envs = gymnasium.make_vec("a3d_env:A3D/Attention3D-v0", num_envs=NUM_ENVS)
-steps = 3  # decisions of an episode: four glimpses, the first of which is the centre
-actor = nn.Sequential(nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, 3), nn.Tanh())
-critic = nn.Sequential(nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, 1))
+device = "cuda" if torch.cuda.is_available() else "cpu"
+envs = Attention3DTensorEnv(NUM_ENVS, device=device)
+actor = nn.Sequential(nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, 3), nn.Tanh()).to(device)
+critic = nn.Sequential(nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, 1)).to(device)
 optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=3e-3)
 
 # %%
-observation, _ = envs.reset(seed=0)
-history = []
+observation = envs.reset(seed=0)
+history = []  # of tensors, so that no iteration waits for a GPU
 for iteration in range(ITERATIONS):
     # rollout: one whole episode in each environment; the next begins in the step that ends it
     hidden, actions, rewards = [], [], []
     with torch.no_grad():
-        for _ in range(steps):
-            hidden.append(torch.as_tensor(observation["hidden"]))
+        for _ in range(envs.num_decisions):
+            hidden.append(observation["hidden"])
             actions.append(Normal(actor(hidden[-1]), DEVIATION).sample())
-            observation, reward, _, _, _ = envs.step(actions[-1].clamp(-1, 1).numpy())
-            rewards.append(torch.as_tensor(reward, dtype=torch.float32))
+            observation, reward, _, _, _ = envs.step(actions[-1])
+            rewards.append(reward)
         returns = torch.stack(rewards).flip(0).cumsum(0).flip(0).flatten()  # gamma is 1
         states, looks = torch.cat(hidden), torch.cat(actions)
         old_log_prob = Normal(actor(states), DEVIATION).log_prob(looks).sum(1)
@@ -67,7 +70,7 @@ for iteration in range(ITERATIONS):
         optimizer.zero_grad()
         (policy_loss + 0.5 * value_loss).backward()
         optimizer.step()
-    history.append(float(rewards[-1].mean()))
+    history.append(rewards[-1].mean())
     if iteration % 10 == 0:
         print(f"iteration {iteration}: {history[-1]:.2f} of the episodes named the right person")
 print(f"first {history[0]:.2f}, last {history[-1]:.2f}")
