@@ -150,7 +150,8 @@ class BinGrid:
         shares = (action.float().clamp(-1, 1) + 1) / 2
         if not is_free(action):
             shares = shares.nan_to_num()  # NaN that can't be looked for is a bin
-        last, step = _steps(self.positions, action.device)
+        steps = _steps if torch.compiler.is_compiling() else _kept_steps
+        last, step = steps(self.positions, action.device)
         return ((shares * last).round_() * step).sum(-1).long()
 
     def chosen(self, action: Tensor) -> Tensor:
@@ -256,12 +257,14 @@ class BinGrid:
         return np.round(np.stack([start, start + self.bin_size[axis]], axis=1) * scale).astype(np.int64)
 
 
-@lru_cache(maxsize=16)
 def _steps(positions: Size3, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return, along each axis, the last position and what a position adds to a bin's number, float32 (3,) each."""
     _, height, width = positions
     last, step = [count - 1.0 for count in positions], [float(height * width), float(width), 1.0]
     return torch.tensor(last, device=device), torch.tensor(step, device=device)
+
+
+_kept_steps = lru_cache(maxsize=16)(_steps)
 
 
 def _middle(positions: int) -> int:
