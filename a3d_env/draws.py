@@ -28,9 +28,11 @@ class Draws:
         """Return a number by each generator, int64 (generators,)."""
         if self._used == self._drawn.shape[1]:
             ahead = min(max(1, 2 * self._used), MOST_AHEAD)
-            if ahead > 1:
+            if ahead == 1:  # a number by itself takes a fraction of the time of an array
+                self._drawn = np.array([[one.integers(self.count)] for one in self.generators])
+            else:
                 self._before = [dict(one.bit_generator.state) for one in self.generators]
-            self._drawn = np.stack([one.integers(self.count, size=ahead) for one in self.generators])
+                self._drawn = np.stack([one.integers(self.count, size=ahead) for one in self.generators])
             self._used = 0
         self._used += 1
         return self._drawn[:, self._used - 1]

@@ -126,12 +126,13 @@ class AttentionProcess:
     @torch.no_grad()
     def pay(self, episodes: Episodes, verdict: Verdict) -> Tensor:
         """Return the reward of finished episodes, float32 (N,), by F_c or by the judges of `pay_by`."""
-        if not self._judges:
-            return self.reward(verdict)
-        read = self.descriptor(episodes)
-        by_judge = [self.reward(replace(verdict, logits=one.identify(read), glimpse=one)) for one in self._judges]
-        by_judge.append(self.reward(verdict))
-        return torch.stack(by_judge, dim=1).gather(1, self._fold[episodes.clip][:, None]).squeeze(1)
+        with row_by_row(self.exact):
+            by_f_c = self.reward(verdict)
+            if not self._judges:
+                return by_f_c
+            read = self.descriptor(episodes)
+            paid = [self.reward(replace(verdict, logits=one.identify(read), glimpse=one)) for one in self._judges]
+        return torch.stack([*paid, by_f_c], dim=1).gather(1, self._fold[episodes.clip][:, None]).squeeze(1)
 
     @property
     def num_decisions(self) -> int:
@@ -280,9 +281,7 @@ class AttentionProcess:
         # probability.
         identity = verdict.logits.argmax(1)
         probability = verdict.logits.softmax(1).gather(1, identity[:, None]).squeeze(1)
-        with row_by_row(self.exact):
-            reward = self.pay(episodes, verdict)
-        return Judgement(identity, probability, identity == verdict.truth, reward)
+        return Judgement(identity, probability, identity == verdict.truth, self.pay(episodes, verdict))
 
 
 def _places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -25,7 +25,6 @@ class EpisodeBatch(ShowsProcess):
         action_mode: `continuous`, `discrete` or `multidiscrete`.
 
     Attributes:
-        episodes: the episodes; None before they begin, and after `set_bank`.
         finished: all episodes that ended last, with their T bins; None before the first end.
     """
 
@@ -44,8 +43,20 @@ class EpisodeBatch(ShowsProcess):
         self.action_mode = action_mode
         self.single_observation_space: gymnasium.spaces.Space = observation_space(process)
         self.single_action_space = action_space(process.bank.grid, action_mode)
-        self.episodes: Episodes | None = None
+        self._episodes: Episodes | None = None
+        self._due: Tensor | None = None  # clips of episodes that have not looked at the centre yet
         self.finished: Episodes | None = None
+
+    @property
+    def episodes(self) -> Episodes | None:
+        """The episodes; None before they begin, and after `set_bank`."""
+        if self._due is not None:
+            self.begin(self._due)
+        return self._episodes
+
+    @episodes.setter
+    def episodes(self, episodes: Episodes | None) -> None:
+        self._episodes, self._due = episodes, None
 
     def set_bank(self, bank: FeatureBank) -> None:
         """Replace the bank and draw from all of its clips; `reset` must follow. The overview stays.
@@ -85,6 +96,10 @@ class EpisodeBatch(ShowsProcess):
         """
         self.episodes = self.process.start(self.draw() if clips is None else clips)
         return self.episodes
+
+    def begin_when_asked(self) -> None:
+        """Draw the next clips; their episodes begin when `episodes` is read, if no other bank comes before."""
+        self._episodes, self._due = None, self.draw()
 
     def advance(self, actions: Tensor) -> Judgement | None:
         """Take a step of all episodes without an observation (`begin` begins the next ones).

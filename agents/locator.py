@@ -86,7 +86,7 @@ class MixtureLocator(nn.Module):
         """
         worth = self.worth(keys).squeeze(2)
         if clip is not None:
-            keys, worth = keys[clip], worth[clip]
+            keys, worth = keys.index_select(0, clip), worth.index_select(0, clip)
         scores = (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE) + worth
         return scores if looked is None else scores - self.inhibition * looked
 

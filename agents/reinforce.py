@@ -289,7 +289,7 @@ class REINFORCE(OnPolicyAlgorithm):
             infos = LateInfos(process, now, judgement)
             if judgement is not None:
                 self._judged.append(judgement)
-                env.begin()
+                env.begin_when_asked()
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
