@@ -1,6 +1,10 @@
 """Files of tracklets' descriptors with person and camera ids: `.npz` (NumPy) or `.safetensors`."""
 
 import json
+import math
+import os
+import struct
+import zipfile
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +20,7 @@ from backbone.reading import check_archive, pass_on_lack_of_memory
 
 ENDINGS = (".npz", ".safetensors")
 TEXTS = ("name", "source", "key")
+CHECKED_ROWS = 4096  # at a time, so that checking takes little memory
 ARRAYS = {"descriptors": np.float32, "person": np.int64, "camera": np.int64, "bins": np.int64, "clip": np.int64}
 
 
@@ -82,9 +87,10 @@ class Embeddings:
                 f"descriptors are (N, D), bins (N, T) and ids (N,), got {self.descriptors.shape}, "
                 f"{self.bins.shape} and {lengths}"
             )
-        if not (finite := np.isfinite(self.descriptors).all(axis=1)).all():
-            row = int(np.flatnonzero(~finite)[0])
-            raise ValueError(f"the descriptor of {self.source[row]} holds NaN or infinity")
+        for start in range(0, len(self), CHECKED_ROWS):
+            if not (finite := np.isfinite(self.descriptors[start : start + CHECKED_ROWS]).all(axis=1)).all():
+                row = start + int(np.argmin(finite))
+                raise ValueError(f"the descriptor of {self.source[row]} holds NaN or infinity")
 
     def __len__(self) -> int:
         """Return the number of tracklets."""
@@ -111,8 +117,13 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
             file.write(safetensors.numpy.save(arrays, metadata={**texts, "checksum": checksum}))
 
 
-def load_embeddings(path: Path) -> Embeddings:
+def load_embeddings(path: Path, *, is_mapped: bool = False) -> Embeddings:
     """Read a file that `save_embeddings` wrote, without running code that the file may hold.
+
+    Args:
+        path: the file.
+        is_mapped: whether to map the descriptors into memory, read-only, so that more of them can be read than the
+            memory holds.
 
     Raises:
         ValueError: the file is missing, damaged, or holds something else; the message names it.
@@ -121,7 +132,7 @@ def load_embeddings(path: Path) -> Embeddings:
     if not path.is_file():
         raise ValueError(f"there is no file of descriptors at {path}: make one with a3d embed")
     try:
-        values = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+        values = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, is_mapped)
         origin = dacite.from_dict(Origin, json.loads(values["origin"]), dacite.Config(cast=[tuple], strict=True))
         arrays = {name: np.asarray(values[name]) for name in ARRAYS}
         for name, kind in ARRAYS.items():
@@ -138,17 +149,54 @@ def load_embeddings(path: Path) -> Embeddings:
         ) from error
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _read_npz(path: Path, is_mapped: bool) -> dict[str, Any]:
     check_archive(path)
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        values: dict[str, Any] = dict(file)
+        values = {name: file[name] for name in file.files if not (is_mapped and name == "descriptors")}
+    if is_mapped:
+        values["descriptors"] = _mapped_part(path, "descriptors.npy")
     return {**values, **{key: values[key].tolist() for key in TEXTS}, "origin": str(values["origin"])}
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _mapped_part(path: Path, name: str) -> np.ndarray:
+    """Map an array of an archive whose parts are not compressed, as `np.savez` leaves them."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        part = archive.getinfo(name)
+        if part.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed")
+        file.seek(part.header_offset + 26)  # the lengths of the part's name and extra field, which follow
+        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+        start = file.tell()
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} is of another version of NumPy's format")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if (
+            is_fortran
+            or dtype.hasobject
+            or file.tell() - start + math.prod(shape) * dtype.itemsize != part.file_size
+        ):
+            raise ValueError(f"{name} is not as long as it says")
+        return _mapped(path, dtype, shape, file.tell())
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], start: int) -> np.ndarray:
+    if not math.prod(shape):  # no file can be mapped from its end on
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", start, shape)
+
+
+def _read_safetensors(path: Path, is_mapped: bool) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="numpy") as file:
         texts = file.metadata() or {}
-        arrays = {name: file.get_tensor(name) for name in ARRAYS}
+        arrays = {name: file.get_tensor(name) for name in ARRAYS if not (is_mapped and name == "descriptors")}
+    if is_mapped:
+        with path.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            part = json.loads(opened.read(size))["descriptors"]
+        if part["dtype"] != "F32":
+            raise TypeError(f"descriptors are {part['dtype']}, expected F32")
+        dtype = np.dtype(np.float32)
+        arrays["descriptors"] = _mapped(path, dtype, tuple(part["shape"]), 8 + size + part["data_offsets"][0])
     # A damaged name could be that of the checksum, which files of earlier versions lack.
     if unknown := texts.keys() - {*TEXTS, "origin", "checksum"}:
         raise ValueError(f"it has no text of the name {sorted(unknown)[0]!r}")
@@ -161,7 +209,8 @@ def _checksum(arrays: dict[str, np.ndarray], texts: dict[str, str]) -> int:
     """Return the CRC-32 of a file's arrays and texts (for .safetensors: an .npz has checksums of its own)."""
     found = zlib.crc32(repr(sorted(texts.items())).encode())
     for name, array in sorted(arrays.items()):
-        found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes(), found)
+        found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
     return found
 
 

@@ -26,10 +26,12 @@ def make(count=3):
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
-def test_files_give_back_what_was_written(tmp_path, ending):
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_files_give_back_what_was_written(tmp_path, ending, is_mapped):
     path, written = tmp_path / f"some.{ending}", make()
     save_embeddings(path, written)
-    read = load_embeddings(path)
+    read = load_embeddings(path, is_mapped=is_mapped)
+    assert read.descriptors.flags.writeable != is_mapped
     for field in dataclasses.fields(Embeddings):
         was, found = getattr(written, field.name), getattr(read, field.name)
         if isinstance(was, np.ndarray):
@@ -38,6 +40,13 @@ def test_files_give_back_what_was_written(tmp_path, ending):
         else:
             assert found == was
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_no_descriptors_can_be_mapped(tmp_path, ending):
+    path = tmp_path / f"some.{ending}"
+    save_embeddings(path, dataclasses.replace(make(), descriptors=np.zeros((3, 0), np.float32)))
+    assert load_embeddings(path, is_mapped=True).descriptors.shape == (3, 0)
 
 
 def test_programs_of_others_read_the_files(tmp_path):
@@ -67,8 +76,9 @@ def test_damage_is_named(tmp_path, ending, damage):
             "flipped": content[:40] + bytes(byte ^ 255 for byte in content[40:80]) + content[80:],
         }
         path.write_bytes(changed[damage])
-    with pytest.raises(ValueError, match=f"some.{ending}"):
-        load_embeddings(path)
+    for is_mapped in (False, True):
+        with pytest.raises(ValueError, match=f"some.{ending}"):
+            load_embeddings(path, is_mapped=is_mapped)
 
 
 def test_whatever_byte_is_wrong_the_file_is_named(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -49,6 +50,28 @@ def test_exact_is_the_slow_search(vectors):
     shared = [len(set(a) & set(b)) / 7 for a, b in zip(graph.rows.tolist(), rows.tolist(), strict=True)]
     assert np.mean(shared) > 0.95
     assert (cameras[graph.rows] != of_query[:, None]).all()
+
+
+def test_a_gallery_in_blocks_is_searched_alike(monkeypatch):
+    generator = np.random.default_rng(0)
+    query, gallery = (generator.normal(size=(size, 16)).astype(np.float32) for size in (40, 900))
+    cameras, groups = np.arange(900) // 300, np.arange(40) % 3
+    whole = nearest(query, gallery, 7, allowed=lambda camera: cameras != camera, groups=groups)
+    monkeypatch.setattr("backbone.search.BLOCK_BYTES", 100 * 16 * 4)
+    found = nearest(query, gallery, 7, allowed=lambda camera: cameras != camera, groups=groups)
+    np.testing.assert_array_equal(found.rows, whole.rows)
+    np.testing.assert_array_equal(found.distances, whole.distances)
+
+
+def test_an_exact_search_copies_a_block_of_the_gallery(monkeypatch):
+    gallery = np.random.default_rng(0).normal(size=(4000, 256)).astype(np.float32)  # 4 MB
+    monkeypatch.setattr("backbone.search.BLOCK_BYTES", 2**18)
+    nearest(gallery[:2], gallery[:10], 3)  # imports faiss
+    tracemalloc.start()
+    nearest(gallery[:20], gallery, 5, allowed=lambda _: np.arange(4000) % 2 == 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**21
 
 
 def test_a_graph_finds_other_cameras_where_cameras_differ_by_a_constant():

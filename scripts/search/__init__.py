@@ -13,12 +13,10 @@ People near enough, by another camera (a3d evaluate --false-accept-rates prints 
 `a3d search --query mars.npz --gallery mars.npz --other-cameras --below 11.3 --json found.json`
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
@@ -89,7 +87,9 @@ def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
             models.
     """
     specs = {"query": arguments.query, "gallery": arguments.gallery}
-    known = {part: load_embeddings(Path(spec)) for part, spec in specs.items() if spec.endswith(ENDINGS)}
+    known = {
+        part: load_embeddings(Path(spec), is_mapped=True) for part, spec in specs.items() if spec.endswith(ENDINGS)
+    }
     if len(known) < 2:
         if arguments.checkpoint is None:
             raw = next(spec for part, spec in specs.items() if part not in known)
@@ -143,15 +143,14 @@ def search(
             f"cameras are numbered by the data, and {query.origin.data} is not {gallery.origin.data}: search "
             "without --other-cameras"
         )
-    kept = np.flatnonzero(gallery.person != JUNK)
-    own = int(max(np.unique(gallery.key, return_counts=True)[1], default=0))  # as often as a query can be in there
-    cameras = gallery.camera[kept]
+    is_kept, asked = gallery.person != JUNK, set(query.key)
+    own = max(Counter(key for key in gallery.key if key in asked).values(), default=0)  # most often in there
     found = nearest(
         query.descriptors,
-        gallery.descriptors[kept],
+        gallery.descriptors,
         top + own + is_same,
-        allowed=(lambda camera: cameras != camera) if other_cameras else None,
-        groups=query.camera,
+        allowed=(lambda camera: is_kept & (gallery.camera != camera)) if other_cameras else lambda _: is_kept,
+        groups=query.camera if other_cameras else None,
         index=index,
     )
 
@@ -163,9 +162,9 @@ def search(
     results = []
     for number, (rows, distances) in enumerate(zip(found.rows, found.distances, strict=True)):
         near = [
-            (int(kept[row]), float(distance))
+            (int(row), float(distance))
             for row, distance in zip(rows, distances, strict=True)
-            if row >= 0 and (below is None or distance < below) and not is_itself(number, int(kept[row]))
+            if row >= 0 and (below is None or distance < below) and not is_itself(number, int(row))
         ]
         person = people[number]
         results.append(
