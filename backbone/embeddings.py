@@ -6,7 +6,8 @@ import os
 import struct
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,35 @@ class Embeddings:
     def __len__(self) -> int:
         """Return the number of tracklets."""
         return len(self.descriptors)
+
+    def picked(self, rows: np.ndarray) -> "Embeddings":
+        """Return some tracklets, by their numbers."""
+        parts: dict[str, Any] = {name: getattr(self, name)[rows] for name in ARRAYS}
+        parts |= {text: [getattr(self, text)[row] for row in rows] for text in TEXTS}
+        return replace(self, **parts)
+
+    def without_descriptors(self) -> "Embeddings":
+        """Return ids and names alone, with descriptors of no numbers."""
+        return replace(self, descriptors=np.zeros((len(self), 0), dtype=np.float32))
+
+
+def join_embeddings(parts: Sequence[Embeddings]) -> Embeddings:
+    """Return tracklets of one data set, described by one model, after each other.
+
+    Raises:
+        ValueError: the parts are of different data, or described by different models.
+    """
+    first = parts[0].origin
+    for part in parts:
+        if replace(part.origin, part=first.part) != first:
+            raise ValueError(
+                f"tracklets of {first.data} by the model {first.model} and of {part.origin.data} by "
+                f"{part.origin.model} can't be put together: they are of different data, settings or models"
+            )
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    joined |= {text: [one for part in parts for one in getattr(part, text)] for text in TEXTS}
+    is_one_part = all(part.origin.part == first.part for part in parts)
+    return Embeddings(**joined, origin=first if is_one_part else replace(first, part="all"))
 
 
 def save_embeddings(path: Path, embeddings: Embeddings) -> None:

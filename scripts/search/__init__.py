@@ -9,32 +9,48 @@ In a file of descriptors: `a3d search --query lost.npz --gallery street.npz --to
 Straight from frames, into a page:
 `a3d search --query lost_child/ --gallery folder:street --checkpoint runs/small --page found.html`
 
+A large gallery, by an index of it that is built once: `a3d search --build city.index --gallery city.npz`, then
+`a3d search --query lost.npz --gallery city.index`; the first command with another file adds its tracklets
+
 People near enough, by another camera (a3d evaluate --false-accept-rates prints such a distance):
 `a3d search --query mars.npz --gallery mars.npz --other-cameras --below 11.3 --json found.json`
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbone.data.tracklet import JUNK
 from backbone.embeddings import ENDINGS, Embeddings, load_embeddings
 from backbone.files import check_writable, write_json
-from backbone.progress import counted, print_result
-from backbone.search import IndexName, nearest
+from backbone.gallery_index import (
+    ASKED,
+    ENDING,
+    FOUND,
+    GalleryIndex,
+    add_to_index,
+    build_index,
+    open_index,
+)
+from backbone.progress import counted, log_line, print_result
+from backbone.search import IndexName
 from scripts.options import Runtime, RuntimeOptions
+from scripts.search.matching import Hit, is_of_same_data, known_people, search
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Queries and gallery of a search, and the files to write."""
 
-    query: str
-    """Tracklets to search for: a file of a3d embed (.npz, .safetensors), or any form of a3d embed's --data; of a
-    data set its queries."""
     gallery: str
-    """Tracklets to search, in the forms of --query; of a data set its gallery."""
+    """Tracklets to search: a file of a3d embed (.npz, .safetensors), an index of --build (.index), or any form of
+    a3d embed's --data; of a data set its gallery."""
+    query: str | None = None
+    """Tracklets to search for: a file of a3d embed, or any form of its --data; of a data set its queries."""
+    build: Path | None = None
+    """Index to write, a folder NAME.index, in the place of a search: 64 bytes a tracklet in memory and float16
+    descriptors on the disk, for galleries of 100,000 and more. To an index that is there, the gallery's tracklets
+    are added that it lacks; all have to be of the same data and model."""
     checkpoint: Path | None = None
     """Run whose model describes tracklets that are given as frames, not as a file of descriptors."""
     top: int = 10
@@ -58,39 +74,38 @@ class SearchConfig:
         for name in ("top", "shown"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if (self.query is None) == (self.build is None):
+            raise ValueError(
+                "give --query to search for, or --build to write an index of the gallery: one of the two"
+            )
+        if self.build is not None and self.build.suffix != ENDING:
+            raise ValueError(f"--build {self.build} has to end in {ENDING}")
+        if self.gallery.endswith(ENDING) and (self.build is not None or self.index != "exact"):
+            flag = "--build" if self.build is not None else f"--index {self.index}"
+            raise ValueError(f"{self.gallery} is an index already: leave out {flag}, or name what it was built of")
         if self.below is not None and not self.below > 0:
             raise ValueError(f"below must be a distance above 0, got {self.below}")
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A gallery tracklet that was found.
-
-    Attributes:
-        row: number of the tracklet in the gallery.
-        rank: rank among the tracklets found, from 1.
-        distance: Euclidean distance to the query.
-        is_match: whether the tracklet shows the query's person; None if that is not known (`known_people`).
-    """
-
-    row: int
-    rank: int
-    distance: float
-    is_match: bool | None
-
-
-def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
-    """Return queries and gallery, described by the same model.
+def load_or_embed(arguments: SearchConfig) -> tuple[list[Embeddings], IndexName | GalleryIndex]:
+    """Return the gallery, after the queries if there are any, all described by one model, and the index.
 
     Raises:
         ValueError: files that can't be read, no model is named to describe tracklets, or descriptors of different
             models.
     """
-    specs = {"query": arguments.query, "gallery": arguments.gallery}
-    known = {
-        part: load_embeddings(Path(spec), is_mapped=True) for part, spec in specs.items() if spec.endswith(ENDINGS)
-    }
-    if len(known) < 2:
+    index: IndexName | GalleryIndex = arguments.index
+    specs = {"gallery": arguments.gallery}
+    if arguments.query is not None:
+        specs = {"query": arguments.query, **specs}
+    known: dict[str, Embeddings] = {}
+    for part, spec in specs.items():
+        if spec.endswith(ENDINGS):
+            known[part] = load_embeddings(Path(spec), is_mapped=True)
+        elif part == "gallery" and spec.endswith(ENDING):
+            index = open_index(Path(spec))
+            known[part] = index.gallery
+    if len(known) < len(specs):
         if arguments.checkpoint is None:
             raw = next(spec for part, spec in specs.items() if part not in known)
             raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
@@ -100,96 +115,17 @@ def load_or_embed(arguments: SearchConfig) -> tuple[Embeddings, Embeddings]:
         for part, embeddings in known.items():
             if embeddings.origin.model != model.digest:
                 raise ValueError(f"{specs[part]} was described by another model than {arguments.checkpoint}")
-        if "query" not in known:
-            known["query"] = embed(model, arguments.query, "query")
+        if "query" in specs and "query" not in known:
+            known["query"] = embed(model, specs["query"], "query")
         if "gallery" not in known:
-            known["gallery"] = embed(model, arguments.gallery, "gallery")
-    query, gallery = known["query"], known["gallery"]
-    if query.origin.model != gallery.origin.model:
+            known["gallery"] = embed(model, specs["gallery"], "gallery")
+    found = [known[part] for part in specs]
+    if found[0].origin.model != found[-1].origin.model:
         raise ValueError(
             f"{arguments.query} and {arguments.gallery} were described by different models "
-            f"({query.origin.model}, {gallery.origin.model}), whose descriptors can't be compared"
+            f"({found[0].origin.model}, {found[-1].origin.model}), whose descriptors can't be compared"
         )
-    return query, gallery
-
-
-def search(
-    query: Embeddings,
-    gallery: Embeddings,
-    *,
-    top: int = 10,
-    below: float | None = None,
-    other_cameras: bool = False,
-    index: IndexName = "exact",
-) -> list[list[Hit]]:
-    """Return what is found for each query, the nearest first.
-
-    A tracklet never finds itself, by whatever name its folder is read, and junk (person -1) is not found.
-
-    Args:
-        query: descriptors of the tracklets that are searched for.
-        gallery: descriptors of the tracklets that are searched in, by the same model.
-        top: most tracklets found for each query.
-        below: distance that all tracklets found are nearer than; None: any.
-        other_cameras: leave out the query's own camera.
-        index: index, a name that `backbone.search.nearest` takes.
-
-    Raises:
-        ValueError: cameras of different data, which can't be compared.
-    """
-    is_same = is_of_same_data(query, gallery)
-    if other_cameras and not is_same:
-        raise ValueError(
-            f"cameras are numbered by the data, and {query.origin.data} is not {gallery.origin.data}: search "
-            "without --other-cameras"
-        )
-    is_kept, asked = gallery.person != JUNK, set(query.key)
-    own = max(Counter(key for key in gallery.key if key in asked).values(), default=0)  # most often in there
-    found = nearest(
-        query.descriptors,
-        gallery.descriptors,
-        top + own + is_same,
-        allowed=(lambda camera: is_kept & (gallery.camera != camera)) if other_cameras else lambda _: is_kept,
-        groups=query.camera if other_cameras else None,
-        index=index,
-    )
-
-    def is_itself(number: int, row: int) -> bool:
-        """Tell whether both are one tracklet, by its files, or by its name in data drawn, or copied, anew."""
-        return gallery.key[row] == query.key[number] or (is_same and gallery.source[row] == query.source[number])
-
-    people, others = (known_people(one, query, gallery) for one in (query, gallery))
-    results = []
-    for number, (rows, distances) in enumerate(zip(found.rows, found.distances, strict=True)):
-        near = [
-            (int(row), float(distance))
-            for row, distance in zip(rows, distances, strict=True)
-            if row >= 0 and (below is None or distance < below) and not is_itself(number, int(row))
-        ]
-        person = people[number]
-        results.append(
-            [
-                Hit(row, rank, distance, others[row] == person if person and others[row] else None)
-                for rank, (row, distance) in enumerate(near[:top], 1)
-            ]
-        )
-    return results
-
-
-def is_of_same_data(query: Embeddings, gallery: Embeddings) -> bool:
-    """Tell whether both are of one data set, so that names and cameras mean the same in both."""
-    return (query.origin.data, query.origin.options) == (gallery.origin.data, gallery.origin.options)
-
-
-def known_people(of: Embeddings, query: Embeddings, gallery: Embeddings) -> list[str]:
-    """Return names by which queries and gallery can be compared, empty if there is none.
-
-    Junk has no name. The names of folders mean the same people in different data; ids do not.
-    """
-    folders = all(one.origin.data.startswith("folder:") for one in (query, gallery))
-    if not (folders or is_of_same_data(query, gallery)):
-        return [""] * len(of)
-    return ["" if person == JUNK else name for name, person in zip(of.name, of.person.tolist(), strict=True)]
+    return found, index
 
 
 def as_json(query: Embeddings, gallery: Embeddings, results: list[list[Hit]]) -> list[dict[str, Any]]:
@@ -257,19 +193,40 @@ def summary(
     return text
 
 
+def write_index(folder: Path, gallery: Embeddings) -> None:
+    """Build an index of a gallery, or add to the one that is there, and print what it holds."""
+    index = add_to_index(folder, gallery) if folder.exists() else build_index(folder, gallery)
+    contents = index.contents
+    print_result(
+        f"{folder}: {counted(len(index.gallery), 'tracklet')}, {contents.size:,} numbers each; of the {FOUND} "
+        f"nearest to {min(ASKED, len(index.gallery))} of them it finds {100 * contents.recall:.1f}%, by comparing "
+        f"{contents.candidates:,} candidates exactly"
+    )
+    if contents.recall < 0.99:
+        log_line(
+            "that is little: search the file of descriptors itself, which is exact; where the index was begun "
+            "with few tracklets, or others than now, one built anew finds more"
+        )
+
+
 def run(config: SearchConfig) -> None:
-    """Search, print what was found, and write the files that are asked for."""
+    """Search, print what was found, and write the files that are asked for; or write an index."""
     for path in (config.json, config.page):
         if path is not None:
             check_writable(path)
-    query, gallery = load_or_embed(config)
+    if config.build is not None:
+        check_writable(config.build, is_folder=True)
+        (gallery,), _ = load_or_embed(config)
+        write_index(config.build, gallery)
+        return
+    (query, gallery), index = load_or_embed(config)
     results = search(
         query,
         gallery,
         top=config.top,
         below=config.below,
         other_cameras=config.other_cameras,
-        index=config.index,
+        index=index,
     )
     print_result(table(query, gallery, results[: config.shown]))
     if len(results) > config.shown:
