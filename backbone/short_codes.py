@@ -55,7 +55,11 @@ class Coder:
         scale = np.float32(np.sqrt(np.trace(covariance, dtype=np.float64) / size) or 1)
         kept = (max(size - COMPONENTS, 0), size - 1)
         _, components = scipy.linalg.eigh(covariance, subset_by_index=kept)
-        projection = np.ascontiguousarray(components[:, ::-1], dtype=np.float32)
+        components = components[:, ::-1]
+        if components.shape[1] % 2 == 0:  # one of much variance with one of little: both share 16 centres
+            halves = np.arange(components.shape[1]).reshape(2, -1)
+            components = components[:, halves.T.ravel()]
+        projection = np.ascontiguousarray(components, dtype=np.float32)
         short = sample @ projection
         short = np.ascontiguousarray(short[np.arange(max(len(short), LEAST_ROWS)) % len(short)])
         quantizer = faiss.ProductQuantizer(short.shape[1], _num_parts(short.shape[1]), 4)
