@@ -129,6 +129,7 @@ def open_index(folder: Path) -> "GalleryIndex":
     if len(coder.mean) != contents.size:
         raise ValueError(f"{folder / CODES} is of {len(coder.mean)} numbers, expected {contents.size}: {REMEDY}")
     bytes_of_codes = -(-len(coder.centres) // 2)
+    is_small = 2 * contents.size * sum(contents.rows) <= MOST_READ
     ids, codes, halves, sums = [], [], [], []  # of each part
     for number, count in enumerate(contents.rows):
         path = folder / f"{number}.npz"
@@ -136,7 +137,7 @@ def open_index(folder: Path) -> "GalleryIndex":
         if len(ids[-1]) != count or ids[-1].origin.model != contents.model:
             raise ValueError(f"{path} holds {len(ids[-1]):,} tracklets by {ids[-1].origin.model}: {REMEDY}")
         codes.append(_read(folder / f"{number}.codes.npy", np.uint8, (count, bytes_of_codes)))
-        halves.append(_read(folder / f"{number}.halves.npy", np.float16, (count, contents.size)))
+        halves.append(_read(folder / f"{number}.halves.npy", np.float16, (count, contents.size), is_small))
         sums.append(_read(folder / f"{number}.sums.npy", np.uint32, (count,)))
     return GalleryIndex(
         folder, contents, coder, join_embeddings(ids), np.concatenate(codes), halves, np.concatenate(sums)
@@ -209,10 +210,13 @@ class GalleryIndex:
             yield of_group, np.where(found < 0, -1, members[found])
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield all descriptors, centred and scaled, float32, a block at a time."""
-        for part in self.halves:
+        """Yield all descriptors, centred and scaled, float32, a block at a time, not by the map of the files."""
+        for number, part in enumerate(self.halves):
             for rows in blocks_of(*part.shape):
-                yield part[rows].astype(np.float32)
+                start = part.offset + rows.start * part.strides[0]  # type: ignore[attr-defined]  # a memmap's
+                count = (rows.stop - rows.start) * self.contents.size
+                block = np.fromfile(self.folder / f"{number}.halves.npy", np.float16, count, offset=start)
+                yield block.reshape(-1, self.contents.size).astype(np.float32)
 
     @cached_property
     def _whole(self):  # type: ignore[no-untyped-def]  # faiss has no types
@@ -280,9 +284,8 @@ def _write_part(folder: Path, number: int, embeddings: Embeddings, coder: Coder)
     save_embeddings(folder / f"{number}.npz", embeddings.without_descriptors())
 
 
-def _read(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
-    is_large = path.is_file() and path.stat().st_size > MOST_READ
-    array = read_array(path) if is_large else read_verified(path)
+def _read(path: Path, dtype: type[np.generic], shape: tuple[int, ...], is_checked: bool = True) -> np.ndarray:
+    array = read_verified(path) if is_checked else read_array(path)
     if array is None:
         raise ValueError(f"{path} is missing, truncated or damaged: {REMEDY}")
     if array.dtype != dtype or array.shape != shape:
