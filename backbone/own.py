@@ -26,6 +26,11 @@ def is_trusted(name: str) -> bool:
     return name in _TRUSTED
 
 
+def trusted() -> list[str]:
+    """Return the names that files may name, for another process to `trust`."""
+    return sorted(_TRUSTED)
+
+
 def check_trusted(name: str, source: object, what: str = "code") -> None:
     """Refuse to import code that a file names, unless `trust` was called for it.
 

@@ -8,7 +8,7 @@ import torch
 from test_source import frames
 
 from agents.deterministic import DeterministicModel
-from agents.runs.describe import describe_tracklets
+from agents.runs.describe import describe_tracklets, share_of
 from agents.runs.model import load_model, load_run
 from agents.runs.scoring import ScoringConfig, score_model
 from backbone.data.clips import consecutive_clips
@@ -118,3 +118,47 @@ def test_the_digest_tells_models_apart(run):
     assert changed.digest != model.digest
     other = dataclasses.replace(model, config=dataclasses.replace(model.config, agent="untrained"))
     assert other.digest != model.digest
+
+
+def test_shards_put_together_are_the_same_bytes(run, tmp_path, runs_here):
+    flags = ["embed", "--checkpoint", str(run), "--out"]
+    assert main([*flags, str(tmp_path / "whole.npz")]) == 0
+    with runs_here():
+        assert main([*flags, str(tmp_path / "shards.npz"), "--shards", "3"]) == 0
+    assert (tmp_path / "shards.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shards.npz", "whole.npz"]
+
+
+def test_the_same_command_runs_a_shard_that_failed(run, tmp_path, runs_here, capsys, monkeypatch):
+    flags = ["embed", "--checkpoint", str(run), "--out", str(tmp_path / "out.npz"), "--shards", "2"]
+    begun = []
+    describe = describe_tracklets
+
+    def fails_once(*given, share):
+        begun.append(share)
+        if share == (1, 2) and len(begun) == 2:
+            raise ValueError("frame 7 is damaged")
+        return describe(*given, share=share)
+
+    monkeypatch.setattr("agents.runs.describe.describe_tracklets", fails_once)
+    with runs_here():
+        assert main(flags) == 2
+        assert not (tmp_path / "out.npz").exists()
+        printed = capsys.readouterr().err
+        assert "shard 2 of 2 failed: ValueError: frame 7 is damaged" in printed
+        assert "1 shard of 2 failed: the same command runs what is missing" in printed
+        assert main(flags) == 0
+    assert begun == [(0, 2), (1, 2), (1, 2)]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+    assert main([*flags[:-2], "--backend", "ray"]) == 2
+    assert "give --shards, 2 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5])
+def test_shares_are_all_of_it_cut_between_tracklets(of):
+    owner = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2, 2, 3, 4, 4])
+    shares = [share_of(owner, 5, number, of) for number in range(of)]
+    assert [row for rows, _ in shares for row in range(rows.start, rows.stop)] == [0, 1, 2, 3, 4]
+    for rows, numbers in shares:
+        clips = [clip for clip, index in enumerate(owner.tolist()) if rows.start <= index < rows.stop]
+        assert {clip // 5 for clip in clips} == set(numbers)

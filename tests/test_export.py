@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from agents.deterministic import DeterministicModel
-from agents.runs.describe import describe_tracklets, embed
+from agents.runs.describe import describe_tracklets
+from agents.runs.embedding import embed
 from agents.runs.model import load_model, load_run
 from backbone.data.clips import consecutive_clips
 from backbone.data.inputs import network_inputs

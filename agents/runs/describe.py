@@ -2,12 +2,10 @@
 
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -16,15 +14,10 @@ from a3d_env.process import AttentionProcess, Episodes
 from agents.probes import EpisodeRule, following
 from agents.rollout import Agent
 from agents.runs.trained import TrainedModel
-from backbone.data.fill import fill_from_videos
 from backbone.data.loader import ClipBatch, TestBatches, load_ahead
-from backbone.data.source import Part, read_source
-from backbone.data.spec import check_trusted_data, parse_data, parse_spec
-from backbone.data.tracklet import Tracklet, file_key
+from backbone.data.tracklet import Tracklet
 from backbone.descriptor import Comparison
 from backbone.distributed import copy_from_main, in_turns, is_main, rank, to_main, world_size
-from backbone.embeddings import Embeddings, Origin
-from backbone.progress import log_line, progress_bars
 from backbone.representation import Representation
 
 # Number of clips that are enough to fit a metric to large data, about; at least one of each tracklet is taken.
@@ -57,6 +50,8 @@ def looks(
     watches: Mapping[str, EpisodeRule],
     what: str,
     labels: Mapping[int, int] | None = None,
+    *,
+    numbers: range | None = None,
 ) -> Iterator[tuple[ClipBatch, AttentionProcess, dict[str, Episodes]]]:
     """Let agents look at the clips of tracklets; the backbone runs once for all of them.
 
@@ -66,16 +61,18 @@ def looks(
         watches: functions that choose the bins, by name (`agents.probes.following` of an agent).
         what: text shown with the progress, on the standard error output.
         labels: number of each person, an argument of `clip_bank`.
+        numbers: numbers of the batches; by default all of them.
 
     Yields:
         Batch, the decision process over its clips, and by name the finished episodes, one on each clip. Of several
         ranks, each gets the batches of its turn.
     """
-    banks = clip_banks(model, batches, what, labels)
-    for number, (batch, bank) in zip(_turns(batches), banks, strict=True):
+    numbers = _turns(batches) if numbers is None else numbers
+    banks = clip_banks(model, batches, what, labels, numbers=numbers)
+    for number, (batch, bank) in zip(numbers, banks, strict=True):
         first = number * batches.clips_per_batch
-        process, numbers = model.process(bank), torch.arange(first, first + len(bank))
-        yield batch, process, {name: watch(process, numbers) for name, watch in watches.items()}
+        process, clips = model.process(bank), torch.arange(first, first + len(bank))
+        yield batch, process, {name: watch(process, clips) for name, watch in watches.items()}
 
 
 def _turns(batches: TestBatches) -> range:
@@ -90,14 +87,15 @@ def clip_banks(
     labels: Mapping[int, int] | None = None,
     *,
     with_frames: bool = False,
+    numbers: range | None = None,
 ) -> Iterator[tuple[ClipBatch, FeatureBank]]:
     """Run the backbone on one batch after another, with progress on the standard error output.
 
-    Several ranks take the batches by turns.
+    Of all batches, several ranks take their turns.
     """
-    turns = _turns(batches)
-    loaded = load_ahead(batches, turns, model.config.load.workers)
-    for batch in tqdm(loaded, total=len(turns), desc=what, unit="batch", leave=False, file=sys.stderr):
+    numbers = _turns(batches) if numbers is None else numbers
+    loaded = load_ahead(batches, numbers, model.config.load.workers)
+    for batch in tqdm(loaded, total=len(numbers), desc=what, unit="batch", leave=False, file=sys.stderr):
         yield batch, clip_bank(model, batch, labels, with_frames=with_frames)
 
 
@@ -184,10 +182,14 @@ class TrackletMeans:
             self.total = torch.stack([total for total, _ in parts if total is not None]).sum(0)
             self.weight = torch.stack([weight for _, weight in parts]).sum(0)
 
-    def values(self) -> torch.Tensor:
-        """Return the descriptors, float32 (num_tracklets, K); of several ranks, the first does after `collect`."""
+    def means(self) -> torch.Tensor:
+        """Return the weighted means, float32 (num_tracklets, K); of several ranks the first, after `collect`."""
         assert self.total is not None
-        return self.comparison.finish(self.total / self.weight)
+        return self.total / self.weight
+
+    def values(self) -> torch.Tensor:
+        """Return the descriptors, float32 (num_tracklets, K)."""
+        return self.comparison.finish(self.means())
 
 
 @torch.no_grad()
@@ -221,12 +223,15 @@ class Described:
     """Descriptions of N tracklets by a model.
 
     Attributes:
-        descriptors: features that are compared, averaged over a tracklet's clips, float32 (N, K), on the CPU.
+        means: features that are compared, averaged over a tracklet's clips, before `Comparison.finish`, float32
+            (N, K), on the CPU.
+        descriptors: these features finished, float32 (N, K).
         clip: the number of one clip of each among the consecutive ones, int64 (N,).
         bins: the bins of that clip, int64 (N, T).
         read: [f_g, h_1..h_T] of that clip, float32 (N, D), on the CPU.
     """
 
+    means: torch.Tensor
     descriptors: torch.Tensor
     clip: torch.Tensor
     bins: torch.Tensor
@@ -241,6 +246,7 @@ def describe_tracklets(
     *,
     agent: Agent | None = None,
     clip: int | None = None,
+    share: tuple[int, int] | None = None,
 ) -> Described:
     """Let a trained model look at tracklets, in the same way as a test does.
 
@@ -251,6 +257,8 @@ def describe_tracklets(
         agent: agent that chooses the bins; by default the model's.
         clip: the number of the clip to show of each tracklet, or its last one where it has fewer; by default the
             one in the middle.
+        share: number of a share, from 0, and the number of shares: only that share of the tracklets is described,
+            in the same batches as if all were, so that the shares put together are the same bytes.
 
     Raises:
         ValueError: a frame can't be read (the message names it), or the agent needs to know more than frames.
@@ -258,62 +266,38 @@ def describe_tracklets(
     batches = clip_batches(model, tracklets)
     means = TrackletMeans(len(tracklets), model.representation)
     owner = torch.tensor([index for index, _ in batches.all_clips])
+    rows, numbers = share_of(owner, batches.clips_per_batch, *(share or (0, 1)))
+    is_wanted = torch.zeros(len(tracklets), dtype=torch.bool)
+    is_wanted[rows] = True
     counts = owner.bincount(minlength=len(tracklets))
     shown = counts // 2 if clip is None else (counts - 1).clamp(max=clip)
     number = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
     bins, read = [], []
-    seen = looks(model, batches, {"agent": following(agent or model.agent)}, what)
-    is_shown = (number == shown[owner]).split(batches.clips_per_batch)
-    for (batch, process, episodes), picked in zip(seen, is_shown, strict=True):
+    seen = looks(model, batches, {"agent": following(agent or model.agent)}, what, numbers=numbers)
+    is_shown = ((number == shown[owner]) & is_wanted[owner]).split(batches.clips_per_batch)
+    for (batch, process, episodes), picked in zip(seen, is_shown[numbers.start : numbers.stop], strict=True):
         descriptors = process.descriptor(episodes["agent"])
         means.add(batch, descriptors)
         bins.append(episodes["agent"].bins.cpu()[picked])
         read.append(descriptors.cpu()[picked])
-    return Described(means.values(), shown, torch.cat(bins), torch.cat(read))
+    found = means.means()[rows]
+    finished = means.comparison.finish(found)
+    return Described(found, finished, shown[rows], torch.cat(bins), torch.cat(read))
 
 
-def embed(model: TrainedModel, data: str | None, part: Part) -> Embeddings:
-    """Describe the tracklets of some data.
+def share_of(owner: torch.Tensor, clips_per_batch: int, number: int, of: int) -> tuple[slice, range]:
+    """Return the tracklets of a share and the batches that hold their clips.
 
     Args:
-        model: networks.
-        data: data in a form of `backbone.data.source.read_source`, or with other settings of a data set
-            (`backbone.data.spec`); None: the data that the model was trained on.
-        part: part of a data set.
-
-    Raises:
-        ValueError: the data can't be read.
+        owner: number of each clip's tracklet, in order, int64 (clips,).
+        clips_per_batch: number of clips in a batch.
+        number: number of the share, from 0.
+        of: number of shares, of about as many clips each, cut between tracklets; at most as many as tracklets.
     """
-    spec, options = model.config.data, model.config.data_options
-    if data is not None:
-        spec, options = parse_data(data, options)
-    else:
-        check_trusted_data(spec, "the checkpoint")
-    with progress_bars() as progress:
-        tracklets = read_source(spec, part, options, model.cache.folder, progress=progress, log_line=log_line)
-        fill_from_videos(model.cache, tracklets, progress)
-    described = describe_tracklets(model, tracklets)
-    if text := model.cache.describe_replaced():
-        log_line(text)
-    as_saved = json.loads(json.dumps(dataclasses.asdict(options)))
-    return Embeddings(
-        descriptors=described.descriptors.numpy(),
-        person=np.array([one.person for one in tracklets], dtype=np.int64),
-        camera=np.array([one.camera for one in tracklets], dtype=np.int64),
-        name=[one.person_name for one in tracklets],
-        source=[one.source for one in tracklets],
-        key=[file_key(one.frames) for one in tracklets],
-        bins=described.bins.numpy(),
-        clip=described.clip.numpy(),
-        origin=Origin(
-            data=parse_spec(spec).absolute(),
-            part=part,
-            # as a file has them: lists for tuples; whom a training leaves out changes no name and no camera
-            options={name: one for name, one in as_saved.items() if name != "held_out"},
-            model=model.digest,
-            agent=model.config.agent,
-            clip_size=model.grid.clip_size,
-            feature_size=model.grid.feature_size,
-            bin_size=model.grid.bin_size,
-        ),
-    )
+    count = int(owner[-1]) + 1
+    cuts = [0]
+    for one in range(1, of):
+        cuts.append(min(max(int(owner[len(owner) * one // of]), cuts[-1] + 1), count - of + one))
+    cuts.append(count)
+    clips = torch.searchsorted(owner, torch.tensor(cuts[number : number + 2])).tolist()
+    return slice(*cuts[number : number + 2]), range(clips[0] // clips_per_batch, -(-clips[1] // clips_per_batch))

@@ -51,6 +51,22 @@ class JobsConfig:
             raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
 
 
+@dataclass(frozen=True)
+class ShardsConfig(JobsConfig):
+    """Number of shares of a command's work, and the machines that they use."""
+
+    shards: int = 1
+    """Number of shares to divide the work into, each in a process of its own (--jobs of them at a time); the
+    result is the same as of one, if each has as many threads (OMP_NUM_THREADS)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shards < 1:
+            raise ValueError(f"shards must be 1 or more, got {self.shards}")
+        if self.shards == 1 and (self.jobs is not None or self.backend != "threading"):
+            raise ValueError("--jobs and --backend are for several shares: give --shards, 2 or more")
+
+
 def default_policy() -> PolicyConfig:
     """Return the settings of policies that are trained on a bank, in `a3d policy` and `a3d compare`."""
     return PolicyConfig(learning_rate=None, variance=0.1, normalize_advantage=True, baseline="clip")

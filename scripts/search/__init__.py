@@ -109,7 +109,7 @@ def load_or_embed(arguments: SearchConfig) -> tuple[list[Embeddings], IndexName 
         if arguments.checkpoint is None:
             raw = next(spec for part, spec in specs.items() if part not in known)
             raise ValueError(f"{raw} is no file of a3d embed: name the run that describes it (--checkpoint)")
-        from agents.runs.describe import embed  # torch takes seconds to import, and files need none
+        from agents.runs.embedding import embed  # torch takes seconds to import, and files need none
 
         model = arguments.runtime.load_model(arguments.checkpoint)
         for part, embeddings in known.items():
