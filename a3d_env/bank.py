@@ -137,7 +137,10 @@ class FeatureBank:
 
     def one_clip(self, clip: int) -> "FeatureBank":
         """Return a bank of one of the clips, a copy without the features' gradient history."""
-        rows = slice(clip, clip + 1)
+        return self.clips(slice(clip, clip + 1))
+
+    def clips(self, rows: slice) -> "FeatureBank":
+        """Return a bank of some of the clips, a copy without the features' gradient history."""
         return replace(
             self,
             bins=self.bins[rows].detach().clone(),

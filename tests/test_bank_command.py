@@ -34,6 +34,17 @@ def banks(run):
     return run / "train bank", run / "test bank"
 
 
+def test_shards_put_together_are_the_same_bytes(run, banks, tmp_path, runs_here):
+    out = tmp_path / "bank"
+    flags = ["--frames", "--clips-per-batch", "5", "--shards", "3", "--out", str(out)]
+    with runs_here():
+        assert main(["bank", "--checkpoint", str(run), *flags]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in banks[0].iterdir()
+    }
+
+
 def half(parts, split):
     return parts.data.train if split == "train" else [*parts.data.query, *parts.data.gallery]
 
