@@ -73,9 +73,7 @@ class EpisodeBatch(ShowsProcess):
         grid = self.process.bank.grid
         bank = bank.with_overview(grid.overview_counts, shows_looked=grid.shows_looked)
         process = AttentionProcess(bank, self.glimpse, self.reward, exact=self.process.exact)
-        if bank.grid != grid and not torch.equal(
-            process.overview_locations.cpu(), self.overview_locations.cpu()
-        ):
+        if bank.grid != grid and not torch.equal(process.overview_locations.cpu(), self.overview_locations.cpu()):
             raise ValueError(
                 f"the overview has {len(process.overview)} bins in the other bank's {bank.grid.positions} "
                 f"positions, before {len(self.process.overview)} in {self.process.bank.grid.positions}: "
