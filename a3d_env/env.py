@@ -37,7 +37,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
     | `hidden` | (256,) | [-1, 1] | h_t, the recurrent hidden state |
     | `location` | (3,) | [-1, 1] | the current bin: time, height, width |
     | `overview` | (K C_g,) | finite | only with an overview: the mean features of its K bins, one after another |
-    | `looked` | (K,) | 0 to 1 | only if asked for: the share of each of these bins that was looked at |
+    | `looked` | (K,) | 0 to 1 | only if the bank `shows_looked`: the share of each of these bins that was seen |
 
     ## Action
     `Box(-1, 1, (3,), float32)`: the location to look at next, in the order time, height, width; -1 is the first
@@ -70,7 +70,6 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         overview: numbers of bins along time, height and width that every observation shows, such as (2, 6, 4); by
             default the bank's own (`BinGrid.overview_counts`), which is mostly none.
         action_mode: `continuous`, `discrete` or `multidiscrete`.
-        shows_looked: whether observations with that overview also have `looked`.
 
     Raises:
         ValueError: an unknown or impossible reward or overview, an unknown render or action mode, or a bank
@@ -87,9 +86,8 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         render_mode: str | None = None,
         overview: Size3 | None = None,
         action_mode: ActionMode = "continuous",
-        shows_looked: bool = False,
     ):
-        self.process = make_process(bank, glimpse, reward, overview, shows_looked=shows_looked)
+        self.process = make_process(bank, glimpse, reward, overview)
         self.render_mode = check_render_mode(render_mode)
         self.observation_space = observation_space(self.process)
         self.action_mode = action_mode
@@ -148,19 +146,18 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
 
 
 def make_process(
-    bank: FeatureBank | Path | str | None,
-    glimpse: GlimpseNetwork | None,
-    reward: str,
+    bank: FeatureBank | Path | str | None = None,
+    glimpse: GlimpseNetwork | None = None,
+    reward: str = "identity",
     overview: Size3 | None = None,
     *,
-    shows_looked: bool = False,
     exact: bool = True,
     device: torch.device | str | None = None,
 ) -> AttentionProcess:
     """Return the process over a bank or a bank's folder, or over the playground if no bank is given.
 
-    An overview, if given, replaces the bank's own, and `shows_looked` belongs to it (`BinGrid`); `exact` is that
-    of `AttentionProcess`. Bank and glimpse network are moved to a device, if one is given.
+    An overview, if given, replaces the bank's own; `exact` is that of `AttentionProcess`. Bank and glimpse network
+    are moved to a device, if one is given.
 
     Raises:
         ValueError: a bank is given without its glimpse network, or the two do not fit each other.
@@ -173,7 +170,7 @@ def make_process(
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
-    bank = bank if overview is None else bank.with_overview(overview, shows_looked=shows_looked)
+    bank = bank if overview is None else bank.with_overview(overview)
     if device is not None:
         bank, glimpse = bank.to(device), glimpse.to(device)
     return AttentionProcess(bank, glimpse, reward, exact=exact)

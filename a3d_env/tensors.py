@@ -1,6 +1,5 @@
 """Attention3DTensorEnv: many episodes at once as tensors on one device, and what it shares with the NumPy one."""
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -8,11 +7,9 @@ import torch
 from torch import Tensor
 
 from a3d_env.bank import FeatureBank
-from a3d_env.bins import Size3
 from a3d_env.env import make_process
 from a3d_env.interface import ActionMode, ShowsProcess, action_space, observation_space
 from a3d_env.process import AttentionProcess, Episodes, Judgement
-from backbone.glimpse import GlimpseNetwork
 
 
 class EpisodeBatch(ShowsProcess):
@@ -125,33 +122,24 @@ class Attention3DTensorEnv(EpisodeBatch):
 
     Args:
         num_envs: number of episodes that run at once; several may look at one clip.
-        bank: the bank of clips, or its folder, as for `Attention3DEnv`; `set_bank` replaces it.
-        glimpse: F_o, F_h and F_c, on the bank's device; needed if `bank` is a `FeatureBank`.
-        reward: the reward's name (`a3d_env.rewards`).
-        overview: numbers of bins along time, height and width in every observation, as for `Attention3DEnv`.
+        process: the decision process (`a3d_env.env.make_process` makes one of a bank, on a device); by default
+            that of the playground.
         action_mode: `continuous`, `discrete` or `multidiscrete`.
         episodes_per_clip: number of consecutive episodes that share a clip.
         autoreset: whether the next episodes begin in the step that ends the last ones; otherwise `reset` has to
             begin them.
-        exact: whether numbers are bit for bit those of single environments, as for `Attention3DVectorEnv`.
-        device: the device that bank and glimpse network are moved to; None: they stay.
     """
 
     def __init__(
         self,
         num_envs: int = 1,
-        bank: FeatureBank | Path | str | None = None,
-        glimpse: GlimpseNetwork | None = None,
-        reward: str = "identity",
-        overview: Size3 | None = None,
+        process: AttentionProcess | None = None,
+        *,
         action_mode: ActionMode = "continuous",
         episodes_per_clip: int = 1,
-        *,
         autoreset: bool = True,
-        exact: bool = False,
-        device: torch.device | str | None = None,
     ):
-        process = make_process(bank, glimpse, reward, overview, exact=exact, device=device)
+        process = process or make_process(exact=False)
         super().__init__(process, num_envs, episodes_per_clip, action_mode)
         self.autoreset = autoreset
         self._generator = torch.Generator(self.device)

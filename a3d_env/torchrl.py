@@ -1,6 +1,5 @@
 """TorchRLEnv: the tensor environment for TorchRL (the extra `torchrl`)."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +9,7 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
-from a3d_env.bank import FeatureBank
-from a3d_env.bins import Size3
-from a3d_env.interface import ActionMode
 from a3d_env.tensors import Attention3DTensorEnv
-from backbone.glimpse import GlimpseNetwork
 
 
 class TorchRLEnv(EnvBase):
@@ -31,31 +26,16 @@ class TorchRLEnv(EnvBase):
     All episodes end together, and are reset together.
 
     Args:
-        num_envs: number of episodes that run at once.
-        bank: the bank of clips, or its folder; by default a small made-up one.
-        glimpse: F_o, F_h and F_c; needed if `bank` is a `FeatureBank`.
-        reward: the reward's name.
-        overview: numbers of bins along time, height and width in every observation.
-        action_mode: `continuous`, `discrete` or `multidiscrete`.
-        device: the device that bank and glimpse network are moved to; None: they stay.
-        settings: other settings of `Attention3DTensorEnv`.
+        env: the tensor environment, made with `autoreset=False`: TorchRL resets by itself.
+
+    Raises:
+        ValueError: the environment resets by itself, too.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        bank: FeatureBank | Path | str | None = None,
-        glimpse: GlimpseNetwork | None = None,
-        reward: str = "identity",
-        overview: Size3 | None = None,
-        action_mode: ActionMode = "continuous",
-        *,
-        device: torch.device | str | None = None,
-        **settings: Any,
-    ):
-        env = Attention3DTensorEnv(
-            num_envs, bank, glimpse, reward, overview, action_mode, autoreset=False, device=device, **settings
-        )
+    def __init__(self, env: Attention3DTensorEnv):
+        if env.autoreset:
+            raise ValueError("TorchRL resets an environment by itself: make this one with autoreset=False")
+        num_envs = env.num_envs
         super().__init__(device=env.device, batch_size=torch.Size([num_envs]))
         self.env = env
         assert isinstance(env.single_observation_space, spaces.Dict)

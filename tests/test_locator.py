@@ -27,10 +27,11 @@ MIXTURE = {"locator": "mixture", "variance": 0.2}
 ON_POLICY = ["reinforce", "a2c", "ppo"]
 
 
-def make_env(num_envs=8, overview=OVERVIEW, *, glimpse_learns=False, **settings):
+def make_env(num_envs=8, overview=OVERVIEW, *, glimpse_learns=False, shows_looked=False, **settings):
     bank, glimpse = playground()
+    bank = bank.with_overview(overview, shows_looked=shows_looked)
     glimpse.requires_grad_(glimpse_learns)
-    return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, overview=overview, **settings))
+    return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, **settings))
 
 
 def scored(weights, hidden, bins, locations):

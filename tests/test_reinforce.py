@@ -21,9 +21,10 @@ from backbone.glimpse import GlimpseNetwork
 
 
 def make_env(
-    num_envs: int = 16, *, glimpse_learns: bool = False, num_glimpses: int = 4, **settings
+    num_envs: int = 16, *, glimpse_learns=False, num_glimpses=4, overview=None, shows_looked=False, **settings
 ) -> Attention3DVecEnv:
     bank, glimpse = playground(num_glimpses=num_glimpses)
+    bank = bank.with_overview(overview, shows_looked=shows_looked)
     glimpse.requires_grad_(glimpse_learns)
     return Attention3DVecEnv(Attention3DVectorEnv(num_envs, bank, glimpse, **settings))
 

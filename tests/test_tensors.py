@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from a3d_env.env import make_process
 from a3d_env.tensors import Attention3DTensorEnv
 from a3d_env.vector import Attention3DVectorEnv
 
@@ -14,9 +15,10 @@ from a3d_env.vector import Attention3DVectorEnv
 def test_observations_and_rewards_are_the_vector_environments(random_case, mode, overview, num_glimpses):
     bank, glimpse = random_case(19, num_glimpses=num_glimpses)
     parts = bank, glimpse, "log_prob"
-    settings = {"overview": overview, "action_mode": mode, "exact": True}
-    tensors = Attention3DTensorEnv(6, *parts, **settings)
-    arrays = Attention3DVectorEnv(6, *parts, **settings, autoreset_mode="Disabled")
+    tensors = Attention3DTensorEnv(6, make_process(*parts, overview), action_mode=mode)
+    arrays = Attention3DVectorEnv(
+        6, *parts, overview=overview, action_mode=mode, exact=True, autoreset_mode="Disabled"
+    )
     arrays.action_space.seed(0)
     observation = tensors.reset(seed=3)
     for _ in range(3):
@@ -43,7 +45,7 @@ def assert_same(tensors, arrays):
 
 
 def test_a_seed_draws_the_same_clips_and_groups_share_them(played):
-    one, other = (Attention3DTensorEnv(6, *played, episodes_per_clip=3) for _ in range(2))
+    one, other = (Attention3DTensorEnv(6, make_process(*played), episodes_per_clip=3) for _ in range(2))
     drawn = []
     for env in (one, other):
         env.reset(seed=4)
@@ -57,7 +59,7 @@ def test_a_seed_draws_the_same_clips_and_groups_share_them(played):
 
 
 def test_wrong_use_is_an_error(played):
-    env = Attention3DTensorEnv(2, *played, autoreset=False)
+    env = Attention3DTensorEnv(2, make_process(*played), autoreset=False)
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
         env.step(torch.zeros(2, 3))
     env.reset()
@@ -72,4 +74,4 @@ def test_wrong_use_is_an_error(played):
     with pytest.raises(gymnasium.error.ResetNeeded, match="are over"):
         env.step(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="num_envs must be 1 or more"):
-        Attention3DTensorEnv(0, *played)
+        Attention3DTensorEnv(0)

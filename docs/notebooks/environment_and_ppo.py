@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
+from a3d_env.env import make_process
 from a3d_env.tensors import Attention3DTensorEnv
 
 ITERATIONS = 40  # of the outer loop: rollout, then epochs on it
@@ -39,7 +40,7 @@ print("reward", reward, "right" if info["is_success"] else "wrong")
 # %%
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
-envs = Attention3DTensorEnv(NUM_ENVS, device=device)
+envs = Attention3DTensorEnv(NUM_ENVS, make_process(exact=False, device=device))
 actor = nn.Sequential(nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, 3), nn.Tanh()).to(device)
 critic = nn.Sequential(nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, 1)).to(device)
 optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=3e-3)
