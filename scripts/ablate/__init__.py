@@ -104,11 +104,10 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list["Plan"]:
 
     if arguments.table == "levers" and arguments.recipe not in (None, "strong"):
         raise ValueError(f"levers are those of the recipe strong, got --recipe {arguments.recipe}")
-    tables = [
-        (table, base_settings(table.recipe or arguments.recipe, flags))
-        for name, table in TABLES.items()
-        if arguments.table in (name, "all")
-    ]
+    asked = [table for name, table in TABLES.items() if arguments.table in (name, "all")]
+    recipes = dict.fromkeys(table.recipe or arguments.recipe for table in asked)
+    settings = {recipe: base_settings(recipe, flags) for recipe in recipes}
+    tables = [(table, settings[table.recipe or arguments.recipe]) for table in asked]
     rows = {table.name: [row.name for row in table.rows(config)] for table, config in tables}
     known = dict.fromkeys(name for names in rows.values() for name in names)
     if unknown := [name for name in arguments.names if name not in known]:
@@ -123,7 +122,7 @@ def make_plans(arguments: AblateConfig, flags: list[str]) -> list["Plan"]:
             continue
         recipe = config.recipe
         # Beside tables of another recipe, the base of this one goes into a folder of its own.
-        shares_base = arguments.table != "all" or recipe == base_settings(arguments.recipe, flags).recipe
+        shares_base = arguments.table != "all" or recipe == settings[arguments.recipe].recipe
         plans.append(
             make_plan(
                 table,

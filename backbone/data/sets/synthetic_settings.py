@@ -81,7 +81,8 @@ class SyntheticConfig:
                 "num_gaits must be 0 or more, and doubles 0 to 1, above 0 only with 2 gaits or more; got "
                 f"{self.num_gaits} and {self.doubles}"
             )
-        wanted, looks = sum(self.num_looks), self.num_outfits * len(self.all_things())
+        things = len(list(self._places())) * (self.num_shapes * self.num_colours) ** self.num_things
+        wanted, looks = sum(self.num_looks), self.num_outfits * things  # as many as `all_things`, not made
         if min(self.num_train_people, self.num_test_people) < 2 or wanted > looks:
             raise ValueError(
                 f"synthetic data needs 2 or more train and test people and at most {looks} looks with "
