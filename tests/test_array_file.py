@@ -44,7 +44,8 @@ def test_other_files_are_no_arrays(written):
     content = written.read_bytes()
     np.savez(written.with_name("other.npz"), np.zeros(3))
     other = written.with_name("other.npz").read_bytes()
-    for wrong in (b"", content[:5], content[:-1], content + b"x", other, b"no array at all" * 20):
+    version = content[:6] + b"\x09" + content[7:]  # of the format
+    for wrong in (b"", content[:5], content[:-1], content + b"x", other, version, b"no array at all" * 20):
         written.write_bytes(wrong)
         assert read_array(written) is None
         assert not is_intact(written)

@@ -35,7 +35,7 @@ EDITS = list(b'0123456789-.,"[]{} \n')
 LONGEST_SECONDS, MOST_KILOBYTES = 5, 300_000
 CONFIG = get_preset("tiny")
 DRAWN = SyntheticConfig(
-    num_train_people=2, num_test_people=2, tracklets_per_camera=1, num_frames=2, height=32, width=16
+    num_train_people=2, num_test_people=2, tracklets_per_camera=1, num_frames=1, height=32, width=16, passers_by=0
 )
 RNG = np.random.default_rng(0)
 NOISE = RNG.random((6, 8)).astype(np.float32)

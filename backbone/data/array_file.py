@@ -82,7 +82,8 @@ def _open(path: Path) -> tuple[np.ndarray, bytes, tuple] | None:
         # opened once: another process may replace or remove it
         with path.open("rb") as file:
             with _READING_A_HEADER:
-                np.lib.format.read_magic(file)
+                if np.lib.format.read_magic(file) != (1, 0):  # as no array here is written: NumPy would refuse it
+                    return None
                 shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
             start, size, status = file.tell(), math.prod(shape) * dtype.itemsize, os.fstat(file.fileno())
             if is_fortran or status.st_size != start + size + DIGEST_BYTES:
