@@ -25,6 +25,8 @@ def test_the_ratio_is_plain_over_fast():
 def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monkeypatch, runs_here):
     monkeypatch.setattr("scripts.benchmark.scoring_cost.MARS_SIZE", Size(60, 300, 16))
     monkeypatch.setattr(benchmark, "RANKED", Size(200, 1000, 16))
+    for name, few in (("NUM_EPISODES", 4), ("NUM_CLIPS", 2), ("LEAST_TIMES", 1)):
+        monkeypatch.setattr(benchmark, name, few)
     flags = ["--seconds", "0", "--device", "cpu", "--json", str(tmp_path / "speed.json"), "--rerank"]
     with runs_here():
         assert main(["benchmark", *flags]) == 0

@@ -25,6 +25,8 @@ from backbone.representation import Representation
 from scripts.benchmark.scoring_cost import Size, draw_case, score_plainly
 
 NUM_EPISODES = 64
+NUM_CLIPS = 16  # in a step of training
+LEAST_TIMES = 3  # that each way is timed, the first time left out
 # As many as in MARS where the queries are not in the gallery; few numbers, so that ranking is what is timed.
 RANKED = Size(1980, 9330, 16)
 RANKED_SHARE = 20  # the plain way ranks this part of the queries, and its time is multiplied
@@ -66,7 +68,8 @@ def episodes_one_by_one_or_batched(seconds: float, device: torch.device) -> Comp
         for step in range(3):
             batched.step(actions[step])
 
-    return _compare("64 episodes: one by one / batched", one_by_one, together, seconds, torch.device("cpu"))
+    what = f"{NUM_EPISODES} episodes: one by one / batched"
+    return _compare(what, one_by_one, together, seconds, torch.device("cpu"))
 
 
 def glimpses_by_crop_or_table(seconds: float, device: torch.device) -> Comparison:
@@ -90,8 +93,8 @@ def glimpses_by_crop_or_table(seconds: float, device: torch.device) -> Compariso
 
 def training_in_float32_or_autocast(seconds: float, device: torch.device) -> Comparison:
     """Train the small backbone for a step on 16 clips, in float32 and in the precision that `auto` takes."""
-    clip = torch.randint(0, 256, (16, 6, 128, 64, 3), dtype=torch.uint8, device=device)
-    flow = torch.randn(16, 6, 128, 64, 2, device=device)
+    clip = torch.randint(0, 256, (NUM_CLIPS, 6, 128, 64, 3), dtype=torch.uint8, device=device)
+    flow = torch.randn(NUM_CLIPS, 6, 128, 64, 2, device=device)
 
     def step(representation: Representation) -> Callable[[], None]:
         return lambda: representation.feature_map(clip, flow).square().mean().backward()
@@ -145,7 +148,7 @@ def evaluation_clip_by_clip_or_batched(seconds: float, device: torch.device) -> 
             run(slice(number, number + 1))
 
     return _compare(
-        "64 episodes on ResNet50's features: one by one / batched",
+        f"{NUM_EPISODES} episodes on ResNet50's features: one by one / batched",
         one_by_one,
         lambda: run(slice(None)),
         seconds,
@@ -191,7 +194,7 @@ def _compare(
 def _median_seconds(run: Callable[[], object], seconds: float, device: torch.device) -> float:
     run()  # the first time pays for memory and kernels
     taken: list[float] = []
-    while sum(taken) < seconds or len(taken) < 3:
+    while sum(taken) < seconds or len(taken) < LEAST_TIMES:
         start = time.perf_counter()
         run()
         if device.type == "cuda":
