@@ -51,9 +51,6 @@ def flags(bank, out, agents="reinforce,random", **more):
 
 
 def test_runs_are_made_once_and_reported(bank, tmp_path, capsys, real_pictures, runs_here):
-    config = CompareConfig(bank, "reinforce", seeds=1, steps=256, reward="log_prob", out=tmp_path)
-    (one,) = (task for task in make_tasks(config) if task.config.agent == "reinforce")
-    assert run_jobs([one], JobsConfig()) == []  # in a process of its own
     with real_pictures(), runs_here():
         assert main(flags(bank, tmp_path, seeds=1)) == 0
     printed = capsys.readouterr().out
