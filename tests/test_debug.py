@@ -118,7 +118,8 @@ def test_a_training_tracklet_is_judged_by_f_c_and_earns_the_runs_reward(trained,
 
 
 def test_best_goes_by_f_c_which_knows_training_people(tmp_path, capsys):
-    run, few = tmp_path / "run", ["--steps", "1", "--attention.num-glimpses", "3"]  # four take ten seconds
+    run = tmp_path / "run"
+    few = ["--steps", "1", "--attention.num-glimpses", "3", "--attention.bin-size", "2", "6", "3"]  # all are tried
     assert main(["train", "--preset", "tiny", *few, "--out", str(run)]) == 0
     assert debug("--checkpoint", run, "--train", 0, "--agent", "best", "--out", tmp_path / "page") == 0
     assert "best looked 3 times, and F_c says" in capsys.readouterr().out
