@@ -54,6 +54,13 @@ def test_drawings_of_one_thing_keep_their_names():
     assert two_things().key != "synthetic-ebcbafbac3e3fd7e"
 
 
+@pytest.mark.parametrize("config", [two_things(), SyntheticConfig(num_colours=3)])
+def test_no_more_people_than_looks_are_drawn(config):
+    looks = config.num_outfits * len(config.all_things())
+    with pytest.raises(ValueError, match=f"at most {looks} looks"):
+        replace(config, num_test_people=looks + 1)
+
+
 def test_more_than_two_are_refused():
     with pytest.raises(ValueError, match="num_things must be 1 or 2, got 3"):
         SyntheticConfig(num_things=3)

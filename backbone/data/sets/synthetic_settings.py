@@ -82,7 +82,7 @@ class SyntheticConfig:
                 f"{self.num_gaits} and {self.doubles}"
             )
         things = len(list(self._places())) * (self.num_shapes * self.num_colours) ** self.num_things
-        wanted, looks = sum(self.num_looks), self.num_outfits * things  # as many as `all_things`, not made
+        wanted, looks = sum(self.num_looks), self.num_outfits * things  # as `all_things`, counted
         if min(self.num_train_people, self.num_test_people) < 2 or wanted > looks:
             raise ValueError(
                 f"synthetic data needs 2 or more train and test people and at most {looks} looks with "
