@@ -24,6 +24,8 @@ from backbone.representation import Representation
 
 GRID = BinGrid(feature_size=(3, 8, 4), bin_size=(2, 3, 2), clip_size=(3, 32, 16))
 PEOPLE = [7, 7, 9, 9]
+# An off-policy agent's: it learns in the first batch already, and one update a step shows it.
+FEW_UPDATES = {"learning_starts": 8, "batch_size": 16, "gradient_steps": 1}
 
 
 def make_batch(seed: int) -> ClipBatch:
@@ -113,7 +115,7 @@ def test_one_joint_step_changes_the_parameters_as_one_graph_would(name):
 
 @pytest.mark.parametrize("name", [name for name in agents.ALGORITHMS if name not in ("mean", "swapped", "best")])
 def test_every_algorithm_trains_jointly_and_counts_finished_episodes(name):
-    overrides = {} if agents.ALGORITHMS[name].whole_episodes else {"learning_starts": 8, "batch_size": 16}
+    overrides = {} if agents.ALGORITHMS[name].whole_episodes else FEW_UPDATES
     representation, env, agent, shared = make_parts(name, **overrides)
     before = copy.deepcopy(representation.state_dict())
     agent.learn(env.num_envs * 3 * 4, callback=shared)
@@ -137,7 +139,7 @@ def test_every_algorithm_trains_jointly_and_counts_finished_episodes(name):
 @pytest.mark.parametrize("name", ["reinforce", "ppo", "sac"])
 @pytest.mark.parametrize("num_glimpses", [0, 1, 2])
 def test_few_glimpses_train_jointly_and_only_choices_have_a_hit_rate(name, num_glimpses):
-    overrides = {} if agents.ALGORITHMS[name].whole_episodes else {"learning_starts": 8, "batch_size": 16}
+    overrides = {} if agents.ALGORITHMS[name].whole_episodes else FEW_UPDATES
     representation, env, agent, shared = make_parts(name, num_glimpses=num_glimpses, **overrides)
     before = copy.deepcopy(representation.state_dict())
     agent.learn(env.num_envs * 2, callback=shared)
