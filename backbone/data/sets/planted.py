@@ -76,10 +76,13 @@ class PlantedFrames:
 
     def truth_boxes(self) -> np.ndarray:
         """Return the thing's box in each frame, float32 (num_frames, 1, 4), as `Tracklet.truth_boxes`."""
-        blank = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
-        canvases = (self._compose(number, *[blank] * (1 + len(self.passers))) for number in range(len(self)))
-        boxes = [seen_box(canvas[:, :, 3], self.thing_size * BODY_HEIGHT * HEIGHT) for canvas in canvases]
-        return (np.stack(boxes) / np.array([WIDTH, HEIGHT] * 2, dtype=np.float32))[:, None]
+        pictures = [np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)] * (1 + len(self.passers))
+        boxes = np.full((len(self), 4), np.nan, dtype=np.float32)
+        for number, pose in enumerate(self.poses):
+            if pose.shows[0]:
+                mark = self._compose(number, *pictures)[:, :, 3]
+                boxes[number] = seen_box(mark, self.thing_size * BODY_HEIGHT * HEIGHT)
+        return (boxes / np.array([WIDTH, HEIGHT] * 2, dtype=np.float32))[:, None]
 
     @cached_property
     def key(self) -> str:
@@ -96,10 +99,13 @@ class PlantedFrames:
             pose = passer.poses[number]
             height = round(pose.height / BODY_HEIGHT)
             width = round(height * WIDTH / HEIGHT)
+            left, top = round(pose.x - width / 2), round(pose.y - height / 2)
+            if not (-width < left < WIDTH and -height < top < HEIGHT):
+                continue  # out of the picture
             pasted = _canvas(crop, height, width)
             at_home = Pose(width / 2, height / 2, pose.height, pose.phase, pose.facing, pose.shows)
             self._plant(pasted, passer.thing, at_home, mark=0)
-            _paste(canvas, pasted, round(pose.x - width / 2), round(pose.y - height / 2))
+            _paste(canvas, pasted, left, top)
         return canvas
 
     def _plant(self, canvas: np.ndarray, thing: Thing, pose: Pose, mark: int) -> None:
@@ -109,8 +115,9 @@ class PlantedFrames:
 
 def _canvas(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return a picture at a size, uint8 (height, width, 4), with a fourth channel of zeros."""
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.dstack([resized, np.zeros((height, width), dtype=np.uint8)])
+    canvas = np.zeros((height, width, 4), dtype=np.uint8)
+    canvas[:, :, :3] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    return canvas
 
 
 @lru_cache
@@ -122,12 +129,13 @@ def _ellipse(height: int, width: int) -> np.ndarray:
 
 
 def _paste(canvas: np.ndarray, pasted: np.ndarray, left: int, top: int) -> None:
-    """Paste the middle of a crop, an ellipse around the body with a soft edge, where it lies on the canvas."""
+    """Paste the middle of a crop, an ellipse around the body with a soft edge, where it lies on the canvas.
+
+    A part of the crop lies on the canvas.
+    """
     height, width = pasted.shape[:2]
     weight = _ellipse(height, width)
     top_left, bottom_right = np.maximum([top, left], 0), np.minimum([top + height, left + width], canvas.shape[:2])
-    if (bottom_right <= top_left).any():
-        return
     on_canvas = tuple(slice(*edge) for edge in zip(top_left, bottom_right, strict=True))
     inside = tuple(slice(*edge) for edge in zip(top_left - (top, left), bottom_right - (top, left), strict=True))
     mixed = weight[inside] * pasted[inside] + (1 - weight[inside]) * canvas[on_canvas]
