@@ -29,6 +29,8 @@ from agents.statistics import Interval
 from scripts.cli import main
 from scripts.compare import CompareConfig
 
+FEW = ("--held-out", "0.1")  # clips to score, of which all bins are tried
+
 
 def interrupt(*_, **__):
     raise KeyboardInterrupt
@@ -63,7 +65,7 @@ def test_reinforce_learns_where_to_look(bank, tmp_path):
 
 @pytest.mark.parametrize("agent", ["reinforce", "trpo", "sac", "dqn", "ppo-multidiscrete", "untrained", "random"])
 def test_every_agent_runs_and_comes_back_from_its_file(bank, tmp_path, agent, capsys):
-    flags = ["--agent", agent, "--timesteps", "400", "--num-envs", "8", "--reward", "identity"]
+    flags = ["--agent", agent, "--timesteps", "96", "--num-envs", "8", "--reward", "identity", *FEW]
     assert main(["policy", "--bank", str(bank), "--out", str(tmp_path), *flags]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[1].split() == ["reward", "log_prob", "hit_rate"]
@@ -76,14 +78,14 @@ def test_every_agent_runs_and_comes_back_from_its_file(bank, tmp_path, agent, ca
     state = torch.load(tmp_path / "policy.pt", weights_only=True)
     for name, value in own.get_parameters()["policy"].items():
         assert torch.equal(value, state["parameters"]["policy"][name])
-    config = PolicyRunConfig(bank, tmp_path / "again", agent, 400, num_envs=8, reward="identity")
-    train_policy(config)
+    config = PolicyRunConfig(bank, tmp_path / "again", agent, 96, num_envs=8, reward="identity", held_out=0.1)
+    train_and_save(config, build_policy_run(config)[0])
     again = torch.load(tmp_path / "again" / "policy.pt", weights_only=True)["parameters"]["policy"]
     assert all(torch.equal(value, again[name]) for name, value in state["parameters"]["policy"].items())
 
 
 def test_episodes_of_one_clip_can_be_compared(bank, tmp_path):
-    flags = ["--timesteps", "400", "--num-envs", "8", "--episodes-per-clip", "4", "--policy.baseline", "clip"]
+    flags = [*FEW, "--timesteps", "96", "--num-envs", "8", "--episodes-per-clip", "4", "--policy.baseline", "clip"]
     assert main(["policy", "--bank", str(bank), "--out", str(tmp_path), *flags]) == 0
     assert load_policy(tmp_path, vec_env(bank)).baseline == "clip"
 
@@ -98,7 +100,8 @@ def test_clips_held_out_are_never_trained_on(bank, tmp_path, monkeypatch):
         return result
 
     monkeypatch.setattr(Attention3DVectorEnv, "advance", watched)
-    train_policy(PolicyRunConfig(bank, tmp_path, timesteps=3000, num_envs=32))
+    config = PolicyRunConfig(bank, tmp_path, timesteps=3000, num_envs=32)
+    train_and_save(config, build_policy_run(config)[0])
     names = [f"playground/{number}" for number in range(48)]
     training, held_out = split_clips(names, 0.25)
     assert len(held_out) == 12
@@ -187,7 +190,7 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_named(bank, tmp_path, caps
 
 
 def test_what_is_stopped_while_it_is_scored_is_scored_by_the_same_command(bank, tmp_path, capsys, monkeypatch):
-    command = ["policy", "--bank", str(bank), "--out", str(tmp_path), "--timesteps", "600", "--num-envs", "8"]
+    command = ["policy", "--bank", str(bank), "--out", str(tmp_path), "--timesteps", "96", "--num-envs", "8", *FEW]
     with monkeypatch.context() as patch:
         patch.setattr("agents.runs.policy_scores.best_bins", interrupt)
         assert main(command) == 130
