@@ -131,7 +131,14 @@ def folder(tiny_run):
     return tiny_run
 
 
-def test_the_command_writes_table_numbers_and_picture(folder, capsys, real_pictures):
+@pytest.fixture(scope="module")
+def measured(folder):
+    """What is measured of that run, which takes seconds."""
+    return measure(load_run(folder))
+
+
+def test_the_command_writes_table_numbers_and_picture(folder, measured, capsys, monkeypatch, real_pictures):
+    monkeypatch.setattr("scripts.probe.probing.measure", lambda run, **settings: measured)
     with real_pictures():
         assert main(["probe", "--checkpoint", str(folder)]) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -150,9 +157,9 @@ def test_the_command_writes_table_numbers_and_picture(folder, capsys, real_pictu
     assert cv2.imread(str(folder / "probe" / "probe.png")).shape[1] > 1000
 
 
-def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folder):
+def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folder, measured):
     run = load_run(folder)
-    measured, other = measure(run), measure(run, clips_per_batch=7)
+    other = measure(run, clips_per_batch=7)
     scores = evaluate(run, {"agent": run.agent}, run.data)
     row = measured.values[POLICY]
     for column in ("R1", "mAP", "hit_rate"):
@@ -213,17 +220,14 @@ def test_one_person_with_most_clips_can_not_be_swapped(folder):
     assert summarise(measured.values, measured.person)[OTHER_CLIP]["reward"] is None
 
 
-def test_several_runs_are_averaged_with_students_t(folder, tmp_path, capsys, monkeypatch):
+def test_several_runs_are_averaged_with_students_t(folder, measured, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other"
     assert main(["train", "--preset", "tiny", "--steps", "1", "--seed", "1", "--out", str(other)]) == 0
-    measured = {}  # once each, as it takes seconds
-
-    def measure_once(run, **settings):
-        if run.config.seed not in measured:
-            measured[run.config.seed] = measure(run, **settings)
-        return measured[run.config.seed]
-
-    monkeypatch.setattr("scripts.probe.probing.measure", measure_once)
+    half = {
+        row: {column: values / 2 for column, values in columns.items()} for row, columns in measured.values.items()
+    }
+    of_seed = {0: measured, 1: dataclasses.replace(measured, values=half)}
+    monkeypatch.setattr("scripts.probe.probing.measure", lambda run, **settings: of_seed[run.config.seed])
     command = ["probe", "--max-clips", "1", "--checkpoint"]
     rows = {}
     for name, checkpoints in (("one", [folder]), ("two", [other]), ("both", [folder, other])):
