@@ -7,15 +7,16 @@ import pytest
 from scripts.cli import main
 
 FEWER = [
-    *("--data-options.synthetic.num-train-people", "40", "--data-options.synthetic.num-test-people", "40"),
+    *("--data-options.synthetic.num-train-people", "24", "--data-options.synthetic.num-test-people", "24"),
     *("--data-options.synthetic.num-frames", "12", "--data-options.synthetic.tracklets-per-camera", "1"),
+    *("--load.num-people", "8", "--load.workers", "0"),
 ]
 
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory, own_cache):
     folder = tmp_path_factory.mktemp("metric")
-    flags = ["--preset", "benchmark", "--recipe", "strong", "--steps", "12", "--load.workers", "0", *FEWER]
+    flags = ["--preset", "benchmark", "--recipe", "strong", "--steps", "6", *FEWER]
     assert main(["train", *flags, "--out", str(folder / "run")]) == 0
     evaluate = [
         "evaluate",
