@@ -167,7 +167,8 @@ def test_a_strong_run_trains_and_is_rebuilt_as_it_was(strong_run, tmp_path):
 
 
 def test_a_strong_run_resumes_exactly(tmp_path, monkeypatch):
-    flags = ["--preset", "tiny", "--recipe", "strong", "--joint.warmup", "1", "--joint.center-weight", "0.1"]
+    flags = ["--preset", "tiny", "--recipe", "strong", "--steps", "5"]
+    flags += ["--joint.warmup", "1", "--joint.center-weight", "0.1"]
     learn = SharedFeatureCallback._learn_from
 
     def interrupt(self, finished):
@@ -265,8 +266,8 @@ def test_a_plain_run_compares_f_g_by_cosine_and_looks_at_nothing(tmp_path):
 
 
 def test_the_metric_and_the_average_are_what_a_checkpoint_is_tested_with(tmp_path):
-    flags = ["--preset", "tiny", "--recipe", "strong", "--joint.average-decay", "0.5", "--out", str(tmp_path)]
-    assert main(["train", *flags]) == 0
+    flags = ["--preset", "tiny", "--recipe", "strong", "--joint.average-decay", "0.5", "--steps", "2"]
+    assert main(["train", *flags, "--out", str(tmp_path)]) == 0
     run, state = load_run(tmp_path), read_checkpoint(tmp_path)
     average = state["shared"]["average"]
     for name, value in run.representation.state_dict().items():
