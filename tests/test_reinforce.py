@@ -336,7 +336,7 @@ def test_episodes_played_as_tensors_are_those_by_observations(
             learning_rate=0.01, policy_kwargs={"locator": locator, "variance": 0.1, "inhibition": inhibition},
         )  # fmt: skip
         env.seed(3)
-        for _ in range(3):  # the later rollouts follow from the earlier updates
+        for _ in range(2):  # the second rollout follows from the first update
             agent.learn(12 * agent.n_steps, reset_num_timesteps=False)
         assert (agent.tensor_env is None) == (agent.collected is None) == (wrap is not VecMonitor)
         finished = env.vector_env.finished
