@@ -25,6 +25,9 @@ class BackboneConfig:
     """Optical-flow method (backbone/flow.py); None builds the network without a flow stream."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the backbone. auto: bfloat16 autocast if the hardware supports it, otherwise float32."""
+    compiled: bool = False
+    """Compile the backbone by torch.compile, at its first batch, which takes a minute or more; PyTorch needs a C++
+    compiler, or Triton on a GPU. Numbers are alike to rounding."""
     pooling: str = "mean"
     """Pooling of the feature map to the global feature f_g: mean (the paper's), gem (generalised mean), quality
     (QAN) or separate (spatial attention in each frame, then QAN)."""

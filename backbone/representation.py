@@ -1,5 +1,7 @@
 """The representation: pixels and flow to a feature map, and the networks that glimpse at it."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -25,6 +27,7 @@ class Representation(nn.Module):
         mirror: whether feature maps are averaged with those of the mirrored clips in evaluation.
         precision: arithmetic of the backbone: float32, bfloat16 (autocast), or auto (bfloat16 if the hardware
             supports it).
+        is_compiled: whether `feature_map` runs the backbone by torch.compile.
         is_frozen: whether the backbone stays as it was loaded: no gradient is computed through it, and its batch
             norms and dropouts work as in evaluation, even while training.
 
@@ -60,6 +63,7 @@ class Representation(nn.Module):
         self.register_buffer("_std", torch.tensor(self.backbone.pixel_std) * 255, persistent=False)
         self.mirror = descriptor.mirror
         self.precision = config.precision
+        self.is_compiled = config.compiled
         self.is_frozen = config.frozen
         if self.is_frozen:
             self.backbone.requires_grad_(False).eval()
@@ -96,7 +100,7 @@ class Representation(nn.Module):
             torch.set_grad_enabled(with_graph),
             torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16),
         ):
-            maps = self.maps(clip, flow)
+            maps: Tensor = (_compiled_maps() if self.is_compiled else Representation.maps)(self, clip, flow)
         return maps.float()
 
     def maps(self, clip: Tensor, flow: Tensor | None) -> Tensor:
@@ -125,6 +129,12 @@ class Representation(nn.Module):
         """
         comparison = comparison or self.comparison
         return comparison(read_by_classifier), comparison.weights(self.glimpse.identify(read_by_classifier))
+
+
+@lru_cache(maxsize=1)
+def _compiled_maps() -> Callable[..., Tensor]:
+    """Return `Representation.maps` compiled, of any network: a copy of a network needs no compilation anew."""
+    return torch.compile(Representation.maps)
 
 
 def _without_shift(num_channels: int) -> nn.BatchNorm1d:

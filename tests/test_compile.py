@@ -1,11 +1,13 @@
 """What a compiled step has to trace has no graph breaks."""
 
+import copy
+
 import pytest
 import torch
 
 from a3d_env.process import AttentionProcess
 from backbone.config import BackboneConfig
-from backbone.representation import Representation
+from backbone.representation import Representation, _compiled_maps
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +28,20 @@ def test_the_backbone_is_one_graph():
     maps = whole(network.maps)(clip, flow)
     assert torch.equal(maps, network.maps(clip, flow))
     assert maps.requires_grad
+
+
+def test_a_setting_compiles_the_backbone_of_every_network(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    _compiled_maps.cache_clear()
+    network = Representation(BackboneConfig(flow=None, compiled=True), num_glimpses=1, num_identities=2).eval()
+    clip = torch.randint(0, 256, (1, 2, 16, 16, 3), dtype=torch.uint8)
+    maps = [one.feature_map(clip, None) for one in (network, copy.deepcopy(network))]
+    assert compiled == [Representation.maps]
+    network.is_compiled = False
+    assert torch.equal(maps[0], network.feature_map(clip, None))
+    assert torch.equal(*maps)
+    _compiled_maps.cache_clear()
 
 
 def test_an_episode_is_one_graph(random_case):
