@@ -72,7 +72,8 @@ class TrainConfig:
     evaluate_every: int = 0
     """Number of batches between two scorings of the test people, whose scores go to scores.jsonl, curves.png and
     TensorBoard; 0: score only before and after the training. The checkpoint of the highest mAP is kept as best.pt;
-    since the test people chose it, its scores on them are too high."""
+    since the test people chose it, its scores on them are too high. With data_options.held_out, training people
+    who are held out take their place, and choose it."""
     device: Device = "auto"
     cache: CacheFolder = None
     decode_anew: bool = False
