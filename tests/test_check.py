@@ -10,8 +10,8 @@ import pytest
 import scipy.io
 
 from backbone.data.check import check_data
+from backbone.data.frame_files import is_truncated, read_image
 from backbone.data.sets.prid import EXCLUDED
-from backbone.data.tracklet import is_truncated, read_image
 from scripts.cli import main
 
 

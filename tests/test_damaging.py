@@ -19,8 +19,9 @@ from agents.runs.logs import read_history
 from agents.runs.task import RunResult, Task, read_task, write_task
 from backbone.data import array_file
 from backbone.data.cache import FrameCache
+from backbone.data.frame_files import read_image
 from backbone.data.sets.synthetic import SyntheticConfig, read_synthetic
-from backbone.data.tracklet import FrameFiles, Tracklet, read_image
+from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.data.tracks import read_tracks
 from backbone.embeddings import Embeddings, Origin, load_embeddings, save_embeddings
 from backbone.glimpse import GlimpseNetwork

@@ -11,9 +11,10 @@ import pytest
 from backbone.data import DataConfig, load_data
 from backbone.data.check import check_data
 from backbone.data.division import split_people
+from backbone.data.frame_files import read_image
 from backbone.data.sets.folder import frames_in, read_divided_folder, read_folder
 from backbone.data.source import read_source
-from backbone.data.tracklet import FrameFiles, Tracklet, read_image
+from backbone.data.tracklet import FrameFiles, Tracklet
 
 
 def write_image(root: Path, name: str, level: int = 0) -> None:

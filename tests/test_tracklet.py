@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, VideoSlice, crop, read_image, read_video
+from backbone.data.frame_files import crop, read_image, read_video
+from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, VideoSlice
 
 RNG = np.random.default_rng(0)
 

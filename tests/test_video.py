@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.data.tracklet import Tracklet, VideoSlice, read_video
+from backbone.data.frame_files import read_video
+from backbone.data.tracklet import Tracklet, VideoSlice
 from backbone.data.tracks import Omissions, Tracks
 from backbone.data.video import video_tracklets
 

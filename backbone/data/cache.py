@@ -14,8 +14,9 @@ import numpy as np
 from backbone.data.array_file import is_intact, read_array, read_verified, write_array
 from backbone.data.bad_frames import OnBadFrame, describe_replaced, may_pass, nearest_readable
 from backbone.data.decode import decode_clip
+from backbone.data.frame_files import read_image
 from backbone.data.inputs import cut_clip, resize_frame
-from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files, read_image
+from backbone.data.tracklet import FrameArray, FrameFiles, Tracklet, are_files
 from backbone.files import atomic_file
 from backbone.flow import optical_flow
 

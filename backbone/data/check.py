@@ -11,9 +11,10 @@ import numpy as np
 
 from backbone.data import DataConfig, ReidData, load_data
 from backbone.data.data_set import DataSet
+from backbone.data.frame_files import read_image
 from backbone.data.images import IMAGE_ENDINGS
 from backbone.data.spec import parse_spec
-from backbone.data.tracklet import JUNK, read_image
+from backbone.data.tracklet import JUNK
 from backbone.progress import Progress, counted
 
 # Number of files that a worker takes at a time.

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from backbone.data.division import cameras_of_people
-from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
+from backbone.data.frame_files import crop, read_video
+from backbone.data.tracklet import Tracklet, VideoSlice
 from backbone.data.tracks import CUT_REPORT, Omission, TrackFormat, read_tracks
 from backbone.data.video import video_tracklets
 from backbone.files import check_writable, explain_disk_full, temporary_folder

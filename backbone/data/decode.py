@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backbone.data.bad_frames import OnBadFrame
-from backbone.data.tracklet import read_image
+from backbone.data.frame_files import read_image
 from backbone.flow import flow_indices, optical_flow
 
 Resize = Callable[[np.ndarray], np.ndarray]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from backbone.data.cache import FrameCache
-from backbone.data.tracklet import Tracklet, VideoSlice, crop, read_video
+from backbone.data.frame_files import crop, read_video
+from backbone.data.tracklet import Tracklet, VideoSlice
 from backbone.progress import Progress
 
 # Share of the free disk that is left free.

@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from backbone.data.frame_files import read_video
 from backbone.data.images import read_sequence
-from backbone.data.tracklet import Tracklet, VideoSlice, read_video
+from backbone.data.tracklet import Tracklet, VideoSlice
 from backbone.data.tracks import LARGEST_INTEGER, Omissions, Tracks
 from backbone.progress import Progress
 
