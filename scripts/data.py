@@ -14,7 +14,8 @@ from typing import Annotated
 
 import tyro
 
-from agents.runs.config import PRESETS, DataName, get_preset
+from agents.runs.config import DataName
+from agents.runs.presets import PRESETS, get_preset
 from backbone.data import DataConfig, load_data
 from backbone.data.cache import FrameCache, default_cache
 from backbone.data.check import CheckReport, check_data

@@ -16,7 +16,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.runs.config import CHECKPOINT, get_preset
+from agents.runs.config import CHECKPOINT
+from agents.runs.presets import get_preset
 from backbone.files import check_writable, folder_lock
 from backbone.flags import CacheFolder, Device
 from backbone.progress import print_result

@@ -7,9 +7,10 @@ import pytest
 from agents.features import SharedFeatureCallback
 from agents.runs import task as task_module
 from agents.runs.build import build_agent, build_environment, build_grid, build_representation
-from agents.runs.config import config_to_json, get_preset, with_seed
+from agents.runs.config import config_to_json, with_seed
 from agents.runs.jobs import why_it_failed
 from agents.runs.logs import read_history
+from agents.runs.presets import get_preset
 from agents.runs.recipes import STRONG_LEVERS, strong
 from agents.runs.task import (
     Task,

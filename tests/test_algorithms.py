@@ -29,7 +29,7 @@ from agents.extractors import OverviewReader
 from agents.reinforce import REINFORCE
 from agents.rollout import follow
 from agents.runs.build import initial_learning_rate, policy_settings
-from agents.runs.config import get_preset
+from agents.runs.presets import get_preset
 from agents.runs.recipes import get_recipe, with_settings
 from agents.state import load_training_state, training_state
 from backbone.glimpse import GlimpseNetwork

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agents.runs.config import get_preset
+from agents.runs.presets import get_preset
 from agents.runs.task import settings_digest
 from backbone.data import cache as module
 from backbone.data.bad_frames import describe_replaced, nearest_readable

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.runs.config import PRESETS, TrainConfig, config_from_json, config_to_json, get_preset
+from agents.runs.config import TrainConfig, config_from_json, config_to_json
+from agents.runs.presets import PRESETS, get_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

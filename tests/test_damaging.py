@@ -14,8 +14,9 @@ from a3d_env.bank_file import open_bank, save_bank
 from a3d_env.bins import BinGrid
 from agents.runs.bank_policy import PolicyRunConfig, read_policy
 from agents.runs.checkpoint import read_checkpoint
-from agents.runs.config import config_from_json, config_to_json, get_preset
+from agents.runs.config import config_from_json, config_to_json
 from agents.runs.logs import read_history
+from agents.runs.presets import get_preset
 from agents.runs.task import RunResult, Task, read_task, write_task
 from backbone.data import array_file
 from backbone.data.cache import FrameCache

@@ -21,10 +21,10 @@ import torch
 
 from agents.ranks import learn_together
 from agents.runs.checkpoint import read_checkpoint, restore
-from agents.runs.config import get_preset
 from agents.runs.describe import clip_batches
 from agents.runs.logs import read_history
 from agents.runs.model import load_run
+from agents.runs.presets import get_preset
 from agents.runs.recipes import get_recipe, set_trick, with_agent, with_settings
 from agents.runs.scoring import evaluate
 from agents.runs.trained import build_model, build_shared

@@ -16,9 +16,9 @@ from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
 from agents.runs.checkpoint import CHECKPOINT
-from agents.runs.config import get_preset
 from agents.runs.describe import TrackletMeans, clip_bank, clip_batches, describe_tracklets, tracklet_bank
 from agents.runs.model import load_run
+from agents.runs.presets import get_preset
 from agents.runs.scoring import evaluate, table
 from agents.runs.trained import TrainedModel
 from backbone.config import BackboneConfig, DescriptorConfig

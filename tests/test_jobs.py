@@ -20,8 +20,8 @@ from test_children import is_running
 
 from a3d_env.bank_file import save_bank
 from agents.runs import jobs
-from agents.runs.config import get_preset
 from agents.runs.jobs import Failure, Job, JobsConfig, do, run_job, run_jobs, why_it_failed
+from agents.runs.presets import get_preset
 from agents.runs.task import Task
 from scripts.cli import main
 

@@ -10,8 +10,8 @@ import pytest
 
 from agents.judges import fold_of_each
 from agents.runs import parts
-from agents.runs.config import get_preset
 from agents.runs.parts import build_training
+from agents.runs.presets import get_preset
 from agents.runs.recipes import get_recipe, with_agent, with_settings
 from backbone.data import DataConfig, load_data
 from backbone.data.sets.drawing import SHAPES, Pose, Thing

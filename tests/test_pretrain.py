@@ -7,7 +7,7 @@ import torch
 
 from agents.features import SharedFeatureCallback
 from agents.runs.checkpoint import read_checkpoint
-from agents.runs.config import get_preset
+from agents.runs.presets import get_preset
 from backbone.build import build_backbone
 from backbone.config import BackboneConfig
 from backbone.data.sets.synthetic_settings import without_clutter

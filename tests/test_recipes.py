@@ -12,8 +12,9 @@ from agents.features import SharedFeatureCallback
 from agents.locator import MixtureLocator
 from agents.runs.arguments import read_arguments
 from agents.runs.checkpoint import read_checkpoint, weights_at_test
-from agents.runs.config import PRESETS, config_from_json, config_to_json, get_preset
+from agents.runs.config import config_from_json, config_to_json
 from agents.runs.model import load_run
+from agents.runs.presets import PRESETS, get_preset
 from agents.runs.recipes import (
     LEVERS,
     PHOTOGRAPHED,

@@ -21,7 +21,7 @@ from agents.place_scores import (
     nearness,
 )
 from agents.runs.build import initial_learning_rate
-from agents.runs.config import get_preset
+from agents.runs.presets import get_preset
 from agents.runs.recipes import with_settings
 from scripts.compare.task import settings_of
 

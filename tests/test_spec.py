@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from agents.runs.arguments import read_arguments
-from agents.runs.config import config_from_json, config_to_json, get_preset
+from agents.runs.config import config_from_json, config_to_json
+from agents.runs.presets import get_preset
 from backbone.data import DataConfig, load_data
 from backbone.data.spec import parse_data
 

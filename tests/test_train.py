@@ -15,9 +15,9 @@ from agents.runs import pictures
 from agents.runs import training as train_module
 from agents.runs.build import build_agent, build_environment, build_grid, build_representation
 from agents.runs.checkpoint import fingerprint, read_checkpoint
-from agents.runs.config import get_preset
 from agents.runs.logs import read_history
 from agents.runs.model import load_run
+from agents.runs.presets import get_preset
 from agents.runs.scoring import evaluate
 from agents.runs.training import train as train_by_config
 from backbone.data import DataConfig, load_data

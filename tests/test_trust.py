@@ -22,10 +22,11 @@ from agents.runs.arguments import read_arguments
 from agents.runs.bank_policy import POLICY, load_policy, read_policy
 from agents.runs.build import make_agent
 from agents.runs.checkpoint import read_checkpoint
-from agents.runs.config import config_to_json, get_preset
+from agents.runs.config import config_to_json
 from agents.runs.model import load_model
 from agents.runs.own import check_own_code
 from agents.runs.policy_episodes import PolicyEpisodes
+from agents.runs.presets import get_preset
 from agents.state import load_training_state
 from backbone import own
 from backbone.config import BackboneConfig

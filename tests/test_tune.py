@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from agents.runs.config import get_preset
+from agents.runs.presets import get_preset
 from agents.runs.ranges import Choices, Range, flags, read_ranges
 from agents.runs.task import settings
 from backbone.data import DataConfig, load_data

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.runs.checkpoint import read_checkpoint
-from agents.runs.config import get_preset
+from agents.runs.presets import get_preset
 from agents.runs.training import train
 from backbone.build import build_backbone
 from backbone.config import BackboneConfig

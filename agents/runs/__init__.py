@@ -9,7 +9,7 @@ from typing import Any
 
 _HOMES = {
     "TrainConfig": "config",
-    "get_preset": "config",
+    "get_preset": "presets",
     "strong": "recipes",
     "train": "training",
     "load_model": "model",

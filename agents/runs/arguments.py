@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.runs.agent_flags import take_agent_settings
-from agents.runs.config import CHECKPOINT, TrainConfig, get_preset, with_data_options
+from agents.runs.config import CHECKPOINT, TrainConfig, with_data_options
+from agents.runs.presets import get_preset
 from agents.runs.recipes import DEFAULT, OF_PRESET, get_recipe
 from backbone.data.spec import check_trusted_data
 from backbone.flags import read_flags

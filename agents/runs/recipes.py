@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from agents.runs.config import TrainConfig, get_preset
+from agents.runs.config import TrainConfig
+from agents.runs.presets import get_preset
 
 Change = Callable[[TrainConfig], TrainConfig]
 Settings = dict[str, dict[str, Any]]  # values by section and name

@@ -25,7 +25,8 @@ from a3d_env.process import AttentionProcess
 from agents.health import TrainingHealth
 from agents.rollout import follow
 from agents.runs.build import build_agent, build_environment, build_grid, build_representation
-from agents.runs.config import TrainConfig, get_preset
+from agents.runs.config import TrainConfig
+from agents.runs.presets import get_preset
 from agents.runs.recipes import get_recipe, with_settings
 from agents.runs.trained import TrainedModel, build_cache, build_shared
 from backbone.data.loader import ClipBatch
