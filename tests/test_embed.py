@@ -11,6 +11,8 @@ from agents.deterministic import DeterministicModel
 from agents.runs.describe import describe_tracklets, share_of
 from agents.runs.model import load_model, load_run
 from agents.runs.scoring import ScoringConfig, score_model
+from agents.runs.settings import ShardsConfig
+from agents.runs.shards import run_shards
 from backbone.data.clips import consecutive_clips
 from backbone.embeddings import load_embeddings
 from backbone.metrics import Search, evaluate_retrieval
@@ -147,11 +149,21 @@ def test_the_same_command_runs_a_shard_that_failed(run, tmp_path, runs_here, cap
         printed = capsys.readouterr().err
         assert "shard 2 of 2 failed: ValueError: frame 7 is damaged" in printed
         assert "1 shard of 2 failed: the same command runs what is missing" in printed
-        assert main(flags) == 0
+        assert main([*flags, "--jobs", "2"]) == 0  # by whatever number of processes
     assert begun == [(0, 2), (1, 2), (1, 2)]
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
     assert main([*flags[:-2], "--backend", "ray"]) == 2
     assert "give --shards, 2 or more" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_of_shards_is_not_removed(tmp_path):
+    (tmp_path / "out.npz.shards").mkdir()
+    (tmp_path / "out.npz.shards" / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(ValueError, match=r"out.npz.shards is where shards go, .* holds notes.txt: move it"),
+        run_shards("scripts.embed", ShardsConfig(), tmp_path / "out.npz", ShardsConfig(shards=2), 2, ""),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 5])

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +17,13 @@ import dacite
 from agents.runs.children import end_with_parent
 from agents.runs.jobs import Job, do, run_jobs, tell
 from agents.runs.settings import ShardsConfig
-from backbone.files import folder_lock
+from backbone.files import LOCK, folder_lock
 from backbone.own import trust, trusted
 from backbone.progress import counted
 
 Config = TypeVar("Config")
+
+OWN = re.compile(rf"[0-9a-f]{{16}}|{re.escape(LOCK)}")  # what `run_shards` leaves in a folder OUT.shards
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +100,22 @@ def run_shards(
         module: module of the command.
         config: the command's configuration, a dataclass.
         out: what the command writes; the shares' folders lie in OUT.shards beside it.
-        shards: number of shares, and the machines that they use.
+        shards: number of shares, and the machines that they use, which is the field `shards` of `config`.
         most: largest number of shares that the work can be divided into.
-        state: text that differs if the result would: shares that are done are kept only for the same one.
+        state: text that differs if the result would: shares that are done are kept only for the same one, by
+            whatever number of processes.
 
     Raises:
-        ValueError: a share failed; it was printed why.
+        ValueError: a share failed (it was printed why), or OUT.shards holds something else.
     """
     of = min(shards.shards, most)
     folder = out.with_name(f"{out.name}.shards")
-    text = json.dumps([dataclasses.asdict(config), of, state], default=str, sort_keys=True)
+    text = json.dumps([{**dataclasses.asdict(config), "shards": of}, state], default=str, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if folder.is_dir() and (others := [one for one in folder.iterdir() if not OWN.fullmatch(one.name)]):
+        raise ValueError(
+            f"{folder} is where shards go, and is removed in the end, but holds {others[0].name}: move it"
+        )
     with folder_lock(folder):
         jobs = [Shard(module, config, number, of, folder / name / str(number)) for number in range(of)]
         if failures := run_jobs(jobs, shards):
