@@ -61,23 +61,20 @@ def looks(
         watches: functions that choose the bins, by name (`agents.probes.following` of an agent).
         what: text shown with the progress, on the standard error output.
         labels: number of each person, an argument of `clip_bank`.
-        numbers: numbers of the batches; by default all of them.
+        numbers: numbers of the batches; by default all of them, or of several ranks those of this one's turn.
 
     Yields:
-        Batch, the decision process over its clips, and by name the finished episodes, one on each clip. Of several
-        ranks, each gets the batches of its turn.
+        Batch, the decision process over its clips, and by name the finished episodes, one on each clip.
     """
-    numbers = _turns(batches) if numbers is None else numbers
+    if numbers is None:
+        numbers = range(
+            rank(), len(batches), world_size()
+        )  # by turns, as `backbone.distributed.in_turns` takes them
     banks = clip_banks(model, batches, what, labels, numbers=numbers)
     for number, (batch, bank) in zip(numbers, banks, strict=True):
         first = number * batches.clips_per_batch
         process, clips = model.process(bank), torch.arange(first, first + len(bank))
         yield batch, process, {name: watch(process, clips) for name, watch in watches.items()}
-
-
-def _turns(batches: TestBatches) -> range:
-    """Return the numbers of the batches that are this rank's turn (`backbone.distributed.in_turns`)."""
-    return range(rank(), len(batches), world_size())
 
 
 def clip_banks(
@@ -86,14 +83,10 @@ def clip_banks(
     what: str,
     labels: Mapping[int, int] | None = None,
     *,
+    numbers: range,
     with_frames: bool = False,
-    numbers: range | None = None,
 ) -> Iterator[tuple[ClipBatch, FeatureBank]]:
-    """Run the backbone on one batch after another, with progress on the standard error output.
-
-    Of all batches, several ranks take their turns.
-    """
-    numbers = _turns(batches) if numbers is None else numbers
+    """Run the backbone on the batches of these numbers, with progress on the standard error output."""
     loaded = load_ahead(batches, numbers, model.config.load.workers)
     for batch in tqdm(loaded, total=len(numbers), desc=what, unit="batch", leave=False, file=sys.stderr):
         yield batch, clip_bank(model, batch, labels, with_frames=with_frames)
