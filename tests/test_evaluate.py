@@ -15,7 +15,7 @@ from a3d_env.bins import BinGrid
 from a3d_env.process import AttentionProcess
 from agents.controls import centre_agent, random_agent
 from agents.rollout import follow
-from agents.runs.checkpoint import CHECKPOINT
+from agents.runs.config import CHECKPOINT
 from agents.runs.describe import TrackletMeans, clip_bank, clip_batches, describe_tracklets, tracklet_bank
 from agents.runs.model import load_run
 from agents.runs.presets import get_preset

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from agents.features import SharedFeatureCallback
 from agents.ranks import explore_apart
-from agents.runs.config import CHECKPOINT as CHECKPOINT
 from agents.runs.config import config_from_json, config_to_json
 from agents.runs.hub import NoCheckpoint, is_on_hub, local_checkpoint
 from agents.runs.own import check_own_code

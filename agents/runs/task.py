@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.rollout import Agent
-from agents.runs.checkpoint import CHECKPOINT, read_checkpoint
+from agents.runs.checkpoint import read_checkpoint
 from agents.runs.children import end_with_parent
-from agents.runs.config import TrainConfig, config_from_json, config_to_json
+from agents.runs.config import CHECKPOINT, TrainConfig, config_from_json, config_to_json
 from agents.runs.describe import fit_comparison
 from agents.runs.jobs import Job, do
 from agents.runs.logs import HISTORY, read_history

@@ -16,8 +16,8 @@ import agents
 from agents.control_algorithm import ControlAlgorithm
 from agents.health import TrainingHealth
 from agents.runs.build import explaining_settings
-from agents.runs.checkpoint import CHECKPOINT, Notes, restore, save_checkpoint
-from agents.runs.config import TrainConfig, config_to_json, with_data_options
+from agents.runs.checkpoint import Notes, restore, save_checkpoint
+from agents.runs.config import CHECKPOINT, TrainConfig, config_to_json, with_data_options
 from agents.runs.evaluations import BEST, EvaluationCallback
 from agents.runs.logs import CheckpointCallback, ProgressCallback
 from agents.runs.own import own_callbacks
