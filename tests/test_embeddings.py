@@ -61,11 +61,11 @@ def test_programs_of_others_read_the_files(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text", "flipped"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text", "flipped", "number"])
 def test_damage_is_named(tmp_path, ending, damage):
     path = tmp_path / f"some.{ending}"
     save_embeddings(path, make())
-    content = path.read_bytes()
+    content, third = path.read_bytes(), make().descriptors[0, 1].tobytes()
     if damage == "missing":
         path.unlink()
     else:
@@ -73,6 +73,8 @@ def test_damage_is_named(tmp_path, ending, damage):
             "empty": b"",
             "truncated": content[: len(content) // 2],
             "text": b"descriptors",
+            # the lowest bit of a number
+            "number": content.replace(third, bytes([third[0] ^ 1]) + third[1:], 1),
             "flipped": content[:40] + bytes(byte ^ 255 for byte in content[40:80]) + content[80:],
         }
         path.write_bytes(changed[damage])
