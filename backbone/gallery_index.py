@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import dacite
 import numpy as np
 
 from backbone.data.array_file import read_array, read_verified, write_array, write_parts
@@ -67,7 +68,8 @@ def build_index(folder: Path, embeddings: Embeddings) -> "GalleryIndex":
             raise ValueError(f"there is something at {folder} already: remove it, or name another index")
         coder = Coder.fit(embeddings.descriptors)
         coder.save(partial / CODES)
-        _write_part(partial, 0, embeddings, coder)
+        rows = np.arange(len(embeddings))
+        _write_part(partial, 0, embeddings.without_descriptors(), embeddings.descriptors, rows, coder)
         size, model = embeddings.descriptors.shape[1], embeddings.origin.model
         contents = Contents(VERSION, METRIC, model, size, [len(embeddings)], TRIED[0], 0.0)
         _write_contents(partial, contents)
@@ -88,6 +90,7 @@ def add_to_index(folder: Path, embeddings: Embeddings, *, is_last: bool = True) 
         ValueError: the index can't be read, holds descriptors of another model or tracklets of other data, or
             another command is writing there.
     """
+    _contents_of(folder)  # before a lock is left in a folder that is no index
     with folder_lock(folder):
         index = open_index(folder)
         found, size = index.contents, embeddings.descriptors.shape[1]
@@ -100,10 +103,10 @@ def add_to_index(folder: Path, embeddings: Embeddings, *, is_last: bool = True) 
         rows = np.array([row for row, key in enumerate(embeddings.key) if key not in known], dtype=np.int64)
         if not len(rows):
             return index
-        added = embeddings if len(rows) == len(embeddings) else embeddings.picked(rows)
-        join_embeddings([index.gallery, added.without_descriptors()])  # an error if they are of different data
-        _write_part(folder, len(found.rows), added, index.coder)
-        _write_contents(folder, dataclasses.replace(found, rows=[*found.rows, len(added)]))
+        ids = embeddings.without_descriptors().picked(rows)
+        join_embeddings([index.gallery, ids])  # an error if they are of different data
+        _write_part(folder, len(found.rows), ids, embeddings.descriptors, rows, index.coder)
+        _write_contents(folder, dataclasses.replace(found, rows=[*found.rows, len(rows)]))
         if is_last:
             _measure(open_index(folder))
         return open_index(folder)
@@ -117,14 +120,7 @@ def open_index(folder: Path) -> "GalleryIndex":
     Raises:
         ValueError: a file is missing, damaged, truncated, or of another version; the message names it.
     """
-    if not (folder / CONTENTS).is_file():
-        raise ValueError(f"there is no index at {folder}: make one with a3d search --build")
-    contents = Contents(**read_object(folder / CONTENTS, Contents, REMEDY))
-    if (contents.version, contents.metric) != (VERSION, METRIC):
-        raise ValueError(
-            f"{folder / CONTENTS} is of version {contents.version} and metric {contents.metric}, this program "
-            f"reads {VERSION} and {METRIC}: {REMEDY}"
-        )
+    contents = _contents_of(folder)
     coder = Coder.load(folder / CODES)
     if len(coder.mean) != contents.size:
         raise ValueError(f"{folder / CODES} is of {len(coder.mean)} numbers, expected {contents.size}: {REMEDY}")
@@ -262,26 +258,49 @@ def _measure(index: GalleryIndex) -> None:
     _write_contents(index.folder, contents)
 
 
+def _contents_of(folder: Path) -> Contents:
+    if not (folder / CONTENTS).is_file():
+        wrong = (
+            "the folder is none: remove it, or name another"
+            if folder.exists()
+            else "make one with a3d search --build"
+        )
+        raise ValueError(f"there is no index at {folder}: {wrong}")
+    contents = dacite.from_dict(Contents, read_object(folder / CONTENTS, Contents, REMEDY))
+    if (contents.version, contents.metric) != (VERSION, METRIC):
+        raise ValueError(
+            f"{folder / CONTENTS} is of version {contents.version} and metric {contents.metric}, this program "
+            f"reads {VERSION} and {METRIC}: {REMEDY}"
+        )
+    if not contents.rows or min(contents.rows) < 1:
+        raise ValueError(f"{folder / CONTENTS} says that its parts hold {contents.rows} tracklets: {REMEDY}")
+    return contents
+
+
 def _write_contents(folder: Path, contents: Contents) -> None:
     write_object(folder / CONTENTS, dataclasses.asdict(contents), indent=2)
 
 
-def _write_part(folder: Path, number: int, embeddings: Embeddings, coder: Coder) -> None:
+def _write_part(
+    folder: Path, number: int, ids: Embeddings, descriptors: np.ndarray, rows: np.ndarray, coder: Coder
+) -> None:
+    """Write rows of descriptors, which may be more than fit the memory, with the ids of these rows."""
     codes: list[np.ndarray] = []
     sums: list[int] = []
 
     def halves() -> Iterator[np.ndarray]:
-        for rows in blocks_of(*embeddings.descriptors.shape):
-            block = embeddings.descriptors[rows]
+        for part in blocks_of(*shape):
+            block = descriptors[rows[part]]
             half = coder.halves(block)
             codes.append(coder.codes(block))
             sums.extend(zlib.crc32(row.data) for row in half)
             yield half
 
-    write_parts(folder / f"{number}.halves.npy", np.dtype(np.float16), embeddings.descriptors.shape, halves())
+    shape = (len(rows), descriptors.shape[1])
+    write_parts(folder / f"{number}.halves.npy", np.dtype(np.float16), shape, halves())
     write_array(folder / f"{number}.codes.npy", np.concatenate(codes))
     write_array(folder / f"{number}.sums.npy", np.array(sums, dtype=np.uint32))
-    save_embeddings(folder / f"{number}.npz", embeddings.without_descriptors())
+    save_embeddings(folder / f"{number}.npz", ids)
 
 
 def _read(path: Path, dtype: type[np.generic], shape: tuple[int, ...], is_checked: bool = True) -> np.ndarray:

@@ -11,6 +11,7 @@ from test_search import slow_nearest
 from backbone import gallery_index
 from backbone.embeddings import Embeddings, save_embeddings
 from backbone.gallery_index import add_to_index, build_index, open_index
+from backbone.json_file import write_object
 from backbone.short_codes import Coder
 from scripts.cli import main
 from scripts.search import search
@@ -64,9 +65,14 @@ def test_it_finds_what_a_slow_search_finds(built):
     assert (nobody.rows == -1).all()
 
 
-def test_parts_that_were_added_are_searched_like_one(copied):
+def test_parts_that_were_added_are_searched_like_one(copied, monkeypatch):
     more = described(300, start=800)  # 100 of which are there
-    index = add_to_index(copied, more)
+    picked = Embeddings.picked
+    with monkeypatch.context() as patch:  # the others' descriptors need not fit the memory
+        patch.setattr(
+            Embeddings, "picked", lambda one, rows: picked(one, rows) if not one.descriptors.size else 1 / 0
+        )
+        index = add_to_index(copied, more)
     assert index.contents.rows == [900, 200]
     assert index.gallery.source == [f"tracklet {number}" for number in range(1100)]
     whole = described(1100)
@@ -133,9 +139,13 @@ def test_descriptors_that_are_not_read_at_first_are_checked_when_found(copied, m
 
 def test_contents_of_another_version_are_refused(copied):
     contents = open_index(copied).contents
-    for changed in ({"version": 9}, {"metric": "cosine"}):
-        gallery_index._write_contents(copied, dataclasses.replace(contents, **changed))
+    for changed in ({"version": 9, "more": 1}, {"metric": "cosine"}):
+        write_object(copied / "index.json", {**vars(contents), **changed})
         with pytest.raises(ValueError, match=r"index.json is of version .*, this program reads 1 and euclidean"):
+            open_index(copied)
+    for rows in ([], [900, 0]):
+        write_object(copied / "index.json", {**vars(contents), "rows": rows})
+        with pytest.raises(ValueError, match=r"index.json says that its parts hold \[.*\] tracklets: build"):
             open_index(copied)
 
 
@@ -165,7 +175,8 @@ def test_the_command_builds_adds_and_searches(tmp_path, capsys):
         assert main(["search", "--build", str(index), "--gallery", str(tmp_path / f"{name}.npz")]) == 0
         printed = capsys.readouterr().out
         assert f"city.index: {total} tracklets, 48 numbers each; of the 10 nearest to 100 of them" in printed
-    flags = ["--query", str(tmp_path / "lost.npz"), "--gallery", str(index), "--other-cameras", "--top", "2"]
+    # as a shell completes a folder's name
+    flags = ["--query", str(tmp_path / "lost.npz"), "--gallery", f"{index}/", "--other-cameras", "--top", "2"]
     assert main(["search", *flags]) == 0
     assert "10 queries in 900 tracklets; the nearest is right for 8 of 10" in capsys.readouterr().out
     query = gallery.picked(np.arange(0, 900, 90))
@@ -173,10 +184,20 @@ def test_the_command_builds_adds_and_searches(tmp_path, capsys):
     assert [[hit.row for hit in hits[:5]] for hits in by_index] == [
         [hit.row for hit in hits[:5]] for hits in by_file
     ]
+    (tmp_path / "bare.index").mkdir()
     for wrong, message in (
         (["--gallery", "x.npz"], "give --query to search for, or --build"),
         (["--gallery", "x.npz", "--query", "x.npz", "--build", "x.index"], "one of the two"),
         (["--gallery", "x.npz", "--build", "x"], "--build x has to end in .index"),
+        (
+            ["--gallery", "x.npz", "--build", "x.index", "--page", "x.html"],
+            "--build searches nothing: leave out --page",
+        ),
+        (["--gallery", "x.npz", "--query", "x.index"], "--query x.index is an index, which is searched in"),
+        (
+            ["--gallery", str(tmp_path / "a.npz"), "--build", str(tmp_path / "bare.index")],
+            "bare.index: the folder is none",
+        ),
         (
             ["--gallery", "x.index", "--query", "x.npz", "--index", "hnsw"],
             "x.index is an index already: leave out --",
@@ -185,3 +206,4 @@ def test_the_command_builds_adds_and_searches(tmp_path, capsys):
     ):
         assert main(["search", *wrong]) == 2
         assert message in capsys.readouterr().err
+    assert not list((tmp_path / "bare.index").iterdir())

@@ -80,11 +80,22 @@ class SearchConfig:
             )
         if self.build is not None and self.build.suffix != ENDING:
             raise ValueError(f"--build {self.build} has to end in {ENDING}")
-        if self.gallery.endswith(ENDING) and (self.build is not None or self.index != "exact"):
+        if self.query is not None and is_index(self.query):
+            raise ValueError(f"--query {self.query} is an index, which is searched in: name what it was built of")
+        if self.build is not None and (unused := [name for name in ("json", "page") if getattr(self, name)]):
+            raise ValueError(
+                f"--build searches nothing: leave out --{unused[0]}, or search when the index is built"
+            )
+        if is_index(self.gallery) and (self.build is not None or self.index != "exact"):
             flag = "--build" if self.build is not None else f"--index {self.index}"
             raise ValueError(f"{self.gallery} is an index already: leave out {flag}, or name what it was built of")
         if self.below is not None and not self.below > 0:
             raise ValueError(f"below must be a distance above 0, got {self.below}")
+
+
+def is_index(spec: str) -> bool:
+    """Tell whether tracklets are given as an index, whose folder may be written with a / at its end."""
+    return Path(spec).suffix == ENDING
 
 
 def load_or_embed(arguments: SearchConfig) -> tuple[list[Embeddings], IndexName | GalleryIndex]:
@@ -102,7 +113,7 @@ def load_or_embed(arguments: SearchConfig) -> tuple[list[Embeddings], IndexName 
     for part, spec in specs.items():
         if spec.endswith(ENDINGS):
             known[part] = load_embeddings(Path(spec), is_mapped=True)
-        elif part == "gallery" and spec.endswith(ENDING):
+        elif is_index(spec):
             index = open_index(Path(spec))
             known[part] = index.gallery
     if len(known) < len(specs):
