@@ -111,7 +111,7 @@ def scan(
         groups: as for `nearest`.
 
     Returns:
-        int64 (Q, K), the nearest first; -1 where too few rows count.
+        int64 (Q, K), the nearest first; -1 where too few rows count, or are near enough for float32.
     """
     import faiss
 
@@ -128,7 +128,9 @@ def scan(
                 continue
             part = block if len(members) == len(block) else block[members]
             distances, found = faiss.knn(np.ascontiguousarray(asked[of_group]), part, min(count, len(part)))
-            all_rows = np.concatenate([rows[of_group], start + members[found]], axis=1)
+            is_found = found >= 0  # not where a square is more than float32 holds
+            some, distances = np.where(is_found, start + members[found], -1), np.where(is_found, distances, np.inf)
+            all_rows = np.concatenate([rows[of_group], some], axis=1)
             all_distances = np.concatenate([nearest_yet[of_group], distances], axis=1)
             best = np.argsort(all_distances, axis=1, kind="stable")[:, :count]
             rows[of_group] = np.take_along_axis(all_rows, best, axis=1)

@@ -112,6 +112,13 @@ def test_an_empty_gallery_has_nobody():
     assert search(some, junk) == [[], [], []]
 
 
+def test_no_row_is_found_twice_where_squares_are_too_large_for_float32():
+    gallery = np.array([[0, 0], [0, 1], [1e22, 0], [0, 1e22]], np.float32)
+    found = nearest(gallery[:1], gallery, 4)
+    np.testing.assert_array_equal(found.rows, [[0, 1, -1, -1]])
+    np.testing.assert_array_equal(found.distances, [[0, 1, np.inf, np.inf]])
+
+
 def test_less_than_asked_for_is_marked():
     gallery = np.arange(6, dtype=np.float32).reshape(3, 2)
     found = nearest(
