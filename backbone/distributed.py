@@ -85,7 +85,7 @@ def _take_gpu(device: str) -> bool:
         if device.startswith("cuda"):
             raise ValueError(f"each rank takes a GPU of its own: say --device cuda, got {device}")
         return False
-    if device == "auto" and not torch.cuda.is_available():
+    if not torch.cuda.is_available():  # where `cuda` is asked for, the networks say so
         return False
     number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if number >= count:

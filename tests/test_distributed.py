@@ -27,10 +27,11 @@ from agents.runs.model import load_run
 from agents.runs.presets import get_preset
 from agents.runs.recipes import get_recipe, set_trick, with_agent, with_settings
 from agents.runs.scoring import evaluate
-from agents.runs.trained import build_model, build_shared
+from agents.runs.trained import build_batches, build_model, build_shared
 from backbone.data.loader import ClipBatch
 from backbone.data.tracklet import FrameFiles, Tracklet
 from backbone.distributed import (
+    _take_gpu,
     average_after_backward,
     check_same,
     in_turns,
@@ -291,6 +292,15 @@ def test_what_ranks_can_not_do_together_is_refused(capsys):
         pytest.raises(ValueError, match=r"\(--joint.sync-batch-norm\) on GPUs alone, got cpu"),
     ):
         synchronize_batch_norm(torch.nn.BatchNorm1d(3), torch.device("cpu"))
+    with (
+        mock.patch("agents.runs.trained.world_size", return_value=4),
+        pytest.raises(
+            ValueError, match="4 ranks with 2 people each need 8 to train on, got 6: let each bring fewer"
+        ),
+    ):
+        build_batches(paper(), SimpleNamespace(train_people=range(6)), None)
+    with placed(1, 1), mock.patch("torch.cuda.is_available", return_value=False):
+        assert not _take_gpu("cuda")
     with placed(1, 1):
         assert main(["evaluate"]) == 2
         with (

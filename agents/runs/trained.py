@@ -94,6 +94,11 @@ def build_model(config: TrainConfig, people: list[int], cache: FrameCache | None
 def build_batches(config: TrainConfig, data: ReidData, cache: FrameCache) -> TrainingBatches:
     """Return the batches of a training, by number; each rank brings the configuration's number of people."""
     load, num_people = config.load, config.load.num_people * world_size()
+    if world_size() > 1 and (known := len(data.train_people)) < num_people:
+        raise ValueError(
+            f"{world_size()} ranks with {load.num_people} people each need {num_people} to train on, got {known}: "
+            "let each bring fewer (--load.num-people), start fewer ranks, or give more people"
+        )
     sampler = IdentitySampler(
         data.train, num_people, load.clips_per_person, load.num_frames, config.seed, load.sampling
     )
