@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from agents.runs.trained import TrainedModel
     from backbone.data.tracklet import Tracklet
 
+ARRAYS_OF_A_SHARD = ("means", "clip", "bins", "read")
+
 
 @dataclass(frozen=True)
 class EmbedConfig:
@@ -81,9 +83,6 @@ def describe_in_shards(config: EmbedConfig, model: "TrainedModel", tracklets: "l
                 log_line(text)
     means, clip, bins, read = (torch.cat(parts) for parts in found.values())
     return Described(means, model.representation.comparison.finish(means), clip, bins, read)
-
-
-ARRAYS_OF_A_SHARD = ("means", "clip", "bins", "read")
 
 
 def describe_share(config: EmbedConfig, shard: "Shard") -> dict[str, Any]:
