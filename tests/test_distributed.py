@@ -21,7 +21,7 @@ import torch
 
 from agents.ranks import learn_together
 from agents.runs.checkpoint import read_checkpoint, restore
-from agents.runs.describe import clip_batches
+from agents.runs.describe import clip_batches, fit_comparison
 from agents.runs.logs import read_history
 from agents.runs.model import load_run
 from agents.runs.presets import get_preset
@@ -245,6 +245,16 @@ def test_scores_of_shares_are_those_of_one_process(both):
     scores = evaluate(run, {"agent": run.agent}, run.data)["agent"]
     for name, value in json.loads((both / "run" / "metrics.json").read_text())["after"].items():
         assert value == pytest.approx(scores[name], abs=0.01), name
+
+
+def test_the_metric_is_fitted_to_the_clips_of_all_ranks(both):
+    run = load_run(both / "run")
+    comparison = run.representation.comparison
+    found = comparison.projection.clone()
+    comparison.reset()
+    fit_comparison(run, run.data.train)
+    difference = (comparison.projection - found).abs().max() / found.abs().max()
+    assert difference < 1e-3
 
 
 def test_a_run_of_two_ranks_goes_on_in_one_process_and_as_a_third(both, tmp_path):
