@@ -67,9 +67,7 @@ def looks(
         Batch, the decision process over its clips, and by name the finished episodes, one on each clip.
     """
     if numbers is None:
-        numbers = range(
-            rank(), len(batches), world_size()
-        )  # by turns, as `backbone.distributed.in_turns` takes them
+        numbers = range(rank(), len(batches), world_size())  # which `backbone.distributed.in_turns` puts in order
     banks = clip_banks(model, batches, what, labels, numbers=numbers)
     for number, (batch, bank) in zip(numbers, banks, strict=True):
         first = number * batches.clips_per_batch
