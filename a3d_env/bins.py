@@ -32,11 +32,12 @@ class BinGrid:
         overview_counts: number of the overview's bins along time, height and width. The overview is a set of
             evenly spread bins whose features are in every observation; counts above the number of positions mean
             all. None: no overview, as in the paper.
-        shows_looked: whether observations also tell how much of each of the overview's bins was looked at.
+        shows_looked: whether observations also tell how much of each of the overview's bins was looked at; it
+            needs an overview.
 
     Raises:
         ValueError: a bin does not fit into the map, the map is finer than the clip, there are too many bins or
-            pixels, or an overview's count is below 1.
+            pixels, an overview's count is below 1, or what was looked at is to be shown without an overview.
     """
 
     feature_size: Size3 = (6, 16, 8)
@@ -61,6 +62,11 @@ class BinGrid:
         if self.overview_counts is not None and (len(self.overview_counts) != 3 or min(self.overview_counts) < 1):
             raise ValueError(
                 f"an overview is 3 counts (time, height, width) of 1 or more bins, got {self.overview_counts}"
+            )
+        if self.shows_looked and self.overview_counts is None:
+            raise ValueError(
+                "shows_looked tells how much of an overview's bins was looked at, and there is no overview: give "
+                "one, such as (2, 6, 4) (attention.overview of a run), or leave shows_looked out"
             )
 
     @property

@@ -3,7 +3,7 @@
 import itertools
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from a3d_env.bank import FeatureBank
 from backbone.device import is_free
@@ -18,6 +18,9 @@ class EmbeddedBins:
     Neither term depends on the hidden state (equations 3 and 4), so that a glimpse at a known bin is one row
     look-up and one product: h_t = tanh(row + W_h2h h_{t-1}). A row is computed when its bin is first looked at.
 
+    A change of the features or weights is noticed (`is_current`), unless it is made in place through `.data`, of
+    which torch keeps no count.
+
     Args:
         bank: the clips.
         locations: the location of each bin, float32 (num_bins, 3).
@@ -25,13 +28,15 @@ class EmbeddedBins:
     """
 
     def __init__(self, bank: FeatureBank, locations: Tensor, glimpse: GlimpseNetwork):
-        self.glimpse, self.locations, self.num_bins = glimpse, locations, bank.grid.num_bins
+        self.bank, self.glimpse, self.locations, self.num_bins = bank, glimpse, locations, bank.grid.num_bins
         self.features = bank.bins.flatten(0, 1)
-        networks = (glimpse.embed_observation, glimpse.embed_hidden)
+        self._owners = self._current_owners()
+        _, *networks = self._owners
         self._sources = [bank.bins, *(one for network in networks for one in network.parameters())]
         self._read_at = self._state()
-        self.rows = torch.empty(len(self.features), HIDDEN_SIZE)
-        self.is_known = torch.zeros(len(self.features), dtype=torch.bool)
+        with torch.inference_mode(False):  # tensors of that mode can't be written to outside of it
+            self.rows = torch.empty(len(self.features), HIDDEN_SIZE)
+            self.is_known = torch.zeros(len(self.features), dtype=torch.bool)
 
     @classmethod
     def fits(cls, bank: FeatureBank, glimpse: GlimpseNetwork) -> bool:
@@ -46,7 +51,8 @@ class EmbeddedBins:
     @property
     def is_current(self) -> bool:
         """Whether the bank's features and the network's weights are as they were."""
-        return self._read_at == self._state()
+        same = all(one is now for one, now in zip(self._owners, self._current_owners(), strict=True))
+        return same and self._read_at == self._state()
 
     def look(self, clip: Tensor, bins: Tensor, hidden: Tensor | None) -> Tensor:
         """One glimpse: clips (N,), bins (N,) and h_{t-1} (N, 256), None for h_0 = 0 -> h_t, (N, 256)."""
@@ -65,6 +71,10 @@ class EmbeddedBins:
         seen = self.glimpse.embed_observation(self.features[number], self.locations[number % self.num_bins])
         self.rows[number] = self.glimpse.embed_hidden.i2h(seen) + self.glimpse.embed_hidden.h2h.bias
         self.is_known[number] = True
+
+    def _current_owners(self) -> tuple[Tensor, nn.Module, nn.Module]:
+        """Return the features and the networks that bank and glimpse network have now."""
+        return self.bank.bins, self.glimpse.embed_observation, self.glimpse.embed_hidden
 
     def _state(self) -> list[tuple[int, int]]:
         """Return what an in-place change of the features or weights changes."""

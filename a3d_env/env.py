@@ -70,6 +70,7 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         overview: numbers of bins along time, height and width that every observation shows, such as (2, 6, 4); by
             default the bank's own (`BinGrid.overview_counts`), which is mostly none.
         action_mode: `continuous`, `discrete` or `multidiscrete`.
+        shows_looked: whether observations also have `looked`; it needs an overview, that one or the bank's own.
 
     Raises:
         ValueError: an unknown or impossible reward or overview, an unknown render or action mode, or a bank
@@ -86,8 +87,9 @@ class Attention3DEnv(ShowsProcess, gymnasium.Env):
         render_mode: str | None = None,
         overview: Size3 | None = None,
         action_mode: ActionMode = "continuous",
+        shows_looked: bool = False,
     ):
-        self.process = make_process(bank, glimpse, reward, overview)
+        self.process = make_process(bank, glimpse, reward, overview, shows_looked=shows_looked)
         self.render_mode = check_render_mode(render_mode)
         self.observation_space = observation_space(self.process)
         self.action_mode = action_mode
@@ -151,16 +153,18 @@ def make_process(
     reward: str = "identity",
     overview: Size3 | None = None,
     *,
+    shows_looked: bool = False,
     exact: bool = True,
     device: torch.device | str | None = None,
 ) -> AttentionProcess:
     """Return the process over a bank or a bank's folder, or over the playground if no bank is given.
 
-    An overview, if given, replaces the bank's own; `exact` is that of `AttentionProcess`. Bank and glimpse network
-    are moved to a device, if one is given.
+    An overview, if given, replaces the bank's own, and what `shows_looked` asks for is of either (`BinGrid`);
+    `exact` is that of `AttentionProcess`. Bank and glimpse network are moved to a device, if one is given.
 
     Raises:
-        ValueError: a bank is given without its glimpse network, or the two do not fit each other.
+        ValueError: a bank is given without its glimpse network, the two do not fit each other, or there is no
+            overview for `shows_looked`.
     """
     if isinstance(bank, Path | str):
         if glimpse is not None:
@@ -170,7 +174,8 @@ def make_process(
         raise ValueError("give bank and glimpse together (or neither, for the made-up playground)")
     if bank is None or glimpse is None:
         bank, glimpse = playground()
-    bank = bank if overview is None else bank.with_overview(overview)
+    if overview is not None or shows_looked:
+        bank = bank.with_overview(overview or bank.grid.overview_counts, shows_looked=shows_looked)
     if device is not None:
         bank, glimpse = bank.to(device), glimpse.to(device)
     return AttentionProcess(bank, glimpse, reward, exact=exact)

@@ -6,6 +6,7 @@ Environments wrap it for Gymnasium and stable-baselines3; evaluation runs it dir
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,6 +105,10 @@ class AttentionProcess:
         self._fold = bank.identity
         self.set_reward(reward)
         self.locations, self.overview, self.cover = _places(bank.grid, bank.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: the table of embedded bins, up to a gigabyte, is begun anew."""
+        return {**vars(self), "_embedded": None}
 
     def set_reward(self, name: str) -> None:
         """Change the reward of later steps, named as on building.
@@ -220,14 +225,13 @@ class AttentionProcess:
         return observation
 
     def looked(self, bins: Tensor) -> Tensor:
-        """Return the largest share of each of the overview's K bins that one of the bins covers.
+        """Return the largest share of each of the overview's K bins that bins cover, int64 (N, T) -> (N, K).
 
-        Args:
-            bins: bins that were looked at, int64 (N, T) with T of 0 or more.
-
-        Returns:
-            float32 (N, K), from 0 to 1.
+        Raises:
+            ValueError: the grid of bins does not ask for it.
         """
+        if self.cover is None:
+            raise ValueError("what was looked at is not kept: make the bank's BinGrid with shows_looked=True")
         if not bins.shape[1]:
             return self.locations.new_zeros(len(bins), len(self.overview))
         return self.cover[bins].amax(dim=1)
@@ -284,14 +288,9 @@ class AttentionProcess:
         return Judgement(identity, probability, identity == verdict.truth, self.pay(episodes, verdict))
 
 
-def _places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the locations of all bins, the overview's bins, and what each bin covers of them, on a device."""
-    if device.type == "cpu":
-        return grid.locations, grid.overview, grid.overview_cover
-    return _copied_places(grid, device)
-
-
+# Copied once for each device: joint training begins a process for every batch.
 @lru_cache(maxsize=16)
-def _copied_places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Copy the places once for each device: joint training begins a process for every batch."""
-    return grid.locations.to(device), grid.overview.to(device), grid.overview_cover.to(device)
+def _places(grid: BinGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return locations of all bins, the overview's bins and, if asked for, what each bin covers of them."""
+    cover = grid.overview_cover.to(device) if grid.shows_looked else None
+    return grid.locations.to(device), grid.overview.to(device), cover

@@ -163,7 +163,8 @@ class Attention3DTensorEnv(EpisodeBatch):
 
         Returns:
             The observation (`AttentionProcess.observe`), float32: `bin` (num_envs, C_g), `hidden` (num_envs, 256),
-            `location` (num_envs, 3) and, with an overview of K bins, `overview` (num_envs, K C_g).
+            `location` (num_envs, 3) and, with an overview of K bins, `overview` (num_envs, K C_g) and, if asked
+            for, `looked` (num_envs, K).
 
         Raises:
             ValueError: there are more or fewer clips than episodes.

@@ -17,7 +17,7 @@ class TorchRLEnv(EnvBase):
 
     | key | shape | meaning |
     |---|---|---|
-    | `bin`, `hidden`, `location`, `overview` | (num_envs, ...) | the observation (`Attention3DEnv`) |
+    | `bin`, `hidden`, `location`, `overview`, `looked` | (num_envs, ...) | the observation (`Attention3DEnv`) |
     | `action` | (num_envs, 3) or (num_envs,) | a location, or a bin by number or position |
     | `reward` | (num_envs, 1) | the reward, 0 until the end |
     | `is_success` | (num_envs, 1) | at the end, whether F_c named the right person |

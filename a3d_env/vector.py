@@ -14,12 +14,7 @@ from a3d_env.bank import FeatureBank
 from a3d_env.bins import Size3
 from a3d_env.draws import Draws
 from a3d_env.env import Attention3DEnv, check_clips, check_render_mode, make_process
-from a3d_env.interface import (
-    ActionMode,
-    as_actions,
-    as_numpy,
-    glimpse_info,
-)
+from a3d_env.interface import ActionMode, as_actions, as_numpy, glimpse_info
 from a3d_env.process import Episodes
 from a3d_env.render import draw_glimpses
 from a3d_env.tensors import EpisodeBatch
@@ -54,6 +49,7 @@ class Attention3DVectorEnv(EpisodeBatch, VectorEnv):
         autoreset_mode: the mode of the table above; stable-baselines3's adapter (`a3d_env.sb3`) needs `SAME_STEP`.
         exact: whether numbers are bit for bit those of single environments (`AttentionProcess`), at several times
             the cost of a step; otherwise they are alike to rounding.
+        shows_looked: whether observations also tell what was looked at of the overview, as for `Attention3DEnv`.
 
     Attributes:
         finished: all episodes that ended last, with their T bins; None before the first end.
@@ -74,13 +70,14 @@ class Attention3DVectorEnv(EpisodeBatch, VectorEnv):
         action_mode: ActionMode = "continuous",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         exact: bool = False,
+        shows_looked: bool = False,
     ):
         known = [mode.value for mode in AutoresetMode]
         if autoreset_mode not in (*known, *AutoresetMode):
             raise ValueError(f"unknown autoreset_mode {autoreset_mode!r}; known: {', '.join(known)}")
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        process = make_process(bank, glimpse, reward, overview, exact=exact)
+        process = make_process(bank, glimpse, reward, overview, shows_looked=shows_looked, exact=exact)
         super().__init__(process, num_envs, episodes_per_clip, action_mode)
         self.render_mode = check_render_mode(render_mode)
         count = len(process.bank)

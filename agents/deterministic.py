@@ -32,7 +32,8 @@ class DeterministicModel(nn.Module):
         self.grid = grid
         self.policy = None if _is_centre(agent) else agent.policy.eval()
         self.register_buffer("locations", grid.locations.to(representation.device))
-        self.register_buffer("cover", grid.overview_cover.to(representation.device))
+        if grid.shows_looked:
+            self.register_buffer("cover", grid.overview_cover.to(representation.device))
 
     def forward(self, clip: Tensor, flow: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Describe clips.

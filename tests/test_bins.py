@@ -87,6 +87,8 @@ def test_without_counts_the_overview_is_empty():
     for counts in ((2, 0, 4), (2, 6), (-1, 6, 4)):
         with pytest.raises(ValueError, match=r"an overview is 3 counts"):
             BinGrid(overview_counts=counts)
+    with pytest.raises(ValueError, match="there is no overview"):
+        BinGrid(shows_looked=True)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

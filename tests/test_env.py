@@ -8,6 +8,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FlattenObservation, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as check_env_of_stable_baselines3
 
+from a3d_env.bins import BinGrid
 from a3d_env.env import Attention3DEnv
 from a3d_env.playground import playground
 from a3d_env.process import AttentionProcess
@@ -52,6 +53,11 @@ def test_spaces(random_case):
     with_overview = Attention3DEnv(*random_case(num_channels=2048), overview=(2, 6, 4))
     assert with_overview.observation_space["overview"].shape == (48 * 2048,)
     assert with_overview.overview_locations.shape == (48, 3)
+    grid = BinGrid(overview_counts=(1, 2, 3))  # the bank's own
+    looked = Attention3DEnv(*random_case(grid=grid), shows_looked=True).observation_space["looked"]
+    assert looked.shape == (6,)
+    with pytest.raises(ValueError, match="there is no overview"):
+        Attention3DEnv(shows_looked=True)
     assert env.overview_locations.shape == (0, 3)
     with pytest.raises(ValueError, match="an overview is 3 counts"):
         Attention3DEnv(*random_case(), overview=(0, 6, 4))

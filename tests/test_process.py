@@ -116,6 +116,8 @@ def test_observations_tell_what_was_looked_at_if_asked_to(random_case):
     assert nowhere.observe(nowhere.start(torch.tensor([1])))["looked"].tolist() == [[0.0] * 6]
     silent = AttentionProcess(*random_case(grid=BinGrid(overview_counts=(2, 3, 1))))
     assert "looked" not in silent.observe(silent.start(torch.tensor([1])))
+    with pytest.raises(ValueError, match="shows_looked=True"):
+        silent.looked(torch.tensor([[0]]))
 
 
 def test_without_glimpses_the_centre_is_shown_and_only_the_global_feature_is_judged(random_case):

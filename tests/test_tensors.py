@@ -11,14 +11,13 @@ from a3d_env.vector import Attention3DVectorEnv
 
 
 @pytest.mark.parametrize("mode", ["continuous", "discrete", "multidiscrete"])
-@pytest.mark.parametrize(("overview", "num_glimpses"), [(None, 4), ((1, 2, 2), 1), (None, 0)])
+@pytest.mark.parametrize(("overview", "num_glimpses"), [(None, 4), ((1, 2, 2), 3), ((1, 2, 2), 1), (None, 0)])
 def test_observations_and_rewards_are_the_vector_environments(random_case, mode, overview, num_glimpses):
     bank, glimpse = random_case(19, num_glimpses=num_glimpses)
     parts = bank, glimpse, "log_prob"
-    tensors = Attention3DTensorEnv(6, make_process(*parts, overview), action_mode=mode)
-    arrays = Attention3DVectorEnv(
-        6, *parts, overview=overview, action_mode=mode, exact=True, autoreset_mode="Disabled"
-    )
+    shown = {"overview": overview, "shows_looked": overview is not None}
+    tensors = Attention3DTensorEnv(6, make_process(*parts, **shown), action_mode=mode)
+    arrays = Attention3DVectorEnv(6, *parts, **shown, action_mode=mode, exact=True, autoreset_mode="Disabled")
     arrays.action_space.seed(0)
     observation = tensors.reset(seed=3)
     for _ in range(3):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # of other libraries
 @pytest.mark.parametrize(("overview", "num_glimpses"), [(None, 4), ((1, 2, 2), 1)])
 def test_torchrls_own_check(random_case, mode, overview, num_glimpses):
     bank, glimpse = random_case(19, num_glimpses=num_glimpses)
-    process = make_process(bank, glimpse, overview=overview)
+    process = make_process(bank, glimpse, overview=overview, shows_looked=overview is not None)
     torchrl_utils.check_env_specs(TorchRLEnv(Attention3DTensorEnv(3, process, action_mode=mode, autoreset=False)))
 
 
