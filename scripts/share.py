@@ -205,7 +205,7 @@ def upload(folder: Path, config: ShareConfig) -> str:
         try:
             api.create_repo(name, private=not config.public, exist_ok=True)
             done = api.upload_folder(repo_id=name, folder_path=folder, commit_message="a3d share")
-        except OSError as error:  # of many types: no log-in, no rights, no network
+        except Exception as error:  # of many types, of other libraries, too: no log-in, no rights, no network
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"{config.to} can't be written ({type(error).__name__}): {reason}") from error
     return f"uploaded: {done}"

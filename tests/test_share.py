@@ -66,6 +66,18 @@ def test_a_model_goes_to_the_hub_and_back(tiny_run, hub, capsys):
     assert "hf:me/other can't be fetched from the hub (OSError): 404: no me/other" in capsys.readouterr().err
 
 
+def test_a_hub_that_can_not_be_reached_is_an_error(tiny_run, hub, monkeypatch, capsys):
+    class NoNetwork(Exception):  # those of the library that huggingface_hub talks by are no OSError
+        pass
+
+    def fail(*_, **__):
+        raise NoNetwork("connection refused")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", fail)
+    assert main(["share", str(tiny_run), "--to", "hf:me/mine"]) == 2
+    assert "hf:me/mine can't be written (NoNetwork): connection refused" in capsys.readouterr().err
+
+
 def test_a_zip_and_a_folder_are_checkpoints(tiny_run, tmp_path, capsys):
     for name in ("mine.zip", "mine"):
         assert main(["share", str(tiny_run), "--to", str(tmp_path / name)]) == 0
@@ -121,6 +133,6 @@ def test_an_unfinished_run_is_not_shared(tiny_run, tmp_path, capsys):
 def test_names_on_the_hub():
     assert read_name("hf:me/mine") == ("me/mine", None)
     assert read_name(Path("hf:me/mine@v1")) == ("me/mine", "v1")
-    for wrong in ("hf:mine", "hf:/me/mine", "hf:me/mine/more"):
+    for wrong in ("hf:mine", "hf:/me/mine", "hf:me/mine/more", "hf:me/..", "hf:me/mine@../../v1"):
         with pytest.raises(ValueError, match="hf:OWNER/NAME"):
             read_name(wrong)

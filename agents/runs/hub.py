@@ -30,7 +30,7 @@ def read_name(name: Path | str) -> tuple[str, str | None]:
     Raises:
         NoCheckpoint: the name has another form.
     """
-    if (found := _NAME.fullmatch(str(name))) is None:
+    if (found := _NAME.fullmatch(str(name))) is None or ".." in str(name):  # a revision becomes a file's place
         raise NoCheckpoint(f"{name} is no name on the hub: write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
     return found[1], found[2]
 
@@ -75,7 +75,7 @@ def _fetch(path: Path) -> Path:
     hub = library()
     try:
         return Path(hub.hf_hub_download(name, CHECKPOINT, revision=revision))
-    except (OSError, ValueError) as error:  # of many types: no such repository, no access, no network
+    except Exception as error:  # of many types: no such repository, no access, no network
         reason = str(error).strip().partition("\n")[0]
         raise NoCheckpoint(f"{path} can't be fetched from the hub ({type(error).__name__}): {reason}") from error
 
