@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from a3d_env.process import AttentionProcess
 from a3d_env.sb3 import Attention3DVecEnv
 from a3d_env.vector import Attention3DVectorEnv
 from agents.controls import centre_agent
+from agents.policy_config import PolicyConfig
 from agents.rollout import follow
 from agents.runs.arguments import read_arguments
 from agents.runs.bank_policy import (
+    POLICY,
     PolicyRunConfig,
     build_policy_run,
     load_policy,
@@ -24,8 +27,10 @@ from agents.runs.bank_policy import (
     train_and_save,
     train_policy,
 )
+from agents.runs.policy_episodes import PolicyEpisodes
 from agents.runs.policy_scores import score, text_table
 from agents.statistics import Interval
+from backbone.tensor_file import save_tensors
 from scripts.cli import main
 from scripts.compare import CompareConfig
 
@@ -231,3 +236,14 @@ def test_every_command_earns_the_same_by_default(bank, tmp_path, capsys):
 def test_an_episode_alone_on_its_clip_is_compared_with_the_value(bank, tmp_path):
     agent, *_ = build_policy_run(PolicyRunConfig(bank, tmp_path, num_envs=4, episodes_per_clip=1))
     assert agent.baseline == "value"
+
+
+def test_a_policy_with_inhibition_is_told_what_was_looked_at(bank, tmp_path):
+    policy = PolicyConfig(learning_rate=None, locator="mixture", inhibition=5.0)
+    config = PolicyRunConfig(bank, tmp_path, num_envs=8, overview=(1, 2, 2), policy=policy)
+    agent, *_ = build_policy_run(config)
+    save_tensors(
+        tmp_path / POLICY,
+        {"config": json.dumps(asdict(config), default=str), "parameters": agent.get_parameters()},
+    )
+    assert PolicyEpisodes(tmp_path).agent.policy.inhibition == 5.0

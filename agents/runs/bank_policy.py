@@ -130,7 +130,10 @@ def build_policy_run(config: PolicyRunConfig) -> tuple[BaseAlgorithm, AttentionP
     Raises:
         ValueError: the errors of `train_policy`.
     """
-    probe = Attention3DVectorEnv(1, config.bank, reward=config.reward, overview=config.overview, exact=True)
+    shows_looked = config.policy.inhibition > 0
+    probe = Attention3DVectorEnv(
+        1, config.bank, reward=config.reward, overview=config.overview, exact=True, shows_looked=shows_looked
+    )
     process = probe.process
     check_that_it_decides(f"the episodes of {config.bank} have", process.glimpse.num_glimpses)
     training, held_out = split_clips(process.bank.tracklet, config.held_out)

@@ -36,13 +36,15 @@ class PolicyEpisodes:
     ):
         config, _ = read_policy(folder)
         check_own_code(config, folder / POLICY)
-        self.env = VecMonitor(
-            Attention3DVecEnv(
-                Attention3DVectorEnv(
-                    1, bank or config["bank"], reward=config["reward"], overview=config["overview"], exact=True
-                )
-            )
+        env = Attention3DVectorEnv(
+            1,
+            bank or config["bank"],
+            reward=config["reward"],
+            overview=config["overview"],
+            exact=True,
+            shows_looked=config["policy"].get("inhibition", 0) > 0,
         )
+        self.env = VecMonitor(Attention3DVecEnv(env))
         self.process = process_of(self.env)
         if self.process.bank.frames is None:
             raise ValueError(
