@@ -1,5 +1,7 @@
 """Protocols: which pairs count, by hand, and where a search, a score and a page say so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from agents.episodes import Gallery
 from agents.runs.scoring import describe_search, labels, noted_protocol, retrieve
 from backbone.data import DataConfig, ReidData
-from backbone.data.division import everybody
+from backbone.data.division import everybody, held_out
 from backbone.data.spec import parse_data
 from backbone.data.tracklet import Tracklet
 from backbone.metrics import Search, evaluate_retrieval
@@ -87,8 +89,11 @@ def test_nothing_to_find_is_said_in_the_protocols_words():
         evaluate_retrieval(search._replace(query_clothes=[0, 0]))
 
 
-def test_everybody_is_searched_by_the_same_protocol():
+def test_everybody_and_people_held_out_are_searched_by_the_same_protocol():
     assert everybody(data_of(SAME_CLOTHES)).protocol == SAME_CLOTHES
+    train = [Tracklet(person, camera, None, "") for person in range(6) for camera in (1, 2)]
+    data = replace(data_of(SAME_CLOTHES), train=train)
+    assert held_out(data, 0.4, seed=0).protocol == SAME_CLOTHES
 
 
 def test_a_page_shows_what_the_protocol_leaves_out():

@@ -24,7 +24,8 @@ def held_out(data: ReidData, share: float, seed: int) -> ReidData:
         ValueError: too few training people (`split_people`).
     """
     train, test = split_people(data.train, test_fraction=share, seed=seed)
-    return ReidData(f"{data.name} (its training people)", train, first_of_each_camera(test), test)
+    name = f"{data.name} (its training people)"
+    return replace(data, name=name, train=train, query=first_of_each_camera(test), gallery=test)
 
 
 def everybody(data: ReidData) -> ReidData:
