@@ -14,7 +14,8 @@ ranges.yaml holds, for example,
     joint.learning_rate: {low: 1e-4, high: 1e-3, log: true}
     policy.variance: [0.03, 0.05, 0.1]
 
-The same command goes on after a stop; a larger --trials adds to the study.
+The same command goes on after a stop; a larger --trials adds to the study. Other ranges or settings need another
+--out.
 """
 
 import dataclasses
@@ -85,6 +86,7 @@ def run(config: TuneConfig, of_training: list[str]) -> int:
     check_ranges(config, ranges, of_training)
     with folder_lock(config.out):
         study = open_study(config)
+        check_same_study(study, config, ranges, of_training)
         failures = run_trials(study, config, ranges, of_training)
         print_result(report(study, config, of_training))
     return tell(failures, "tune")
@@ -96,8 +98,12 @@ def check_ranges(config: TuneConfig, ranges: Ranges, of_training: Sequence[str])
     Raises:
         ValueError: such a setting; the message names it and the file.
     """
-    if "--resume" in of_training or "--out" in of_training:
-        raise ValueError("trials begin anew in folders of --out: --resume is of a3d train alone")
+    named = {*of_training, *flags(dict.fromkeys(ranges, ""))}
+    if taken := named & {"--resume", "--out", "--data-options.held-out"}:
+        raise ValueError(
+            f"{min(taken)} is of a3d train alone: trials begin anew in folders of --out, and --held-out says how "
+            "many people are held out of them"
+        )
     for number in range(max(len(one.examples) for one in ranges.values())):
         values = {name: one.examples[min(number, len(one.examples) - 1)] for name, one in ranges.items()}
         try:
@@ -133,6 +139,30 @@ def open_study(config: TuneConfig) -> "Study":
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = JournalStorage(JournalFileBackend(str(config.out / STUDY)))
         return optuna.create_study(storage=storage, study_name="a3d", direction="maximize", load_if_exists=True)
+
+
+def check_same_study(study: "Study", config: TuneConfig, ranges: Ranges, of_training: Sequence[str]) -> None:
+    """Refuse to add trials whose scores can't be compared with those of the study, and note what it is about.
+
+    Raises:
+        ValueError: the study is about other ranges, settings or people; the message names what differs.
+    """
+    from agents.runs.task import settings_digest
+
+    first = settings_of({name: one.examples[0] for name, one in ranges.items()}, config, of_training)
+    about = {
+        "the ranges": {name: repr(one) for name, one in ranges.items()},
+        "--judged-by": config.judged_by,
+        "--held-out": config.held_out,
+        "the flags of a3d train": settings_digest(first),
+    }
+    before = study.user_attrs.get("about", about)
+    if differing := [what for what, value in about.items() if before[what] != value]:
+        raise ValueError(
+            f"the study in {config.out} was begun with other settings, in {', '.join(differing)}: repeat them as "
+            "they were, or give another --out"
+        )
+    study.set_user_attr("about", about)
 
 
 def run_trials(study: "Study", config: TuneConfig, ranges: Ranges, of_training: Sequence[str]) -> list["Failure"]:

@@ -65,6 +65,7 @@ def test_ranges_are_read_and_mistakes_named(tmp_path):
         "steps: 3": "steps must be",
         "steps: {low: 3, high: 1}": "below high",
         "steps: {low: 3}": "high",
+        "steps: {low: 3, high: .inf}": "finite",
         "x: [true]": "without a value",
     }.items():
         path.write_text(text)
@@ -96,10 +97,28 @@ def test_a_trial_that_was_begun_is_run_before_new_ones(ranges, quick, tmp_path):
     assert [task.seed for task in quick] == [0, 1]
 
 
+def test_a_study_goes_on_with_its_own_settings_alone(ranges, quick, tmp_path, capsys):
+    assert study(ranges, tmp_path / "study", "--trials", "1") == 0
+    assert study(ranges, tmp_path / "study", "--trials", "2", "--load.workers", "1") == 0
+    changed = (
+        ("the flags of a3d train", RANGES, ("--steps", "3")),
+        ("--judged-by", RANGES, ("--judged-by", "R1")),
+        ("the ranges", RANGES.replace("0.3]", "0.1]"), ()),
+    )
+    for what, text, more in changed:
+        ranges.write_text(text)
+        assert study(ranges, tmp_path / "study", "--trials", "3", *more) == 2
+        assert f"other settings, in {what}: repeat them" in capsys.readouterr().err
+    assert len(quick) == 2
+
+
 def test_settings_that_no_training_takes_are_named_before_it_begins(tmp_path, capsys):
     (path := tmp_path / "ranges.yaml").write_text("joint.learning_rat: [1e-3, 1e-4]")
     assert study(path, tmp_path / "study") == 2
     assert "--joint.learning-rat 0.001" in capsys.readouterr().err
+    path.write_text("data-options.held-out: [0.1, 0.2]")
+    assert study(path, tmp_path / "study") == 2
+    assert "--data-options.held-out is of a3d train alone" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 

@@ -1,5 +1,6 @@
 """Ranges of settings that `a3d tune` searches, declared in a YAML file by the names of the flags of a3d train."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,10 @@ class Range:
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"low must be below high, and above 0 with log, got {self.low} and {self.high}")
+        if not -math.inf < self.low < self.high < math.inf or (self.log and self.low <= 0):
+            raise ValueError(
+                f"low must be below high, both finite, and above 0 with log, got {self.low} and {self.high}"
+            )
 
     def suggest(self, trial: "Trial", name: str) -> Choice:
         """Return the value of a trial."""
