@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import Image, Logger
 from agents.runs import tracking as module
 from agents.runs.arguments import read_arguments
 from agents.runs.checkpoint import read_checkpoint
-from agents.runs.tracking import TRACKERS, TrackerFormat, tracking
+from agents.runs.tracking import TRACKERS, Tracker, TrackerFormat, tracking
 from backbone.tensor_file import load_tensors, save_tensors
 from scripts.cli import main
 
@@ -117,6 +117,17 @@ def test_a_library_that_can_not_begin_says_why(tmp_path, monkeypatch):
         pass
 
 
+def test_a_library_that_fails_on_the_way_ends_no_training(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("the server\nis gone")
+
+    monkeypatch.setitem(TRACKERS, "wandb", lambda *_: Tracker("1", fail, fail, fail))
+    with tracking("wandb", tmp_path, {}) as tracker:
+        TrackerFormat(tracker).write({"test/mAP": 1.0}, {"test/mAP": ()})
+        tracker.picture("bins", np.zeros((4, 2, 3), np.uint8), 1)
+    assert capsys.readouterr().err.count("the training goes on: the server is gone") == 1
+
+
 def test_no_checkpoint_makes_anything_be_sent(tiny_run, capsys):
     state = load_tensors(tiny_run / "checkpoint.pt")
     settings = json.loads(state["config"]) | {"track": "wandb"}
@@ -133,3 +144,9 @@ def test_a_library_that_is_missing_is_named_before_anything_is_built(tmp_path, m
     assert main(["train", "--preset", "tiny", "--track", "wandb", "--out", str(folder)]) == 2
     assert "pip install 'a3d[wandb]'" in capsys.readouterr().err
     assert not folder.exists()
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.delitem(sys.modules, "wandb")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ValueError, match="wandb is a folder here, not the library"):
+        module.check_tracker("wandb")
+    monkeypatch.delitem(sys.modules, "wandb")

@@ -19,6 +19,7 @@ from stable_baselines3.common.logger import KVWriter
 
 from backbone.files import write_json
 from backbone.json_file import read_object
+from backbone.progress import log_line
 
 PROJECT = "a3d"  # where no environment variable names another
 TRACKED = "tracked.json"  # which tracked run a folder's run is, by library
@@ -99,6 +100,30 @@ def track_by_trackio(name: str, settings: dict[str, Any], known: str | None) -> 
 TRACKERS = {"wandb": track_by_wandb, "mlflow": track_by_mlflow, "trackio": track_by_trackio}
 
 
+def ending_no_training(library: str, tracker: Tracker) -> Tracker:
+    """Return a tracker whose library may fail, such as for a server that is gone: a line says so, once."""
+    failures: list[Exception] = []
+
+    def tried(function: Callable[..., object]) -> Callable[..., None]:
+        def call(*values: Any) -> None:
+            try:
+                function(*values)
+            except Exception as error:  # of the library's own types
+                if not failures:
+                    log_line(
+                        f"{library} did not take what it was sent, and the training goes on: {_reason(error)}"
+                    )
+                failures.append(error)
+
+        return call
+
+    return Tracker(tracker.id, tried(tracker.numbers), tried(tracker.picture), tried(tracker.finish))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class TrackerFormat(KVWriter):
     """Passes on to a tracker what an algorithm's logger writes for TensorBoard: numbers and pictures."""
 
@@ -143,9 +168,11 @@ def tracking(
     try:
         tracker = TRACKERS[library](name, settings, known.get(library) if is_resumed else None)
     except Exception as error:  # of the library's own types: no log-in, no network, no such place
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{library} can't track {folder}, unless --track is left out: {reason}") from error
+        raise ValueError(
+            f"{library} can't track {folder}; mend that, or leave --track out: {_reason(error)}"
+        ) from error
     write_json(path, {**known, library: tracker.id})
+    tracker = ending_no_training(library, tracker)
     has_failed = True
     try:
         yield tracker
@@ -166,7 +193,10 @@ def check_tracker(library: str | None) -> None:
 
 def _library(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        library = importlib.import_module(name)
+        if not library.__file__:  # wandb leaves a folder of its name where it ran, which can be imported
+            raise ImportError(f"{name} is a folder here, not the library")
+        return library
     except ImportError as error:
         raise ValueError(
             f"--track {name} needs {name} ({error}): pip install 'a3d[{name}]', or leave --track out"
