@@ -13,6 +13,7 @@ from agents.runs.scoring import describe_search
 from backbone.data import DataConfig, load_data
 from backbone.data.check import check_data
 from backbone.data.sets import agvpreid, ccvid, g2a, lsvid, mevid
+from backbone.data.sets.listings import lines, named_track
 
 SETS = {one.DESCRIPTION.name: one.DESCRIPTION for one in (lsvid, g2a, agvpreid, mevid, ccvid)}
 AS_IT_IS = DataConfig(check_counts=False)
@@ -243,6 +244,13 @@ def test_what_is_wrong_is_named(make_lsvid, make_ccvid, tmp_path, link):
     (tmp_path / "query.txt").write_text("007_03 007\n")
     with pytest.raises(ValueError, match=r"query\.txt, line 1: '007_03 007' is no line as"):
         ccvid.DESCRIPTION.read(tmp_path, AS_IT_IS)
+    for outside in ("/session1/007_03", "../session1/007_03"):
+        listing = lines("query.txt", r"(?P<path>\S+) (?P<person>\d+)", ccvid.FRAME)
+        (tmp_path / "query.txt").write_text(f"{outside} 007\n")
+        with pytest.raises(ValueError, match=r"query\.txt, line 1: .* is not in the folder of the data"):
+            listing(tmp_path)
+    with pytest.raises(ValueError, match="are no file names"):
+        named_track(tmp_path, ["0001/../../x.jpg"], (0, 1), {"person": 1, "camera": 1}, "test/0")
     (tmp_path / "query.txt").unlink()
     with pytest.raises(ValueError, match=r"cannot read .*query\.txt"):
         ccvid.DESCRIPTION.read(tmp_path, AS_IT_IS)

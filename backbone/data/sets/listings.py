@@ -106,6 +106,9 @@ def lines(file: str, line: str, frame: str, camera: Callable[[Said], int] = came
                 continue
             if (match := re.fullmatch(line, text.strip())) is None:
                 raise ValueError(f"{root / file}, line {number}: {text!r} is no line as {line}")
+            path = Path(match["path"])
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{root / file}, line {number}: {path} is not in the folder of the data")
             rows.append(match.groupdict())
         frames = _frames_of(root, [row["path"] for row in rows])
         return [
@@ -177,11 +180,11 @@ def named_track(
     own = tuple(names[begin:end]) if begin < end else ()
     person, camera = said["person"], said["camera"]
     start = ("00-1" if person == JUNK else f"{person:04d}") + start
-    if not all(one.startswith(start) for one in own):
-        other = next(one for one in own if not one.startswith(start))
+    if (other := next((one for one in own if not one.startswith(start) or "/" in one), None)) is not None:
         raise ValueError(
             f"track {name}, lines {begin + 1} to {end}, is of person {person} and camera {camera}, and names as "
-            f"{other!r} say otherwise, which do not begin with {start}: is the name list in the published order?"
+            f"{other!r} say otherwise, which are no file names that begin with {start}: is the name list in the "
+            "published order?"
         )
     clothes = str(said["clothes"]) if "clothes" in said else ""
     return Tracklet(person, camera, NamedFrames(folder, own, 4), "", name=name, clothes=clothes)
