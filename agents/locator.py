@@ -88,7 +88,10 @@ class MixtureLocator(nn.Module):
         if clip is not None:
             keys, worth = keys.index_select(0, clip), worth.index_select(0, clip)
         scores = (keys @ self.query(hidden)[:, :, None]).squeeze(2) / math.sqrt(KEY_SIZE) + worth
-        return scores if looked is None else scores - self.inhibition * looked
+        if not self.inhibition:
+            return scores
+        assert looked is not None
+        return scores - self.inhibition * looked
 
 
 def _clips(overview: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -264,7 +264,7 @@ def test_what_is_wrong_with_mars_is_named(mars):
     ):
         read_mars(mars, COUNTS)
     rewrite(["abc", *lines[1:]])
-    with pytest.raises(ValueError, match="names as 'abc' say otherwise, which are no file names that begin with 00-1C1"):
+    with pytest.raises(ValueError, match="'abc' say otherwise, which are no file names that begin with 00-1C1"):
         read_mars(mars, COUNTS)
     rewrite(lines)
     scipy.io.savemat(info / "query_IDX.mat", {"query_IDX": np.array([[4, 8]], dtype=np.uint16)})
