@@ -26,7 +26,7 @@ from backbone.descriptor import Comparison
 from scripts.cli import main
 from scripts.probe import ProbeConfig
 from scripts.probe.clip_set import ClipSet
-from scripts.probe.measures import AVERAGE_PLACE, BEST, OTHER_CLIP, POLICY, ROWS, TRUTH, measure
+from scripts.probe.measures import AVERAGE_PLACE, BEST, CENTRE, OTHER_CLIP, POLICY, ROWS, TRUTH, measure
 from scripts.probe.query_oracle import QueryOracle
 from scripts.probe.report import COLUMNS, Cell, over_runs, summarise, text_table, verdict
 
@@ -162,7 +162,7 @@ def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folde
     other = measure(run, clips_per_batch=7)
     scores = evaluate(run, {"agent": run.agent}, run.data)
     row = measured.values[POLICY]
-    for column in ("R1", "mAP", "hit_rate"):
+    for column in ("R1", "mAP", "hit_rate", "found", "overlap"):
         assert np.nanmean(row[column]) == pytest.approx(scores["agent"][column])
         assert len(row[column]) == len(measured.person[column])
     for name in (POLICY, OTHER_CLIP, AVERAGE_PLACE, BEST):
@@ -173,14 +173,16 @@ def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folde
 def test_the_oracle_brings_queries_nearer_to_their_people(folder):
     run = load_run(folder)
     run.representation.eval()
-    clips = ClipSet(run, searched_tracklets(run.data))
+    clips = ClipSet(run, searched_tracklets(run.data), max_clips=1)
     recording = RecordingRule(centre_agent())
     with torch.no_grad():
         descriptors = clips.watch({POLICY: recording}, "policy")[POLICY].descriptors.values()
         oracle = QueryOracle(
             centre_agent(), clips, run.data, run.representation, descriptors, recording.locations()
         )
-        found = clips.watch({BEST: oracle}, "oracle")[BEST].descriptors.values()
+        rows = {BEST: oracle, CENTRE: following(centre_agent())}
+        seen = clips.watch(rows, "oracle", oracle.log_prob)
+    found = seen[BEST].descriptors.values()
     queries, gallery = slice(0, 4), slice(4, 8)
     assert [tracklet.person for tracklet in clips.tracklets[queries]] == [
         tracklet.person for tracklet in clips.tracklets[gallery]
@@ -190,6 +192,10 @@ def test_the_oracle_brings_queries_nearer_to_their_people(folder):
     before, after = (-(torch.cdist(part[queries], descriptors[gallery]) ** 2) for part in (descriptors, found))
     truth = torch.arange(4)
     assert functional.cross_entropy(after, truth) < functional.cross_entropy(before, truth)
+    paid = {name: values.columns()["gallery_log_prob"] for name, values in seen.items()}
+    assert (np.isnan(paid[CENTRE]) == ~oracle.judged).all()
+    assert (paid[BEST] >= paid[CENTRE])[oracle.judged].all()
+    np.testing.assert_allclose(paid[CENTRE][:4], before.log_softmax(1).diagonal(), rtol=1e-3, atol=1e-4)
 
 
 def test_without_truth_and_on_strangers_rows_and_columns_are_left_out(folder, tmp_path, capsys):
@@ -205,8 +211,16 @@ def test_without_truth_and_on_strangers_rows_and_columns_are_left_out(folder, tm
     assert "reward, log_prob: F_c was not fitted on people of these data" in printed
     rows = json.loads((tmp_path / "out" / "probe.json").read_text())["rows"]
     assert list(rows) == [name for name in ROWS if name != TRUTH]
-    assert all(row["reward"] is row["log_prob"] is row["hit_rate"] is None for row in rows.values())
+    assert all(
+        row["reward"] is row["log_prob"] is row["hit_rate"] is row["found"] is None for row in rows.values()
+    )
     assert all(row["R1"] is not None for row in rows.values())
+    assert "log_prob" not in printed.splitlines()[4].split()  # columns without a value are not printed
+    assert rows[CENTRE]["overlap"]["value"] == {"value": 100, "low": 100, "high": 100}
+    # The reward of people whom F_c does not know: the best bins are those of the largest.
+    paid = {name: row["gallery_log_prob"]["value"]["value"] for name, row in rows.items()}
+    assert max(paid, key=paid.get) == BEST
+    assert rows[BEST]["gallery_log_prob"]["policy_minus_row"]["high"] < 0
 
 
 def test_one_person_with_most_clips_can_not_be_swapped(folder):
@@ -216,7 +230,7 @@ def test_one_person_with_most_clips_can_not_be_swapped(folder):
     measured = measure(run)
     expected = '"policy, another clip" is left out on the training people: one person'
     assert any(note.startswith(expected) for note in measured.notes)
-    assert set(measured.values[OTHER_CLIP]) == {"R1", "mAP", "hit_rate"}
+    assert set(measured.values[OTHER_CLIP]) == set(COLUMNS) - {"reward", "log_prob"}
     assert summarise(measured.values, measured.person)[OTHER_CLIP]["reward"] is None
 
 

@@ -8,9 +8,12 @@ that looks at the right place in each clip scores higher than its average place,
 clip.
 
 reward and log_prob are measured on the people that F_c was fitted on; on other data there is neither, as F_c knows
-nobody there. R1, mAP and hit_rate are measured on the test people. Intervals (95%) are over people; differences
-are of the same clips and queries. For several runs, such as an ablation's seeds, the table has the means over runs
-with Student's t intervals.
+nobody there. All else is measured on the test people: R1 and mAP; gallery_log_prob, the log-probability of a
+query's person by the distances to the gallery's people, which stands for a reward there; hit_rate and found, the
+share of chosen bins on the things that tell people apart, and of these things that a bin is on; overlap, the share
+of a chosen bin that another one covers. Intervals (95%) are over people; differences are of the same clips and
+queries. For several runs, such as an ablation's seeds, the table has the means over runs with Student's t
+intervals.
 
 A run, on the data of its training: `a3d probe --checkpoint runs/benchmark`
 

@@ -1,17 +1,23 @@
 """A set of clips that several rows of `a3d probe` look at, while the backbone runs over them once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
 from agents.probes import EpisodeRule
-from agents.rollout import hit_shares
 from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.model import Run
+from agents.runs.scoring import LOOKS
 from backbone.data.loader import ClipBatch
 from backbone.data.tracklet import Tracklet
 from backbone.representation import Representation
+
+# A judge in F_c's place: takes a process, the numbers of its N clips, and an episode on each; returns the
+# log-probability of each clip's person, float32 (N,) on the CPU, NaN where it can't judge.
+Judge = Callable[[AttentionProcess, Tensor, Episodes], Tensor]
 
 
 class ClipSet:
@@ -50,23 +56,30 @@ class ClipSet:
         """Tell whether the place of the thing is known in all of the clips."""
         return all(tracklet.truth_boxes is not None for tracklet in self.tracklets)
 
-    def watch(self, rows: Mapping[str, EpisodeRule], what: str) -> dict[str, "ProbeResults"]:
+    def watch(
+        self, rows: Mapping[str, EpisodeRule], what: str, judge: Judge | None = None
+    ) -> dict[str, "ProbeResults"]:
         """Run the backbone over all clips, and each row over its features.
 
         Args:
             rows: functions that choose the bins, by name.
             what: text beside the progress bar.
+            judge: judge of people whom F_c does not know.
 
         Returns:
             Results of each row.
         """
         seen = {name: ProbeResults(len(self.tracklets), self.run.representation) for name in rows}
+        first = 0
         for batch, process, finished in looks(self.run, self.batches, rows, what, self.labels):
+            numbers = torch.arange(first, first := first + len(process.bank))
             for name, episodes in finished.items():
-                if self.labels is None:
-                    seen[name].add_strangers(process, episodes, batch)
-                else:
+                if self.labels is not None:
                     seen[name].add_known(process, episodes)
+                    continue
+                seen[name].add_strangers(process, episodes, batch)
+                if judge is not None:
+                    seen[name].add("gallery_log_prob", judge(process, numbers, episodes).numpy())
         return seen
 
 
@@ -78,25 +91,29 @@ class ProbeResults:
         representation: representation, which says what is compared.
 
     Attributes:
-        reward: rewards of the run, by batch; of people whom F_c knows, like `log_prob`.
-        log_prob: log-probability of the true identity.
-        hits: percentage of the chosen bins that cover the thing, NaN where it is not seen; of other people.
-        descriptors: descriptors of the tracklets.
+        descriptors: descriptors of the tracklets, of people whom F_c does not know.
     """
 
     def __init__(self, num_tracklets: int, representation: Representation):
-        self.reward: list[np.ndarray] = []
-        self.log_prob: list[np.ndarray] = []
-        self.hits: list[np.ndarray] = []
+        self._values: dict[str, list[np.ndarray]] = {}
         self.descriptors = TrackletMeans(num_tracklets, representation)
 
+    def add(self, column: str, values: np.ndarray) -> None:
+        """Add a batch's values, one for each clip."""
+        self._values.setdefault(column, []).append(values)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the values by column, one for each clip, NaN where it was not measured."""
+        return {column: np.concatenate(parts) for column, parts in self._values.items()}
+
     def add_known(self, process: AttentionProcess, episodes: Episodes) -> None:
-        """Let F_c judge episodes."""
-        self.reward.append(process.judge(episodes).reward.cpu().numpy())
+        """Let F_c judge episodes: the run's reward, and the log-probability of the true identity."""
+        self.add("reward", process.judge(episodes).reward.cpu().numpy())
         log_prob = AttentionProcess(process.bank, process.glimpse, "log_prob")
-        self.log_prob.append(log_prob.judge(episodes).reward.cpu().numpy())
+        self.add("log_prob", log_prob.judge(episodes).reward.cpu().numpy())
 
     def add_strangers(self, process: AttentionProcess, episodes: Episodes, batch: ClipBatch) -> None:
-        """Describe the tracklets of episodes."""
-        self.hits.append(100 * hit_shares(process.bank, episodes))
+        """Describe the tracklets of episodes, and measure where these looked, in percent."""
+        for column, share in LOOKS.items():
+            self.add(column, 100 * share(process.bank, episodes))
         self.descriptors.add(batch, process.descriptor(episodes))

@@ -10,7 +10,7 @@ from agents.controls import centre_agent, random_agent, swap_partners, truth_age
 from agents.probes import EpisodeRule, RecordingRule, best_following, following, looking_at, mean_locations
 from agents.rollout import Agent, check_that_it_decides
 from agents.runs.model import Run
-from agents.runs.scoring import retrieve, searched_tracklets
+from agents.runs.scoring import LOOKS, retrieve, searched_tracklets
 from scripts.probe.clip_set import ClipSet
 from scripts.probe.query_oracle import QueryOracle
 
@@ -38,7 +38,7 @@ class Measured:
 
 @torch.no_grad()
 def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32, seed: int = 0) -> Measured:
-    """Measure reward and log_prob on people whom F_c was fitted on, and R1, mAP and hit_rate on the others.
+    """Measure reward and log_prob on people whom F_c was fitted on, and the other columns on the others.
 
     The backbone runs over all clips twice: where the policy looks on all of them has to be known first.
 
@@ -77,8 +77,7 @@ def _measure_known(agent: Agent, clips: ClipSet, measured: Measured, seed: int) 
     seen |= clips.watch(rows | {BEST: best_following(agent)}, "training people, all rows")
     measured.person |= {"reward": clips.person, "log_prob": clips.person}
     for name, values in seen.items():
-        columns = {"reward": values.reward, "log_prob": values.log_prob}
-        measured.values.setdefault(name, {}).update({key: np.concatenate(part) for key, part in columns.items()})
+        measured.values.setdefault(name, {}).update(values.columns())
 
 
 def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) -> None:
@@ -87,21 +86,29 @@ def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) 
     locations, of_policy = recording.locations(), seen[POLICY].descriptors.values()
     rows = _rows(run.agent, clips, locations, seed, measured.notes, "test")
     oracle = QueryOracle(run.agent, clips, run.data, run.representation, of_policy, locations)
-    seen |= clips.watch(rows | {BEST: oracle}, "test people, all rows")
+    rows |= {POLICY: looking_at(locations), BEST: oracle}
+    seen = clips.watch(rows, "test people, all rows", oracle.log_prob)
     measured.notes.append(
-        "best bin's R1, mAP and hit_rate: chosen for the queries, knowing who they are, by distances to the "
-        "gallery's people as the policy mean describes them; its hit_rate is of queries alone"
+        "gallery_log_prob: of the clips of queries, by distances to the gallery's people as the policy mean "
+        "describes them"
+    )
+    measured.notes.append(
+        "best bin on test people: chosen for the queries, knowing who they are, by that gallery_log_prob; its "
+        f"{', '.join(LOOKS)} are of queries alone"
     )
     for name, values in seen.items():
         # The oracle chooses bins for queries only: who is searched for can't be known in the gallery.
         found = retrieve(run.data, values.descriptors.values(), of_policy if name == BEST else None)
-        hits = np.concatenate(values.hits)
+        columns = values.columns()
         if name == BEST:
-            hits[~oracle.judged] = np.nan
-        columns = {"R1": 100.0 * (found.first_ranks == 1), "mAP": 100 * found.average_precisions, "hit_rate": hits}
+            columns |= {column: np.where(oracle.judged, columns[column], np.nan) for column in LOOKS}
+        columns |= {"R1": 100.0 * (found.first_ranks == 1), "mAP": 100 * found.average_precisions}
         measured.values.setdefault(name, {}).update(columns)
     asked = np.array([run.data.query[number].person for number in found.queries])
-    measured.person |= {"R1": asked, "mAP": asked, "hit_rate": clips.person}
+    measured.person |= {column: clips.person for column in ("gallery_log_prob", *LOOKS)} | {
+        "R1": asked,
+        "mAP": asked,
+    }
 
 
 def _rows(

@@ -86,7 +86,7 @@ def header(run: Run, measured: Measured) -> list[str]:
         )
     (queries, _), (clips, people) = number["R1"], number["hit_rate"]
     lines.append(
-        f"R1, mAP, hit_rate: {counted(queries, 'query')} in "
+        f"R1, mAP and the columns after: {counted(queries, 'query')} in "
         f"{counted(len(run.data.gallery), 'gallery tracklet')}, {counted(clips, 'clip')} of "
         f"{counted(people, 'person')} that F_c does not know"
     )

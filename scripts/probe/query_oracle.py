@@ -1,8 +1,8 @@
 """The best bins for the clips of queries: people whom F_c does not know."""
 
 import dataclasses
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,34 +46,55 @@ class QueryOracle:
         locations: Tensor,
     ):
         self.agent, self.clips, self.locations = at_test(agent), clips, locations
-        self.judges: dict[int, tuple[GlimpseNetwork, dict[int, int]]] = {}
+        judges: dict[int, tuple[GlimpseNetwork, dict[int, int]]] = {}
         position = {id(tracklet): row for row, tracklet in enumerate(clips.tracklets)}
         of_gallery = descriptors[[position[id(tracklet)] for tracklet in data.gallery]].to(representation.device)
         for camera in {tracklet.camera for tracklet in data.query}:
             if (judge := gallery_judge(data, of_gallery, camera, representation)) is not None:
-                self.judges[camera] = judge
-        self.camera = np.array([tracklet.camera for tracklet in clips.tracklets])[clips.tracklet]
+                judges[camera] = judge
+        self.judges = {camera: judge for camera, (judge, _) in judges.items()}
         queries = {position[id(tracklet)] for tracklet in data.query}
-        self.judged = np.array(
+        number = torch.tensor(
             [
-                tracklet in queries and camera in self.judges and person in self.judges[camera][1]
-                for tracklet, camera, person in zip(clips.tracklet, self.camera, clips.person, strict=True)
+                judges[one.camera][1].get(one.person, -1) if row in queries and one.camera in judges else -1
+                for row, one in enumerate(clips.tracklets)
             ]
         )
+        self.camera = torch.tensor([tracklet.camera for tracklet in clips.tracklets])[clips.tracklet]
+        self.number = number[clips.tracklet]  # of the clip's person among the judge's outputs, -1 without a judge
+        self.judged = (self.number >= 0).numpy()
+
+    def judgings(self, process: AttentionProcess, numbers: Tensor) -> Iterator[tuple[Tensor, AttentionProcess]]:
+        """Yield the clips of the process that each judge judges, int64 (N,), and the process in which it does.
+
+        Args:
+            process: process of some of the clips.
+            numbers: numbers of these among all clips, int64, on the CPU.
+        """
+        bank, number = process.bank, self.number[numbers]
+        identity = number.clamp(min=0).to(bank.device)
+        for camera, judge in self.judges.items():
+            is_own = (number >= 0) & (self.camera[numbers] == camera)
+            if bool(is_own.any()):
+                own = dataclasses.replace(bank, identity=identity * is_own.to(bank.device))
+                yield is_own.nonzero().squeeze(1).to(bank.device), AttentionProcess(own, judge, "log_prob")
+
+    def log_prob(self, process: AttentionProcess, numbers: Tensor, episodes: Episodes) -> Tensor:
+        """Return the log-probability of the true person by the judge for one episode on each clip.
+
+        Returns:
+            float32 (N,) on the CPU; NaN where there is no judge.
+        """
+        paid = torch.full((len(numbers),), torch.nan)
+        for rows, judging in self.judgings(process, numbers):
+            parts = {name: getattr(episodes, name)[rows] for name in ("clip", "bins", "hidden")}
+            paid[rows.cpu()] = judging.judge(dataclasses.replace(episodes, **parts)).reward.cpu()
+        return paid
 
     def __call__(self, process: AttentionProcess, numbers: Tensor) -> Episodes:
         """Look at the best bins, if there is a judge."""
-        bank = process.bank
-        places = self.locations[numbers].to(bank.device)
-        camera, judged = self.camera[numbers], self.judged[numbers]
-        for name in np.unique(camera[judged]).tolist():
-            judge, number_of = self.judges[name]
-            rows = torch.from_numpy(np.flatnonzero(judged & (camera == name)))
-            identity = torch.zeros_like(bank.identity)
-            for row in rows.tolist():
-                identity[row] = number_of[int(self.clips.person[numbers[row]])]
-            judging = AttentionProcess(dataclasses.replace(bank, identity=identity), judge, "log_prob")
-            rows = rows.to(bank.device)
+        places = self.locations[numbers].to(process.bank.device)
+        for rows, judging in self.judgings(process, numbers):
             episodes = best_bins(judging, rows, agent_choice(self.agent, judging))
             places[rows] = process.locations[episodes.bins[:, 1:]]
-        return looking_at(places)(process, torch.arange(len(bank)))
+        return looking_at(places)(process, torch.arange(len(process.bank)))

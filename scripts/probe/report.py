@@ -17,9 +17,10 @@ from scripts.probe.measures import AVERAGE_PLACE, OTHER_CLIP, POLICY, ROWS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+GALLERY = {"gallery_log_prob": replace(EPISODE["log_prob"], name="gallery_log_prob")}
 COLUMNS = {
-    name: replace((EPISODE | RETRIEVAL)[name], kind="interval", width=24)
-    for name in ("reward", "log_prob", "R1", "mAP", "hit_rate")
+    name: replace((EPISODE | RETRIEVAL | GALLERY)[name], kind="interval", width=24)
+    for name in ("reward", "log_prob", "R1", "mAP", "gallery_log_prob", "hit_rate", "found", "overlap")
 }
 COLOURS = {POLICY: "tab:blue", OTHER_CLIP: "tab:orange", AVERAGE_PLACE: "tab:orange"}
 OTHER = "0.35"
@@ -106,7 +107,7 @@ def text_table(table: Cells) -> str:
         }
         for name, row in _differences(table).items()
     }
-    values, differences = (Table.of(rows, COLUMNS.values()).text() for rows in (_values(table), starred))
+    values, differences = (Table.of(rows, COLUMNS.values()).known().text() for rows in (_values(table), starred))
     title = f"{POLICY} minus row, on the same clips and queries; * the interval leaves out 0"
     return f"{values}\n\n{title}\n{differences}"
 
@@ -150,7 +151,7 @@ def draw(path: Path, table: Cells, title: str) -> None:
     from matplotlib.figure import Figure  # it takes a second to import
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(16, 6.6), layout="constrained")
+    figure = Figure(figsize=(24, 6.6), layout="constrained")
     figure.suptitle(title)
     handles = [Line2D([], [], color=colour, marker="o", label=text) for colour, text in LEGEND.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="lines: 95% intervals")
