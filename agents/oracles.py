@@ -4,6 +4,7 @@ A clip has few bins (198 at 6 x 16 x 8 cells), so that every next choice can be 
 Gaussian policy's choices (the locator `linear`) can be computed without sampling.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -37,11 +38,32 @@ def next_values(
     Raises:
         ValueError: the episodes are over, `follow` is needed and not given, or unknown reward.
     """
+    pay = process.reward if reward is None else get_reward(reward, process.glimpse.num_glimpses)
+    return next_measures(process, episodes, follow, lambda finished: pay(process.verdict(finished)))
+
+
+@torch.no_grad()
+def next_measures(
+    process: AttentionProcess, episodes: Episodes, follow: Choice | None, measure: Callable[[Episodes], Tensor]
+) -> Tensor:
+    """Return what is measured on each episode's end for every bin that could be chosen next.
+
+    Args:
+        process: the decision process.
+        episodes: N unfinished episodes.
+        follow: the choice of the bins after that; not needed for the last decision.
+        measure: function from R finished episodes to measurements, float (R, ...).
+
+    Returns:
+        (N, num_bins, ...).
+
+    Raises:
+        ValueError: the episodes are over, or `follow` is needed and not given.
+    """
     if process.is_over(episodes):
         raise ValueError("the episodes are over: there is no next bin")
     if follow is None and episodes.num_glimpses + 1 < process.glimpse.num_glimpses:
         raise ValueError("this is not the last decision: give the choice of later bins (follow)")
-    pay = process.reward if reward is None else get_reward(reward, process.glimpse.num_glimpses)
     num_bins = process.bank.grid.num_bins
     values = []
     for part in torch.arange(len(episodes)).split(max(1, CHUNK_ROWS // num_bins)):
@@ -50,7 +72,7 @@ def next_values(
         tried = process.look(tried, torch.arange(num_bins, device=rows.device).repeat(len(part)))
         if follow is not None:
             tried = finish(process, tried, follow)
-        values.append(pay(process.verdict(tried)).view(len(part), num_bins))
+        values.append(measure(tried).unflatten(0, (len(part), num_bins)))
     return torch.cat(values)
 
 
@@ -105,7 +127,12 @@ def best_bins(
     Returns:
         The finished episodes.
     """
-    return finish(process, process.start(clip), lambda now: next_values(process, now, follow, reward).argmax(1))
+    return finish(process, process.start(clip), best_choice(process, follow, reward))
+
+
+def best_choice(process: AttentionProcess, follow: Choice, reward: str | None = "log_prob") -> Choice:
+    """Return the choice of the bin with the largest reward; arguments as in `best_bins`."""
+    return lambda now: next_values(process, now, follow, reward).argmax(1)
 
 
 def truth_bins(process: AttentionProcess) -> Choice:

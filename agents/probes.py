@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.oracles import best_bins
 from agents.rollout import Agent, agent_choice, at_test, finish, follow
 from backbone.data import ReidData
 from backbone.data.tracklet import JUNK
@@ -27,12 +26,6 @@ def following(agent: Agent, *, deterministic: bool = True) -> EpisodeRule:
     """Return the rule by which an agent looks: by its policy's mean, or by a sample."""
     tested = at_test(agent)
     return lambda process, _: follow(tested, process, deterministic=deterministic)
-
-
-def best_following(agent: Agent) -> EpisodeRule:
-    """Return the rule that chooses the bin with the highest true probability if the agent decides the rest."""
-    tested = at_test(agent)
-    return lambda process, _: best_bins(process, None, agent_choice(tested, process))
 
 
 def looking_at(locations: Tensor) -> EpisodeRule:

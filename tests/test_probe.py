@@ -155,6 +155,20 @@ def test_the_command_writes_table_numbers_and_picture(folder, measured, capsys, 
     assert content["rows"][BEST]["log_prob"]["policy_minus_row"]["high"] <= 0
     assert content["settings"]["reward"] == load_run(folder).config.attention.reward
     assert cv2.imread(str(folder / "probe" / "probe.png")).shape[1] > 1000
+    halves = ("training people", "test people")
+    lines = [
+        f"reward and retrieval, correlation over the bins of a clip as the next look, {half}" for half in halves
+    ]
+    assert [line.rpartition(": ")[0] for line in printed if line.startswith("reward and retrieval, corr")] == lines
+    assert all(-1 <= one["low"] <= one["high"] <= 1 for one in content["agreement"].values() if one is not None)
+    paid = [f"reward, {halves[0]}", f"gallery_log_prob, {halves[1]}"]
+    gained = [f"gain of retrieval, {half}" for half in halves]
+    looked = "looks of the policy, test people, %"
+    assert list(content["places"]) == [paid[0], gained[0], paid[1], gained[1], looked]
+    places = {name: np.array(values) for name, values in content["places"].items()}
+    assert {values.shape for values in places.values()} == {load_run(folder).grid.positions}
+    assert places[looked].sum() == pytest.approx(100, abs=1e-3)
+    assert cv2.imread(str(folder / "probe" / "places.png")).shape[0] > 500
 
 
 def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folder, measured):

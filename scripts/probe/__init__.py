@@ -31,7 +31,7 @@ from backbone.files import folder_lock
 from backbone.progress import print_result
 from scripts.options import Data, Runtime, RuntimeOptions
 
-JSON, PICTURE = "probe.json", "probe.png"
+JSON, PICTURE, PLACES = "probe.json", "probe.png", "places.png"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ProbeConfig:
     """Folder of a run, its checkpoint.pt, a .zip of a3d share, or hf:OWNER/NAME on the hub; or several of them."""
     data: Data = None
     out: Path | None = None
-    """Folder of probe.json and probe.png; by default the folder `probe` beside the checkpoint; several checkpoints
-    need it."""
+    """Folder of probe.json, probe.png and places.png; by default the folder `probe` beside the checkpoint; several
+    checkpoints need it."""
     max_clips: int | None = None
     """Most clips of each tracklet, spread evenly over it; by default all."""
     clips_per_batch: int = 32
@@ -76,10 +76,11 @@ class ProbeConfig:
 def run(config: ProbeConfig) -> None:
     """Probe, and print the table."""
     from scripts.probe.probing import probe  # --help need not wait for torch
-    from scripts.probe.report import text_table, verdict
+    from scripts.probe.report import agreement_lines, text_table, verdict
 
     with folder_lock(config.folder):
         probed = probe(config)
-    print_result("\n".join([*probed.header, "", text_table(probed.table), "", *verdict(probed.table)]))
+    said = [*verdict(probed.table), *agreement_lines(probed.agreement)]
+    print_result("\n".join([*probed.header, "", text_table(probed.table), "", *said]))
     print_result("\n".join(f"note: {note}" for note in probed.notes))
-    print_result(f"see {config.folder / PICTURE} and {config.folder / JSON}")
+    print_result(f"see {config.folder / PICTURE}, {config.folder / PLACES} and {config.folder / JSON}")

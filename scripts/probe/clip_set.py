@@ -11,7 +11,6 @@ from agents.probes import EpisodeRule
 from agents.runs.describe import TrackletMeans, clip_batches, looks
 from agents.runs.model import Run
 from agents.runs.scoring import LOOKS
-from backbone.data.loader import ClipBatch
 from backbone.data.tracklet import Tracklet
 from backbone.representation import Representation
 
@@ -57,7 +56,7 @@ class ClipSet:
         return all(tracklet.truth_boxes is not None for tracklet in self.tracklets)
 
     def watch(
-        self, rows: Mapping[str, EpisodeRule], what: str, judge: Judge | None = None
+        self, rows: Mapping[str, EpisodeRule], what: str, judge: Judge | None = None, *, describe: bool = True
     ) -> dict[str, "ProbeResults"]:
         """Run the backbone over all clips, and each row over its features.
 
@@ -65,6 +64,7 @@ class ClipSet:
             rows: functions that choose the bins, by name.
             what: text beside the progress bar.
             judge: judge of people whom F_c does not know.
+            describe: whether the tracklets' descriptors are needed.
 
         Returns:
             Results of each row.
@@ -74,10 +74,12 @@ class ClipSet:
         for batch, process, finished in looks(self.run, self.batches, rows, what, self.labels):
             numbers = torch.arange(first, first := first + len(process.bank))
             for name, episodes in finished.items():
-                if self.labels is not None:
+                if describe:
+                    seen[name].descriptors.add(batch, process.descriptor(episodes))
+                if self.labels is None:
+                    seen[name].add_strangers(process, episodes)
+                else:
                     seen[name].add_known(process, episodes)
-                    continue
-                seen[name].add_strangers(process, episodes, batch)
                 if judge is not None:
                     seen[name].add("gallery_log_prob", judge(process, numbers, episodes).numpy())
         return seen
@@ -91,7 +93,7 @@ class ProbeResults:
         representation: representation, which says what is compared.
 
     Attributes:
-        descriptors: descriptors of the tracklets, of people whom F_c does not know.
+        descriptors: descriptors of the tracklets.
     """
 
     def __init__(self, num_tracklets: int, representation: Representation):
@@ -112,8 +114,7 @@ class ProbeResults:
         log_prob = AttentionProcess(process.bank, process.glimpse, "log_prob")
         self.add("log_prob", log_prob.judge(episodes).reward.cpu().numpy())
 
-    def add_strangers(self, process: AttentionProcess, episodes: Episodes, batch: ClipBatch) -> None:
-        """Describe the tracklets of episodes, and measure where these looked, in percent."""
+    def add_strangers(self, process: AttentionProcess, episodes: Episodes) -> None:
+        """Measure where episodes looked, in percent."""
         for column, share in LOOKS.items():
             self.add(column, 100 * share(process.bank, episodes))
-        self.descriptors.add(batch, process.descriptor(episodes))

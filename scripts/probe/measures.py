@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from agents.controls import centre_agent, random_agent, swap_partners, truth_agent
-from agents.probes import EpisodeRule, RecordingRule, best_following, following, looking_at, mean_locations
+from agents.probes import EpisodeRule, RecordingRule, following, looking_at, mean_locations
 from agents.rollout import Agent, check_that_it_decides
 from agents.runs.model import Run
 from agents.runs.scoring import LOOKS, retrieve, searched_tracklets
+from agents.statistics import Interval, mean_over_people
+from backbone.progress import counted
 from scripts.probe.clip_set import ClipSet
+from scripts.probe.next_look import NextLooks
 from scripts.probe.query_oracle import QueryOracle
 
 POLICY, SAMPLED, RANDOM, CENTRE = "policy mean", "policy sampled", "random", "centre"
@@ -29,11 +32,28 @@ class Measured:
         values: numbers by row and column, one for each clip or query; NaN if it was not measured.
         person: persons by column, one for each clip or query.
         notes: lines that say which values are missing, and why.
+        places: values by name and place, float (time, height, width).
+        agreement: by half of the data, the mean over clips of the correlation, over bins, of the reward with what
+            retrieval gains (`NextLooks`); None if no clip has one.
     """
 
     values: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     person: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    places: dict[str, np.ndarray] = field(default_factory=dict)
+    agreement: dict[str, Interval | None] = field(default_factory=dict)
+
+    def add_next_looks(self, half: str, reward: str, tried: NextLooks, person: np.ndarray) -> None:
+        """Add the maps and the correlation of every bin as the next look, on one half of the data."""
+        paid, gained = tried.maps()
+        found = {f"{reward}, {half}": paid, f"gain of retrieval, {half}": gained}
+        self.places |= {name: one for name, one in found.items() if np.isfinite(one).all()}
+        self.agreement[half] = mean_over_people(tried.correlation, person)
+        count = int((~np.isnan(tried.correlation)).sum())
+        self.notes.append(
+            f"reward and retrieval, {half}: {counted(count, 'clip')}, those in which bins differ in what they pay "
+            "and in the rank at which they find the person"
+        )
 
 
 @torch.no_grad()
@@ -73,8 +93,12 @@ def measure(run: Run, *, max_clips: int | None = None, clips_per_batch: int = 32
 def _measure_known(agent: Agent, clips: ClipSet, measured: Measured, seed: int) -> None:
     recording = RecordingRule(agent)
     seen = clips.watch({POLICY: recording}, "training people, policy")
-    rows = _rows(agent, clips, recording.locations(), seed, measured.notes, "training")
-    seen |= clips.watch(rows | {BEST: best_following(agent)}, "training people, all rows")
+    locations = recording.locations()
+    tried = NextLooks(clips, clips.tracklets, seen[POLICY].descriptors.values(), locations)
+    rows = _rows(agent, clips, locations, seed, measured.notes, "training")
+    rows |= {BEST: tried.following(agent)}
+    seen |= clips.watch(rows, "training people, all rows", describe=False)
+    measured.add_next_looks("training people", "reward", tried, clips.person)
     measured.person |= {"reward": clips.person, "log_prob": clips.person}
     for name, values in seen.items():
         measured.values.setdefault(name, {}).update(values.columns())
@@ -88,6 +112,11 @@ def _measure_strangers(run: Run, clips: ClipSet, measured: Measured, seed: int) 
     oracle = QueryOracle(run.agent, clips, run.data, run.representation, of_policy, locations)
     rows |= {POLICY: looking_at(locations), BEST: oracle}
     seen = clips.watch(rows, "test people, all rows", oracle.log_prob)
+    measured.add_next_looks("test people", "gallery_log_prob", oracle.next_looks, clips.person)
+    looked = run.grid.nearest(locations).flatten().bincount(minlength=run.grid.num_bins)
+    measured.places["looks of the policy, test people, %"] = (
+        (100 * looked / looked.sum()).view(run.grid.positions).numpy()
+    )
     measured.notes.append(
         "gallery_log_prob: of the clips of queries, by distances to the gallery's people as the policy mean "
         "describes them"

@@ -4,11 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 
 from agents.runs.model import Run
+from agents.statistics import Interval
 from backbone.files import check_writable, write_json
 from backbone.progress import counted, log_line
-from scripts.probe import JSON, PICTURE, ProbeConfig
+from scripts.probe import JSON, PICTURE, PLACES, ProbeConfig
 from scripts.probe.measures import Measured, measure
-from scripts.probe.report import Cells, draw, over_runs, summarise, verdict
+from scripts.probe.places import draw_places, mean_places
+from scripts.probe.report import Cells, agreement_over_runs, draw, over_runs, summarise, verdict
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,13 @@ class Probed:
         table: rows and columns.
         header: line that says what was measured on which people.
         notes: lines that say which values are missing, and why.
+        agreement: correlation of the reward with what retrieval gains, by half of the data.
     """
 
     table: Cells
     header: list[str]
     notes: list[str]
+    agreement: dict[str, Interval | None]
 
 
 def probe(config: ProbeConfig) -> Probed:
@@ -33,7 +37,7 @@ def probe(config: ProbeConfig) -> Probed:
         ValueError: the errors of `load_run` and `measure`.
     """
     check_writable(config.folder, is_folder=True)
-    tables, lines, notes, kinds = [], [], [], []
+    tables, agreements, maps, lines, notes, kinds = [], [], [], [], [], []
     for number, checkpoint in enumerate(config.checkpoint, 1):
         if len(config.checkpoint) > 1:
             log_line(f"run {number} of {len(config.checkpoint)}: {checkpoint}")
@@ -50,12 +54,18 @@ def probe(config: ProbeConfig) -> Probed:
         if text := run.cache.describe_replaced():
             log_line(text)
         tables.append(summarise(measured.values, measured.person))
+        agreements.append(measured.agreement)
+        maps.append(measured.places)
         lines += [line for line in header(run, measured) if line not in lines]
         notes += [note for note in measured.notes if note not in notes]
     who = f"{run.config.agent} on {run.data.name}: means and 95% intervals over "
     who += "people" if len(tables) == 1 else f"{len(tables)} runs"
     table = tables[0] if len(tables) == 1 else over_runs(tables)
-    probed = Probed(table, [who, *lines], notes)
+    agreement = agreements[0] if len(agreements) == 1 else agreement_over_runs(agreements)
+    places = mean_places(maps)
+    if not places:
+        notes.append(f"{PLACES} is left out: the runs differ in the number of bins")
+    probed = Probed(table, [who, *lines], notes, agreement)
     settings = {name: value for name, value in vars(config).items() if name != "runtime"} | vars(config.runtime)
     content = {
         "settings": {name: None if value is None else str(value) for name, value in settings.items()}
@@ -64,6 +74,8 @@ def probe(config: ProbeConfig) -> Probed:
         "header": probed.header,
         "notes": probed.notes,
         "verdict": verdict(table),
+        "agreement": {half: None if one is None else one.to_json() for half, one in agreement.items()},
+        "places": {name: one.round(6).tolist() for name, one in places.items()},
         "rows": {
             name: {column: None if cell is None else dataclasses.asdict(cell) for column, cell in row.items()}
             for name, row in table.items()
@@ -71,6 +83,8 @@ def probe(config: ProbeConfig) -> Probed:
     }
     write_json(config.folder / JSON, content)
     draw(config.folder / PICTURE, table, who)
+    if places:
+        draw_places(config.folder / PLACES, places, run.grid)
     return probed
 
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from a3d_env.process import AttentionProcess, Episodes
-from agents.oracles import best_bins
 from agents.probes import gallery_judge, looking_at
 from agents.rollout import Agent, agent_choice, at_test
 from backbone.data import ReidData
 from backbone.glimpse import GlimpseNetwork
 from backbone.representation import Representation
 from scripts.probe.clip_set import ClipSet
+from scripts.probe.next_look import NextLooks
 
 
 class QueryOracle:
@@ -32,6 +32,7 @@ class QueryOracle:
         locations: locations that the policy's mean looked at in each clip, float32 (num_clips, T - 1, 3).
 
     Attributes:
+        next_looks: measurements of every bin as the first look of the judged clips.
         judged: mask of the clips that have a judge: those of queries with their person in another camera, bool
             (num_clips,).
     """
@@ -52,6 +53,7 @@ class QueryOracle:
         for camera in {tracklet.camera for tracklet in data.query}:
             if (judge := gallery_judge(data, of_gallery, camera, representation)) is not None:
                 judges[camera] = judge
+        self.next_looks = NextLooks(clips, data.gallery, of_gallery, locations)
         self.judges = {camera: judge for camera, (judge, _) in judges.items()}
         queries = {position[id(tracklet)] for tracklet in data.query}
         number = torch.tensor(
@@ -95,6 +97,6 @@ class QueryOracle:
         """Look at the best bins, if there is a judge."""
         places = self.locations[numbers].to(process.bank.device)
         for rows, judging in self.judgings(process, numbers):
-            episodes = best_bins(judging, rows, agent_choice(self.agent, judging))
+            episodes = self.next_looks.best_bins(judging, numbers, rows, agent_choice(self.agent, judging))
             places[rows] = process.locations[episodes.bins[:, 1:]]
         return looking_at(places)(process, torch.arange(len(process.bank)))

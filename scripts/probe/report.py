@@ -146,6 +146,21 @@ def verdict(table: Cells) -> list[str]:
     return lines
 
 
+def agreement_over_runs(agreements: Sequence[Mapping[str, Interval | None]]) -> dict[str, Interval | None]:
+    """Return the mean over runs by half of the data, with Student's t interval; None if a run has no value."""
+    found: dict[str, Interval | None] = {}
+    for half in agreements[0]:
+        known = [one.value for of_run in agreements if (one := of_run.get(half)) is not None]
+        found[half] = paired_interval(known) if len(known) == len(agreements) else None
+    return found
+
+
+def agreement_lines(agreement: Mapping[str, Interval | None]) -> list[str]:
+    """Return a line for each half of the data: whether a bin pays more where retrieval gains more."""
+    title = "reward and retrieval, correlation over the bins of a clip as the next look"
+    return [f"{title}, {half}: {'-' if one is None else one}" for half, one in agreement.items()]
+
+
 def draw(path: Path, table: Cells, title: str) -> None:
     """Draw one panel a column: above the values, below the policy's mean minus each row."""
     from matplotlib.figure import Figure  # it takes a second to import
