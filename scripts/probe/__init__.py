@@ -15,6 +15,9 @@ of a chosen bin that another one covers. Intervals (95%) are over people; differ
 queries. For several runs, such as an ablation's seeds, the table has the means over runs with Student's t
 intervals.
 
+places.png shows what every bin pays as the look after the centre, and what retrieval gains by it, by place; the
+correlation of the two over the bins of a clip is printed: at 0 the reward says nothing about who is found.
+
 A run, on the data of its training: `a3d probe --checkpoint runs/benchmark`
 
 All seeds of an ablation: `a3d probe --checkpoint out/table7/full/* --out out/probe`
