@@ -14,6 +14,7 @@ from agents.rollout import Agent, Choice, agent_choice, at_test, finish
 from agents.runs.scoring import labels
 from backbone.data.tracklet import JUNK, Tracklet
 from backbone.descriptor import as_linear
+from backbone.protocol import OTHER_CAMERA, Protocol
 from scripts.probe.clip_set import ClipSet
 
 MOST_SCORES = 2**23  # scores of clips and gallery tracklets in memory at a time: 32 MB
@@ -29,17 +30,25 @@ class NextLooks:
         gallery: tracklets that are searched.
         descriptors: descriptors of the gallery, float32 (G, K).
         locations: locations that the agent looked at in each clip, float32 (num_clips, T - 1, 3).
+        protocol: filter of the pairs that count.
 
     Attributes:
         correlation: over the bins of each clip, the correlation of the reward with what retrieval gains, float64
             (num_clips,); NaN where either is the same for all bins, or nothing was tried.
     """
 
-    def __init__(self, clips: ClipSet, gallery: Sequence[Tracklet], descriptors: Tensor, locations: Tensor):
+    def __init__(
+        self,
+        clips: ClipSet,
+        gallery: Sequence[Tracklet],
+        descriptors: Tensor,
+        locations: Tensor,
+        protocol: Protocol = OTHER_CAMERA,
+    ):
         run, self.locations = clips.run, locations
         kept = [row for row, tracklet in enumerate(gallery) if tracklet.person != JUNK]
         self.asked, self.searched = labels(clips.tracklets, [gallery[row] for row in kept])
-        self.counts, self.tracklet = run.data.protocol.counts, clips.tracklet
+        self.counts, self.tracklet = protocol.counts, clips.tracklet
         targets = descriptors[kept].to(run.representation.device)
         self.weight, self.bias = as_linear(run.representation.comparison, targets)
         self.correlation = np.full(len(clips.tracklet), np.nan)

@@ -53,7 +53,7 @@ class QueryOracle:
         for camera in {tracklet.camera for tracklet in data.query}:
             if (judge := gallery_judge(data, of_gallery, camera, representation)) is not None:
                 judges[camera] = judge
-        self.next_looks = NextLooks(clips, data.gallery, of_gallery, locations)
+        self.next_looks = NextLooks(clips, data.gallery, of_gallery, locations, data.protocol)
         self.judges = {camera: judge for camera, (judge, _) in judges.items()}
         queries = {position[id(tracklet)] for tracklet in data.query}
         number = torch.tensor(
