@@ -103,12 +103,12 @@ def test_differences_are_of_the_same_people():
     missing = policy - 2
     missing[::4] = np.nan
     values = {
-        POLICY: {"reward": policy},
-        OTHER_CLIP: {"reward": policy - 0.5},
+        POLICY: {"reward": policy, "overlap": policy},
+        OTHER_CLIP: {"reward": policy - 0.5, "overlap": policy - 1},  # more overlap is neither better nor worse
         AVERAGE_PLACE: {"reward": policy + 1},
         BEST: {"reward": missing},
     }
-    table = summarise(values, {"reward": person})
+    table = summarise(values, {"reward": person, "overlap": person})
     assert list(table) == [POLICY, AVERAGE_PLACE, OTHER_CLIP, BEST]
     cell = table[OTHER_CLIP]["reward"]
     assert cell.value.value == pytest.approx(policy.mean() - 0.5)
@@ -123,7 +123,9 @@ def test_differences_are_of_the_same_people():
         'policy mean against "policy, average place": worse in reward',
     ]
     assert "0.500 [0.500, 0.500]*" in text_table(table)
-    assert summarise(values, {"reward": np.zeros(24)})[POLICY]["reward"] is None  # one person has no interval
+    assert (
+        summarise(values, dict.fromkeys(("reward", "overlap"), np.zeros(24)))[POLICY]["reward"] is None
+    )  # one person has no interval
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ COLUMNS = {
     name: replace((EPISODE | RETRIEVAL | GALLERY)[name], kind="interval", width=24)
     for name in ("reward", "log_prob", "R1", "mAP", "gallery_log_prob", "hit_rate", "found", "overlap")
 }
+OVERLAP = "overlap"  # neither better nor worse if it is larger
 COLOURS = {POLICY: "tab:blue", OTHER_CLIP: "tab:orange", AVERAGE_PLACE: "tab:orange"}
 OTHER = "0.35"
 LEGEND = {
@@ -138,7 +139,7 @@ def verdict(table: Cells) -> list[str]:
     for name in (name for name in (OTHER_CLIP, AVERAGE_PLACE) if name in table):
         columns: dict[int, list[str]] = {1: [], -1: [], 0: []}
         for column, cell in table[name].items():
-            if cell is not None and cell.policy_minus_row is not None:
+            if column != OVERLAP and cell is not None and cell.policy_minus_row is not None:
                 columns[_sign(cell.policy_minus_row)].append(column)
         words = {1: "better in", -1: "worse in", 0: "not told apart in"}
         parts = [f"{words[sign]} {', '.join(found)}" for sign, found in columns.items() if found]
@@ -158,7 +159,7 @@ def agreement_over_runs(agreements: Sequence[Mapping[str, Interval | None]]) -> 
 def agreement_lines(agreement: Mapping[str, Interval | None]) -> list[str]:
     """Return a line for each half of the data: whether a bin pays more where retrieval gains more."""
     title = "reward and retrieval, correlation over the bins of a clip as the next look"
-    return [f"{title}, {half}: {'-' if one is None else one}" for half, one in agreement.items()]
+    return [f"{title}, {half}: {'-' if one is None else format(one, '.3f')}" for half, one in agreement.items()]
 
 
 def draw(path: Path, table: Cells, title: str) -> None:
@@ -179,7 +180,8 @@ def draw(path: Path, table: Cells, title: str) -> None:
             upper.axvline(policy.value, color=COLOURS[POLICY], linewidth=0.8, linestyle=":")
         lower.axvline(0, color="black", linewidth=0.8)
         upper.set_title(f"{column.replace('_', ' ')}{', %' if column in RETRIEVAL else ''}")
-        lower.set_xlabel("policy mean minus row\n(right of 0: the policy is better)")
+        right = "overlaps more" if column == OVERLAP else "is better"
+        lower.set_xlabel(f"policy mean minus row\n(right of 0: the policy {right})")
     with atomic_path(path) as partial:
         figure.savefig(partial, dpi=110)
 
