@@ -1,5 +1,7 @@
 """What a wheel holds, by setuptools' own list: nothing is built."""
 
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,19 @@ def test_the_package_says_who_made_it_and_what_for(distribution):
     assert "person re-identification" in metadata.get_keywords()
     assert "Typing :: Typed" in metadata.get_classifiers()
     assert metadata.get_long_description().startswith("# A3D")
+
+
+def test_the_command_of_a_wheel_is_there(distribution):
+    name, _, function = distribution.entry_points["console_scripts"][0].partition(" = ")[2].partition(":")
+    assert callable(getattr(import_module(name), function))
+
+
+def test_extras_that_texts_name_exist(distribution):
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    modules = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    named = {
+        path: re.findall(r"(a3d|\.)\[(\w+)\]'", path.read_text(encoding="utf-8")) for path in [*pages, *modules]
+    }
+    assert {extra for found in named.values() for _, extra in found} <= set(distribution.extras_require)
+    # a wheel's user has no source folder, which `.` would be
+    assert not [path for path in modules if any(package == "." for package, _ in named[path])]

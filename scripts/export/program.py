@@ -143,7 +143,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, model: Traine
         import onnx
         import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
-        raise ValueError(f"ONNX needs its libraries ({error}): pip install -e '.[export]'") from error
+        raise ValueError(f"ONNX needs its libraries ({error}): pip install 'a3d[export]'") from error
     names = ["clip", "flow"] if model.cache.flow_method is not None else ["clip"]
     sizes = tuple({0: "batch"} for _ in names)
     # The exporter prints each of its stages, and warns of its own old parts.
