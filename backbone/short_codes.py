@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.linalg
 
 from backbone.files import atomic_file
 from backbone.reading import check_archive, pass_on_lack_of_memory
@@ -44,7 +43,8 @@ class Coder:
     @staticmethod
     def fit(descriptors: np.ndarray) -> "Coder":
         """Fit the map to descriptors, float32 (N, D), or to 16,384 rows spread over them."""
-        import faiss
+        import faiss  # as scipy, it takes a while
+        import scipy.linalg
 
         rows = np.unique(np.linspace(0, len(descriptors) - 1, min(FITTED_ROWS, len(descriptors))).astype(np.int64))
         sample = descriptors[rows]

@@ -116,6 +116,7 @@ def test_bins_are_not_larger_than_the_map():
     assert sizes == {(4, rows, columns) for rows in (height // 2, height) for columns in (width // 2, width)}
 
 
+@pytest.mark.slow
 def test_every_row_of_every_table_can_be_built():
     config = get_preset("tiny")
     rows = [row for table in TABLES.values() if table.recipe is None for row in table.rows(config)]
@@ -363,6 +364,7 @@ def fake_runs(monkeypatch, tmp_path_factory):
     return started
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_run(fake_runs, tmp_path, capsys):
     flags = ["ablate", "--preset", "tiny", "--rows", "full,without_rl", "--out", str(tmp_path)]
     assert main([*flags, "--seeds", "2"]) == 0
@@ -378,6 +380,7 @@ def test_only_what_is_missing_is_run(fake_runs, tmp_path, capsys):
     assert "proposed (full)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_reported_and_does_not_stop_the_others(fake_runs, tmp_path, capsys):
     flags = [
         "ablate",
@@ -479,6 +482,7 @@ def test_a_finished_run_leaves_one_result_and_no_checkpoint(finished):
     assert not (finished / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_checkpoint(finished, tmp_path, monkeypatch):
     task = make_task(tmp_path, keep=True)
     learn, steps = SharedFeatureCallback._learn_from, []
@@ -507,6 +511,7 @@ def test_a_run_that_fails_leaves_its_traceback(tmp_path, capsys):
     assert "Traceback" in task.error_file.read_text()
 
 
+@pytest.mark.slow
 def test_points_of_the_course_and_other_data(finished, tmp_path):
     task = make_task(tmp_path, points=3, test_data="synthetic@seed=5")
     assert task_module.main([str(tmp_path)]) == 0
@@ -533,6 +538,7 @@ def test_points_of_the_course_and_other_data(finished, tmp_path):
     assert dataclasses.replace(read_task(finished), points=3).result() is None
 
 
+@pytest.mark.slow
 def test_a_course_that_was_not_kept_is_trained_again(tmp_path):
     perform(make_task(tmp_path, keep=True))
     result = perform(make_task(tmp_path, points=2, keep=True))
@@ -565,6 +571,7 @@ def test_other_data_that_cannot_be(text, message):
         parse_data(text, DataConfig(), 0)
 
 
+@pytest.mark.slow
 def test_costs_are_measured_in_turns():
     config = get_preset("tiny")
     report = measure_cost(config, rounds=2, seconds=0)
@@ -584,6 +591,7 @@ def test_costs_are_measured_in_turns():
     assert WITHOUT_ATTENTION.change(config).attention.num_glimpses == 0
 
 
+@pytest.mark.slow
 def test_the_command_from_end_to_end(tmp_path, capsys, runs_here):
     flags = ["ablate", "--preset", "tiny", "--seeds", "1", "--jobs", "2", "--steps", "2", "--load.workers", "0"]
     assert main([*flags, "--rows", "full", "--out", str(tmp_path)]) == 0  # in a process of its own

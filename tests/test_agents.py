@@ -1,5 +1,6 @@
 import io
 
+import pytest
 import torch
 from stable_baselines3.common.logger import configure
 
@@ -13,6 +14,7 @@ from agents.rollout import follow
 from agents.state import load_training_state, training_state
 
 
+@pytest.mark.slow
 def test_sac_goes_on_from_its_training_state_as_if_it_had_not_stopped():
     def make_sac():
         env = Attention3DVecEnv(Attention3DVectorEnv(8))

@@ -114,6 +114,7 @@ def test_the_analytic_bank_pays_1_for_the_place_and_a_quarter_without():
             assert process.judge(episodes).reward.mean().item() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNING)
 def test_every_algorithm_learns_where_to_look_saves_loads_and_goes_on(name, tmp_path):
     env, process = make_env(), AttentionProcess(*analytic())

@@ -28,6 +28,7 @@ def test_any_order_in_memory_comes_back_alike(tmp_path):
     np.testing.assert_array_equal(read_array(tmp_path / "some.npy"), array)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_found(written):
     content = written.read_bytes()
     for place in range(len(content)):

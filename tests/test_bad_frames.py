@@ -305,6 +305,7 @@ def test_training_stops_at_a_damaged_frame_and_names_it(people, tmp_path, capsys
     assert re.search(r"a3d train: error: \S+/walk/\d\.png .*it is truncated", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_training_goes_on_and_says_what_it_replaced(people, tmp_path, capsys):
     flags = ["--data", f"folder:{people}", "--cache", str(tmp_path / "cache"), "--on-bad-frame", "skip"]
     scores = []
@@ -322,6 +323,7 @@ def test_training_goes_on_and_says_what_it_replaced(people, tmp_path, capsys):
     assert "could not be read and were replaced by their neighbours" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_can_go_on_with_the_other_policy(people, tmp_path, capsys):
     spoilt = {path: path.read_bytes() for path in people.rglob("*.png") if len(path.read_bytes()) == 60}
     good = (people / "a/1/walk/0.png").read_bytes()

@@ -34,6 +34,7 @@ def banks(run):
     return run / "train bank", run / "test bank"
 
 
+@pytest.mark.slow
 def test_shards_put_together_are_the_same_bytes(run, banks, tmp_path, runs_here):
     out = tmp_path / "bank"
     flags = ["--frames", "--clips-per-batch", "5", "--shards", "3", "--out", str(out)]

@@ -255,6 +255,7 @@ def test_wrong_values_are_named(copied, name, value):
         open_bank(copied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARRAYS)
 def test_any_damage_of_an_array_is_found(copied, name):
     """Bits and bytes anywhere, in the header too; zeros; an end cut off, or something behind it."""

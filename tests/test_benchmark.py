@@ -22,6 +22,7 @@ def test_the_ratio_is_plain_over_fast():
     assert Comparison("what", plain_seconds=3.0, fast_seconds=1.5).ratio == 2.0
 
 
+@pytest.mark.slow
 def test_it_measures_everything_and_writes_what_it_prints(tmp_path, capsys, monkeypatch, runs_here):
     monkeypatch.setattr("scripts.benchmark.scoring_cost.MARS_SIZE", Size(60, 300, 16))
     monkeypatch.setattr(benchmark, "RANKED", Size(200, 1000, 16))

@@ -39,6 +39,7 @@ def replace(path, data):
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_whole_data_has_counts_and_no_problems(prid, capsys):
     assert main(["data", "check", "--data", f"prid:{prid}", "--sample", "0.05"]) == 0
     printed = capsys.readouterr().out
@@ -52,6 +53,7 @@ def test_whole_data_has_counts_and_no_problems(prid, capsys):
     assert printed.endswith("nothing is wrong\n")
 
 
+@pytest.mark.slow
 def test_seven_kinds_of_damage_are_all_found(prid, image, tmp_path, capsys):
     person = prid / "multi_shot" / "cam_a" / "person_0001"
     content = image.read_bytes()
@@ -109,6 +111,7 @@ def test_frames_that_are_not_there_are_missing(tmp_path, image):
     )
 
 
+@pytest.mark.slow
 def test_every_split_is_looked_at(tmp_path, image):
     for camera in ("cam1", "cam2"):
         for person in range(1, 301):

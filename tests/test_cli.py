@@ -49,6 +49,7 @@ for name in COMMANDS:
 """
 
 
+@pytest.mark.slow
 def test_help_and_a_search_in_files_do_not_wait_for_torch():
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr

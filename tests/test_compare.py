@@ -50,6 +50,7 @@ def flags(bank, out, agents="reinforce,random", **more):
     return ["compare", *(part for name, value in values.items() for part in (f"--{name}", str(value)))]
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_and_reported(bank, tmp_path, capsys, real_pictures, runs_here):
     with real_pictures(), runs_here():
         assert main(flags(bank, tmp_path, seeds=1)) == 0
@@ -78,6 +79,7 @@ def test_runs_are_made_once_and_reported(bank, tmp_path, capsys, real_pictures, 
     assert not list(tmp_path.rglob("*.progress"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_all_agents_see_the_same_clips(bank, tmp_path):
     tasks = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "a"))
     again = make_tasks(CompareConfig(bank, "reinforce,a2c", seeds=1, steps=256, out=tmp_path / "b"))
@@ -147,6 +149,7 @@ def test_another_bank_of_the_same_size_is_another_comparison(bank, tmp_path):
     assert task.digest == moved.digest
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_a_failed_run(bank, tmp_path):
     (task, *_) = make_tasks(CompareConfig(bank, f"{__name__}:Dying", seeds=1, steps=128, out=tmp_path))
     (failure,) = run_jobs([task], JobsConfig())

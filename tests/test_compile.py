@@ -21,6 +21,7 @@ def whole(function):
     return torch.compile(function, fullgraph=True, backend="eager")
 
 
+@pytest.mark.slow
 def test_the_backbone_is_one_graph():
     network = Representation(BackboneConfig(), num_glimpses=1, num_identities=2).eval()
     clip = torch.randint(0, 256, (1, 2, 16, 16, 3), dtype=torch.uint8)
@@ -44,6 +45,7 @@ def test_a_setting_compiles_the_backbone_of_every_network(monkeypatch):
     _compiled_maps.cache_clear()
 
 
+@pytest.mark.slow
 def test_an_episode_is_one_graph(random_case):
     process = AttentionProcess(*random_case(num_glimpses=2))
 

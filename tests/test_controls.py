@@ -54,6 +54,7 @@ def nearest_shares(count: int) -> np.ndarray:
     return shares / shares.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["training", "test"])
 def test_random_bins_are_uniform_in_place(place):
     agent, process = make("random"), AttentionProcess(*playground())
@@ -81,6 +82,7 @@ def test_centre_bins_are_those_that_episodes_begin_at(place):
     assert grid.nearest(torch.zeros(3)) != grid.centre  # with 6 positions of the width, 0 is between two
 
 
+@pytest.mark.slow
 def test_centre_actions_lead_to_the_centre_bin_of_any_grid(random_case):
     for counts in itertools.product((1, 2, 3, 4, 14), repeat=3):
         grid = BinGrid(counts, (1, 1, 1), counts)

@@ -120,6 +120,7 @@ def test_overwrite_spares_what_no_cut_wrote(video, tracks_file, tmp_path):
         cut_video(video, inside, inside, overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PETS.is_dir(), reason="the PETS video is not here")
 def test_pets(tmp_path):
     tracks, omissions = read_tracks(PETS / "gt.txt")

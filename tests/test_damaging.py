@@ -244,6 +244,7 @@ def damage_all(files, read, is_right, names):
     return caught
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", FORMATS)
 def test_a_damaged_file_is_named_or_read_as_it_was(write, tmp_path):
     folder = tmp_path / "folder"

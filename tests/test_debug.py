@@ -48,6 +48,7 @@ def data_of(page):
     return json.loads(re.search(r"const E = (.*);", page.read_text()).group(1))
 
 
+@pytest.mark.slow
 def test_a_query_and_what_if(trained, tmp_path, capsys):
     assert (
         debug("--checkpoint", trained, "--query", 1, "--set-glimpse", "2=0,3,1", "--out", tmp_path, "--gif") == 0
@@ -90,6 +91,7 @@ def test_the_episode_and_the_ranking_are_the_evaluations(trained):
     assert gallery.person == run.data.query[0].person
 
 
+@pytest.mark.slow
 def test_episodes_by_outcome_have_an_index(trained, tmp_path, capsys):
     assert debug("--checkpoint", trained, "--worst", 2, "--random", 1, "--out", tmp_path) == 0
     printed = capsys.readouterr().out
@@ -117,6 +119,7 @@ def test_a_training_tracklet_is_judged_by_f_c_and_earns_the_runs_reward(trained,
     assert np.isfinite(episode.advantages).all()
 
 
+@pytest.mark.slow
 def test_best_goes_by_f_c_which_knows_training_people(tmp_path, capsys):
     run = tmp_path / "run"
     few = ["--steps", "1", "--attention.num-glimpses", "3", "--attention.bin-size", "2", "6", "3"]  # all are tried
@@ -125,6 +128,7 @@ def test_best_goes_by_f_c_which_knows_training_people(tmp_path, capsys):
     assert "best looked 3 times, and F_c says" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_peoples_tracklets_are_not_judged_by_f_c(trained, tmp_path, capsys):
     for person in range(4):
         for camera in "ab":
@@ -149,6 +153,7 @@ def test_a_control_in_the_agents_place(trained, tmp_path, agent, capsys):
     assert f"{agent} looked 4 times" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_policy_on_its_bank(policy, tmp_path, capsys):
     pytest.importorskip("minari")
     assert debug("--checkpoint", policy, "--clip", 7, 9, "--worst", 1, "--minari", "--out", tmp_path) == 0

@@ -105,6 +105,7 @@ def test_batches_and_counts_are_the_same(tmp_path, workers):
     assert sum(map(len, anew.replaced.values())) == 6
 
 
+@pytest.mark.slow
 def test_training_comes_to_the_same(tmp_path, capsys):
     for person in range(5):
         for camera in "ab":

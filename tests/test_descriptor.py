@@ -191,6 +191,7 @@ def test_the_neck_normalises_what_the_classifier_reads():
     assert not network.neck.bias.requires_grad
 
 
+@pytest.mark.slow
 def test_an_untrained_flow_stream_enters_at_nought_beside_published_weights(tmp_path):
     torch.manual_seed(0)
     published = Representation(BackboneConfig("resnet18", flow=None, precision="float32"), 1, 3).backbone

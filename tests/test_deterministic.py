@@ -99,6 +99,7 @@ def test_without_choices_and_without_flow(num_glimpses):
     torch.testing.assert_close(descriptor, wanted[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_exported_program_takes_any_number_of_clips(name):
     flow = "dis-fast" if name in ("reinforce", "ppo") else None  # costs time, and is the same for all agents

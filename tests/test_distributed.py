@@ -44,6 +44,8 @@ from backbone.distributed import (
 from scripts.cli import main
 from scripts.train import how_to_go_on
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [0, 0, 1, 1, 2, 2, 3, 3]  # of a batch's clips; rank 0 has the first four
 TRACKLETS = [0, 0, 2, 2, 4, 5, 6, 6]  # the first rank has clips of one fold alone
 

@@ -104,6 +104,7 @@ def test_the_reference_names_packages():
             assert (ROOT / name / "__init__.py").exists(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in WITH_CODE if blocks(page, "python")], ids=lambda page: page.stem
 )
@@ -116,6 +117,7 @@ def test_python_runs(page, trained_once, tmp_path, monkeypatch):
         exec(block, {"__name__": "page"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
 def test_notebooks_run(notebook, tmp_path, monkeypatch):
     assert notebook.relative_to(ROOT).as_posix() in text_of(ROOT / "docs" / "notebooks.md")

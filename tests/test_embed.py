@@ -122,6 +122,7 @@ def test_the_digest_tells_models_apart(run):
     assert other.digest != model.digest
 
 
+@pytest.mark.slow
 def test_shards_put_together_are_the_same_bytes(run, tmp_path, runs_here):
     flags = ["embed", "--checkpoint", str(run), "--out"]
     assert main([*flags, str(tmp_path / "whole.npz")]) == 0

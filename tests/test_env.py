@@ -116,6 +116,7 @@ def test_hit_says_whether_the_bin_covers_the_truth(env):
         assert info["hit"] == hits[clip, 0]
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_clips(env):
     def draw(seed):
         return [env.reset(seed=seed if number == 0 else None)[1]["clip"] for number in range(20)]

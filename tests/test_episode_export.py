@@ -67,6 +67,7 @@ def test_only_episodes_of_one_run_go_together(episodes, tmp_path, random_case):
         write_minari(tmp_path, [])
 
 
+@pytest.mark.slow
 def test_a_rerun_recording_holds_the_clip_and_the_bins(episodes, tmp_path):
     rerun = pytest.importorskip("rerun")
     write_rerun(tmp_path / "episodes.rrd", episodes)

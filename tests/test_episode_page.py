@@ -69,6 +69,7 @@ def test_a_page_is_made_in_less_than_three_seconds(recorded, tmp_path):
     assert time.process_time() - started < 3  # 0.3 s are usual
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page in")
 def test_a_browser_shows_it(recorded, tmp_path):
     changed = recorded.replay({2: (0, 3, 1)})
@@ -85,6 +86,7 @@ def test_a_browser_shows_it(recorded, tmp_path):
     assert shown.count('class="candidate true"') == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page in")
 def test_a_click_on_a_map_says_how_to_follow_it(recorded, tmp_path):
     changed = recorded.replay({2: (0, 3, 1)})

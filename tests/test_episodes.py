@@ -88,6 +88,7 @@ def test_it_is_the_environments_episode(random_case):
     assert info["probability"] == pytest.approx(float(episode.probabilities.max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reinforce", "ppo-discrete", "td3", "best"])
 def test_the_reward_map_is_what_each_replay_comes_to(name, env):
     episode = record_episode(env, agents.make(name, env), clip=1)
@@ -376,6 +377,7 @@ def test_a_mixture_says_how_much_its_heaviest_part_weighs(env):
     torch.testing.assert_close(decision.deviation, torch.full((3,), 0.2))
 
 
+@pytest.mark.slow
 def test_files_damaged_anywhere_are_named(env, tmp_path):
     content = record_episode(env, agents.make("reinforce", env), clip=0).save(tmp_path / "good.npz").read_bytes()
     generator = np.random.default_rng(0)

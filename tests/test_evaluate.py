@@ -50,6 +50,7 @@ def parts(tmp_path_factory):
     return data, TrainedModel(config, representation, GRID, centre_agent(), cache, [])
 
 
+@pytest.mark.slow
 def test_scores_equal_a_slow_evaluation_tracklet_by_tracklet(parts):
     data, model = parts
     scores = evaluate(model, {"centre": centre_agent()}, data, clips_per_batch=5)
@@ -238,6 +239,7 @@ def test_thresholds_are_printed_and_written(run, tmp_path, capsys):
     assert scores["FAR=0.0_distance"] <= scores["FAR=0.1_distance"]
 
 
+@pytest.mark.slow
 def test_people_who_were_trained_on_are_counted_however_their_folder_is_named(tmp_path, own_cache, capsys):
     """Of eight people four are trained on; another division searches for some of them."""
     root, generator = tmp_path / "people@split_seed=1", np.random.default_rng(0)
@@ -266,6 +268,7 @@ def test_people_who_were_trained_on_are_counted_however_their_folder_is_named(tm
         assert f"{len(leaked)} of the 4 people searched for" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_are_trained_on_and_described(tmp_path, own_cache):
     """Of an old disk, as in Latin-1; a console that shows ASCII alone is no reason to stop."""
     generator = np.random.default_rng(0)

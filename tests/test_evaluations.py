@@ -73,6 +73,7 @@ def test_the_tracker_is_told_scores_pictures_and_the_end(scored_run):
     assert TOLD["failed"] is False
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_scores_and_the_same_best_checkpoint(scored_run, tmp_path, interrupt_at):
     interrupt_at(5)
     flags = ("--preset", "tiny", "--evaluate-every", "2", "--checkpoint-every", "3")
@@ -86,6 +87,7 @@ def test_a_resumed_run_has_the_same_scores_and_the_same_best_checkpoint(scored_r
         assert torch.equal(value, other["tested"][name]), name
 
 
+@pytest.mark.slow
 def test_people_who_carry_nothing_known_are_scored_without_hits(people, tmp_path, capsys):
     flags = ("--data", f"folder:{people}", "--steps", "2", "--evaluate-every", "1")
     assert main(["train", "--preset", "tiny", *flags, "--out", str(tmp_path / "run")]) == 0
@@ -94,6 +96,7 @@ def test_people_who_carry_nothing_known_are_scored_without_hits(people, tmp_path
     assert main(["train", "--resume", "--steps", "3", "--out", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_of_the_end_holds_what_a_training_goes_on_with(tmp_path):
     flags = ("--preset", "tiny", "--recipe", "strong", "--steps", "2", "--evaluate-every", "2")
     assert main(["train", *flags, "--out", str(tmp_path / "run")]) == 0

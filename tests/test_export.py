@@ -21,6 +21,8 @@ from backbone.data.tracklet import Frames
 from scripts.cli import main
 from scripts.export.program import OUTPUTS, compare, describe_clips, example
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime")
 
 

@@ -112,6 +112,7 @@ def test_raft_is_torchvisions_on_padded_frames(untrained_raft, size: tuple[int, 
         np.testing.assert_allclose(flow_px[:2], expected.permute(0, 2, 3, 1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pairs_beyond_one_batch_are_all_estimated(untrained_raft) -> None:
     frames = moving_texture(10, 128, 128)
     flow_px = optical_flow(frames, "raft-small")

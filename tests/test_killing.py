@@ -28,6 +28,7 @@ from scripts import bank, compare, train  # noqa: F401  imported for the forks
 from scripts.cli import main
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forks"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]

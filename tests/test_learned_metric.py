@@ -6,6 +6,8 @@ import pytest
 
 from scripts.cli import main
 
+pytestmark = pytest.mark.slow
+
 FEWER = [
     *("--data-options.synthetic.num-train-people", "24", "--data-options.synthetic.num-test-people", "24"),
     *("--data-options.synthetic.num-frames", "12", "--data-options.synthetic.tracklets-per-camera", "1"),

@@ -75,8 +75,8 @@ def test_inhibition_lowers_the_scores_of_what_was_looked_at_and_keeps_glimpses_a
         env = make_env(shows_looked=True)
         agent = agents.make("reinforce", env, policy_kwargs={**MIXTURE, "inhibition": inhibition}, seed=0)
         process = env.vector_env.process
-        overlaps[inhibition] = overlap_shares(process.bank, follow(agent, process)).mean()
         clips = torch.arange(8)
+        overlaps[inhibition] = overlap_shares(process.bank, follow(agent, process, clips)).mean()
         seen = as_numpy(process.observe(process.start(clips)))
         second = process.bank.grid.chosen(torch.from_numpy(agent.predict(seen, deterministic=True)[0]))
         assert torch.equal(second, follow(agent, process, clips).bins[:, 1])
@@ -162,6 +162,7 @@ def test_a_single_environment_is_looked_at_as_one_of_many():
     agent.learn(6)
 
 
+@pytest.mark.slow
 def test_the_mixture_learns_where_to_look():
     env = make_env(128, reward="glimpses", episodes_per_clip=8)
     agent = agents.make(

@@ -29,6 +29,7 @@ def test_a_case_is_of_its_size_with_distractors_and_centres():
     assert distances[is_same].mean() < 0.7 * distances[~is_same].mean()  # 2 against 4 of each number
 
 
+@pytest.mark.slow
 def test_scoring_mars_takes_less_than_1500_megabytes():
     """Two chunks of its queries are scored, as the others only add their own numbers in float64."""
     assert Size(1980, 11_310, 3072) == MARS_SIZE

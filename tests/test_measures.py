@@ -72,6 +72,7 @@ def test_measures_that_are_free_are_read_at_once():
     assert measures.add({"a": 1}) == [{"a": 1.0}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["paper", "strong"])
 def test_a_batch_waits_for_no_number_until_measures_are_due(recipe, slow_reading, monkeypatch):
     training = JointTraining(dataclasses.replace(configured(SIZE, recipe, "cpu"), log_every=3))
@@ -85,6 +86,7 @@ def test_a_batch_waits_for_no_number_until_measures_are_due(recipe, slow_reading
         assert 1 <= sum(waits.found.values()) <= 5, waits.found
 
 
+@pytest.mark.slow
 def test_what_is_read_late_is_what_is_read_at_once(monkeypatch):
     found = []
     for free in (True, False):

@@ -175,6 +175,7 @@ def test_one_decision_has_a_best_bin(random_case):
     assert best_bins(process, clip, stay).bins[:, 1].tolist() == best.tolist()
 
 
+@pytest.mark.slow
 def test_looking_for_the_best_bins_pays_on_the_playground(played):
     process = AttentionProcess(*played, "log_prob")
     clip = torch.arange(64)

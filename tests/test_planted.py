@@ -71,6 +71,7 @@ def test_queries_ask_one_camera_and_the_gallery_has_the_others(root):
     assert not own & {one.frames.frames.paths for one in data.gallery}
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_pixels_and_others_other_things(root):
     one, same, other = planted(root), planted(root), planted(root, seed=1)
     assert [item.frames.key for item in one.train] == [item.frames.key for item in same.train]
@@ -156,6 +157,7 @@ def test_a_divided_folder_and_bad_settings_are_refused(tmp_path):
 STREET = Path(__file__).resolve().parents[1].parent / "shared/data/street"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STREET.is_dir(), reason="the street tracklets are not here")
 def test_before_any_training_bins_on_the_thing_find_more_than_the_clip_as_a_whole(tmp_path, monkeypatch):
     """The difficulty: with the small network's first weights, and a fitted metric, at least 8 points of R1."""

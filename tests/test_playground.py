@@ -22,6 +22,7 @@ def success(bank, glimpse, choose):
     return process.judge(episodes).is_right.float().mean().item()
 
 
+@pytest.mark.slow
 def test_it_is_the_same_each_time_and_leaves_the_generator_alone(played):
     state = torch.get_rng_state()
     _compute.cache_clear()

@@ -52,6 +52,7 @@ def vec_env(bank):
     return VecMonitor(Attention3DVecEnv(Attention3DVectorEnv(4, bank)))
 
 
+@pytest.mark.slow
 def test_reinforce_learns_where_to_look(bank, tmp_path):
     table, steps_per_second = train_policy(PolicyRunConfig(bank, tmp_path, timesteps=16_000, reward="log_prob"))
     mean = {name: row["reward"].value for name, row in table.items()}
@@ -68,6 +69,7 @@ def test_reinforce_learns_where_to_look(bank, tmp_path):
     assert written["scores"]["policy"]["reward"] == [policy.value, policy.low, policy.high]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["reinforce", "trpo", "sac", "dqn", "ppo-multidiscrete", "untrained", "random"])
 def test_every_agent_runs_and_comes_back_from_its_file(bank, tmp_path, agent, capsys):
     flags = ["--agent", agent, "--timesteps", "96", "--num-envs", "8", "--reward", "identity", *FEW]
@@ -210,6 +212,7 @@ def test_what_is_stopped_while_it_is_scored_is_scored_by_the_same_command(bank, 
     assert main(command) == 2
 
 
+@pytest.mark.slow
 def test_a_learning_curve_is_left(bank, tmp_path):
     config = PolicyRunConfig(bank, tmp_path, timesteps=1200, num_envs=4, episodes_per_clip=1)
     train_and_save(config, build_policy_run(config)[0])

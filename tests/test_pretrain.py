@@ -29,6 +29,7 @@ def short(monkeypatch):
     monkeypatch.setattr(module, "get_preset", lambda name: {"walkers": settings}[name])
 
 
+@pytest.mark.slow
 def test_the_weights_are_the_trained_backbones_and_a_run_starts_from_them(short, tmp_path, capsys):
     path = tmp_path / "own.pt"
     assert main(["pretrain", "--out", str(path), "--steps", "2"]) == 0
@@ -55,6 +56,7 @@ def test_the_walkers_are_trained_without_attention_and_clutter():
     assert settings.data_options.synthetic.seed != get_preset("benchmark").data_options.synthetic.seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [2, 3])
 def test_an_interrupted_command_goes_on_to_the_same_weights(short, tmp_path, monkeypatch, capsys, finished):
     def press_ctrl_c(*_):

@@ -139,6 +139,7 @@ def measured(folder):
     return measure(load_run(folder))
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_numbers_and_picture(folder, measured, capsys, monkeypatch, real_pictures):
     monkeypatch.setattr("scripts.probe.probing.measure", lambda run, **settings: measured)
     with real_pictures():
@@ -173,6 +174,7 @@ def test_the_command_writes_table_numbers_and_picture(folder, measured, capsys, 
     assert cv2.imread(str(folder / "probe" / "places.png")).shape[0] > 500
 
 
+@pytest.mark.slow
 def test_the_policys_scores_are_the_evaluations_and_batches_change_nothing(folder, measured):
     run = load_run(folder)
     other = measure(run, clips_per_batch=7)
@@ -214,6 +216,7 @@ def test_the_oracle_brings_queries_nearer_to_their_people(folder):
     np.testing.assert_allclose(paid[CENTRE][:4], before.log_softmax(1).diagonal(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_truth_and_on_strangers_rows_and_columns_are_left_out(folder, tmp_path, capsys):
     for person, camera, frame in itertools.product("abcdef", "12", range(7)):
         path = tmp_path / "people" / person / camera / "walk" / f"{frame}.png"
@@ -239,6 +242,7 @@ def test_without_truth_and_on_strangers_rows_and_columns_are_left_out(folder, tm
     assert rows[BEST]["gallery_log_prob"]["policy_minus_row"]["high"] < 0
 
 
+@pytest.mark.slow
 def test_one_person_with_most_clips_can_not_be_swapped(folder):
     run = load_run(folder)
     train = [tracklet for tracklet in run.data.train if tracklet.person in run.people[:2]]
@@ -250,6 +254,7 @@ def test_one_person_with_most_clips_can_not_be_swapped(folder):
     assert summarise(measured.values, measured.person)[OTHER_CLIP]["reward"] is None
 
 
+@pytest.mark.slow
 def test_several_runs_are_averaged_with_students_t(folder, measured, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other"
     assert main(["train", "--preset", "tiny", "--steps", "1", "--seed", "1", "--out", str(other)]) == 0

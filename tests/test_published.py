@@ -127,6 +127,7 @@ def test_prids_splits_are_the_published_ones():
         assert sorted(f"person_{person:04d}" for person in rest) == sorted(one["test"])
 
 
+@pytest.mark.slow
 def test_trained_on_a_split_of_ilids_tested_on_that_of_prid(prid, ilids, tmp_path, capsys, runs_here):
     specs = ["--train", f"ilids:{ilids[0]}", "--test", f"prid:{prid}"]
     size = ["--load.height", "16", "--load.width", "8"]
@@ -142,6 +143,7 @@ def test_trained_on_a_split_of_ilids_tested_on_that_of_prid(prid, ilids, tmp_pat
     assert model.config.data_options.split == 9
 
 
+@pytest.mark.slow
 def test_prids_own_splits_take_the_place_of_those_built_in(prid, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(prid / "prid_2011", root, copy_function=os.link)
@@ -192,6 +194,7 @@ def test_ilids_is_read_as_published(ilids):
     assert sorted({one.person for one in swapped.train}) == test
 
 
+@pytest.mark.slow
 def test_what_is_missing_in_ilids_is_named(ilids, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(ilids[0], root, copy_function=os.link)

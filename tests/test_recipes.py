@@ -167,6 +167,7 @@ def test_a_strong_run_trains_and_is_rebuilt_as_it_was(strong_run, tmp_path):
         assert scores[name] == pytest.approx(value, abs=0.006)
 
 
+@pytest.mark.slow
 def test_a_strong_run_resumes_exactly(tmp_path, monkeypatch):
     flags = ["--preset", "tiny", "--recipe", "strong", "--steps", "5"]
     flags += ["--joint.warmup", "1", "--joint.center-weight", "0.1"]
@@ -198,12 +199,14 @@ def test_what_an_interrupted_run_lacks_is_told(strong_run, tmp_path, capsys):
     assert "is no checkpoint of this version: loaded state dict has a different number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["a2c", "ppo", "sac", "random", "untrained"])
 def test_other_agents_take_the_strong_recipe_too(agent, tmp_path):
     flags = ["--preset", "tiny", "--recipe", "strong", "--agent", agent, "--steps", "2"]
     assert main(["train", *flags, "--out", str(tmp_path)]) == 0
 
 
+@pytest.mark.slow
 def test_a_strong_runs_bank_has_its_overview(strong_run, tmp_path):
     assert main(["bank", "--checkpoint", str(strong_run), "--out", str(tmp_path / "bank")]) == 0
     grid = read_meta(tmp_path / "bank").grid
@@ -252,6 +255,7 @@ def test_plain_is_the_same_whatever_was_chosen_before(preset):
     assert alone.joint.halve_every == preset.joint.halve_every
 
 
+@pytest.mark.slow
 def test_the_recipe_is_the_one_that_works_unless_told_otherwise():
     found = {preset: read_arguments(["--preset", preset])[0].recipe for preset in PRESETS}
     others = {preset: recipe for preset, recipe in found.items() if recipe != "strong"}
@@ -266,6 +270,7 @@ def test_a_plain_run_compares_f_g_by_cosine_and_looks_at_nothing(tmp_path):
     assert (run.config.attention.num_glimpses, run.representation.comparison.compared) == (0, "global")
 
 
+@pytest.mark.slow
 def test_the_metric_and_the_average_are_what_a_checkpoint_is_tested_with(tmp_path):
     flags = ["--preset", "tiny", "--recipe", "strong", "--joint.average-decay", "0.5", "--steps", "2"]
     assert main(["train", *flags, "--out", str(tmp_path)]) == 0

@@ -128,6 +128,7 @@ def test_a_frozen_glimpse_network_gets_no_gradient():
     assert all(parameter.grad is None for parameter in env.vector_env.glimpse.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_where_to_look():
     env = make_env(256)
     agent = REINFORCE(AttentionPolicy, env, learning_rate=3e-3, seed=0, policy_kwargs={"variance": 0.15})
@@ -270,6 +271,7 @@ def test_the_clips_baseline_needs_clips_shared_by_episodes_that_decide():
         REINFORCE(AttentionPolicy, make_env(4), baseline="mean")
 
 
+@pytest.mark.slow
 def test_the_clips_baseline_takes_single_environments_and_survives_saving(tmp_path):
     bank, glimpse = playground(num_clips=1, num_identities=1)
     env = DummyVecEnv([lambda: Attention3DEnv(bank, glimpse)] * 3)

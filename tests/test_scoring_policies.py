@@ -45,6 +45,7 @@ def features(count=4):
     return torch.randn(count, 256 + 12 * 6, generator=torch.Generator().manual_seed(count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORING)
 def test_every_algorithm_with_an_overview_finds_the_place_is_saved_and_explained(name, tmp_path):
     agent = make(name, **SETTINGS[name])

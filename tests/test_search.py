@@ -289,6 +289,7 @@ def test_pictures_that_are_gone_are_left_out(gallery, street, tmp_path, capsys):
     assert "street/00/b/1" in page.read_text()
 
 
+@pytest.mark.slow
 def test_mistakes_are_explained(run, gallery, tmp_path, capsys):
     def error_of(*flags):
         assert main(["search", *flags]) == 2

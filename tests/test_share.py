@@ -51,6 +51,7 @@ def same_model(one, other):
     return load_model(Path(one)).digest == load_model(Path(other)).digest
 
 
+@pytest.mark.slow
 def test_a_model_goes_to_the_hub_and_back(tiny_run, hub, capsys):
     root, private = hub
     assert main(["share", str(tiny_run), "--to", "hf:me/mine"]) == 0
@@ -78,6 +79,7 @@ def test_a_hub_that_can_not_be_reached_is_an_error(tiny_run, hub, monkeypatch, c
     assert "hf:me/mine can't be written (NoNetwork): connection refused" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_zip_and_a_folder_are_checkpoints(tiny_run, tmp_path, capsys):
     for name in ("mine.zip", "mine"):
         assert main(["share", str(tiny_run), "--to", str(tmp_path / name)]) == 0

@@ -106,6 +106,7 @@ def test_a_video_with_tracks(tmp_path):
     fill_from_videos(together, found, progress=lambda *_: pytest.fail("nothing is left to decode"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PETS.is_dir(), reason="the real video is not here")
 def test_the_real_video():
     found = read(f"video:{PETS}/view1.avi,{PETS}/gt.txt")

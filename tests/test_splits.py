@@ -64,6 +64,7 @@ def test_each_split_has_other_people_and_the_scores_of_its_own_run(splits):
     assert "standard deviation" in text
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(splits, monkeypatch, capsys):
     out, flags = splits
     monkeypatch.setattr("agents.runs.jobs.run_job", lambda *_: pytest.fail("it was trained before"))
@@ -77,6 +78,7 @@ def test_it_goes_on_where_it_was(splits, monkeypatch, capsys):
     assert "holds a run with other settings (steps)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_data_of_another_seed_and_style(splits, tmp_path, capsys):
     out, flags = splits
     file = tmp_path / "scores.json"
@@ -98,6 +100,7 @@ def test_other_data_of_another_seed_and_style(splits, tmp_path, capsys):
     assert isinstance(options, DataConfig)
 
 
+@pytest.mark.slow
 def test_each_folder_is_scored_by_itself_and_with_frames_replaced(splits, tmp_path, capsys):
     _, flags = splits
     for name, people in (("a", 4), ("b", 5), ("c", 4)):
@@ -119,6 +122,7 @@ def test_each_folder_is_scored_by_itself_and_with_frames_replaced(splits, tmp_pa
     assert "frames of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failed_split_stops_no_other(tmp_path, capsys, own_cache, runs_here):
     out = tmp_path / "out"
     (out / "1").mkdir(parents=True)

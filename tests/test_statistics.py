@@ -79,6 +79,7 @@ def test_the_bootstrap_is_that_of_every_possible_draw():
     assert [interval.low, interval.high] == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.slow
 def test_clips_of_one_person_count_together():
     """A hundred clips of each of 10 people tell of 10 people, not of 1000 clips."""
     generator = np.random.default_rng(0)

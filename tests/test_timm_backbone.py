@@ -54,6 +54,7 @@ def maps_of(network: TwoStream, images: Tensor) -> Tensor:
         return network.eval().high_level(network.image_stream(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_cut_channels_and_stride(name):
     network, (last, num_channels, stride) = shared(name), MODELS[name]
@@ -76,6 +77,7 @@ def test_feature_size_is_the_maps(name, size):
     assert maps.std() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradient_reaches_both_streams(name):
     network = copy.deepcopy(shared(name)).train()
@@ -87,6 +89,7 @@ def test_gradient_reaches_both_streams(name):
         assert weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CUT)
 def test_maps_of_the_cut_network_are_timms(name):
     torch.manual_seed(2)
@@ -107,6 +110,7 @@ def test_maps_of_the_cut_network_are_timms(name):
     torch.testing.assert_close(maps_of(network, images), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stride", "grid"),
     [("vit_xsmall_patch16_clip_224", 16, (16, 8)), ("vit_small_patch14_reg4_dinov2", 14, (19, 10))],
@@ -151,6 +155,7 @@ def test_maps_of_the_whole_model_are_timms(name):
     torch.testing.assert_close(maps_of(network, images), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_resnet_without_flow_is_timms_with_its_last_stride_taken_out(tmp_path):
     model = as_trained(timm.create_model("resnet18"))
     torch.save(model.state_dict(), tmp_path / "w.pt")
@@ -165,6 +170,7 @@ def test_resnet_without_flow_is_timms_with_its_last_stride_taken_out(tmp_path):
     assert network.flow_stream is None
 
 
+@pytest.mark.slow
 def test_timms_resnet18_is_ours_given_the_same_file(tmp_path):
     safetensors.torch.save_file(as_trained(timm.create_model("resnet18")).state_dict(), tmp_path / "w.safetensors")
     clip, flow = torch.randn(1, 3, 2, 64, 32), torch.randn(1, 2, 2, 64, 32)
@@ -192,6 +198,7 @@ def test_a_transformer_as_a_representation_in_bfloat16():
     assert (maps.shape, maps.dtype) == ((1, 192, 2, 2, 2), torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -116,6 +116,7 @@ def test_a_text_file_is_no_video(tmp_path):
         next(read_video(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(28_000, 28_000), (8_000, 7_000)])
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, size):
     path = tmp_path / "bomb.png"

@@ -86,6 +86,7 @@ def test_the_printed_table_is_the_one_in_metrics_json(tmp_path, capsys):
         assert values == [f"{row[column]:.1f}" for column in COLUMNS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupted_at", [4, 5])
 def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, interrupt_at, capsys, interrupted_at):
     interrupt_at(interrupted_at)
@@ -105,6 +106,7 @@ def test_a_resumed_run_goes_on_to_the_same_losses(finished_run, tmp_path, interr
     assert metrics[0]["after"] == metrics[1]["after"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["ppo", "sac", "td3", "dqn"])
 def test_other_algorithms_resume_exactly_too(agent, tmp_path, interrupt_at):
     flags = ("--agent", agent, "--steps", "4", "--joint.halve-every", "2", "--joint.episodes-per-clip", "32")
@@ -119,6 +121,7 @@ def test_other_algorithms_resume_exactly_too(agent, tmp_path, interrupt_at):
     assert variables[0] == variables[1]
 
 
+@pytest.mark.slow
 def test_a_kill_after_any_checkpoint_loses_no_line_of_the_history(tmp_path, monkeypatch):
     """Lines average two batches, checkpoints come every three: a line can begin before one and end after it."""
     flags = ("--steps", "7", "--log-every", "2", "--checkpoint-every", "3")
@@ -141,6 +144,7 @@ def test_a_kill_after_any_checkpoint_loses_no_line_of_the_history(tmp_path, monk
         assert read_history(out / "history.jsonl") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["untrained", "random", "centre", "truth"])
 def test_agents_that_do_not_learn_train_and_resume_exactly_too(agent, tmp_path, interrupt_at):
     flags = ("--agent", agent, "--steps", "4", "--checkpoint-every", "2", "--policy.variance", "0.3")
@@ -206,6 +210,7 @@ def test_a_run_is_not_resumed_as_another_one(finished_run, capsys, flags, messag
     assert (finished_run / "config.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_resumed_run_can_go_further_with_other_workers(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     flags = ["--resume", "--out", str(tmp_path / "run"), "--steps", "7", "--load.workers", "1"]
@@ -213,6 +218,7 @@ def test_a_resumed_run_can_go_further_with_other_workers(finished_run, tmp_path)
     assert [entry["step"] for entry in read_history(tmp_path / "run" / "history.jsonl")] == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_people_who_came_later_are_noticed(people, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(run, "--steps", "1", "--data", f"folder:{people}") == 0
@@ -277,11 +283,13 @@ def test_other_algorithms_train_jointly(agent, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["agent"] == agent
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_workers_change_nothing(finished_run, tmp_path):
     assert train(tmp_path / "run", "--load.workers", "1") == 0
     assert read_history(tmp_path / "run" / "history.jsonl") == read_history(finished_run / "history.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_glimpses", [0, 1])
 def test_runs_without_attention_or_without_rnn(num_glimpses, tmp_path):
     run, flags = tmp_path / "run", ("--steps", "2", "--attention.num-glimpses", str(num_glimpses))
@@ -296,6 +304,7 @@ def test_runs_without_attention_or_without_rnn(num_glimpses, tmp_path):
     assert main(["evaluate", "--checkpoint", str(run)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["quality", "separate"])
 def test_other_poolings_are_trained_saved_and_resumed(pooling, tmp_path, interrupt_at):
     flags = ("--backbone.pooling", pooling, "--attention.num-glimpses", "0", "--steps", "4")
@@ -354,6 +363,7 @@ def test_a_finished_run_is_never_overwritten(finished_run, capsys):
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_default_folder_gets_a_number_if_it_is_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for expected in ("tiny", "tiny-2"):
@@ -401,12 +411,14 @@ def test_what_is_no_callback_is_named_before_any_data_is_read(names, message, tm
         train_by_config(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so(finished_run, tmp_path, capsys):
     shutil.copytree(finished_run, tmp_path / "run")
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
     assert "training is finished" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_file_that_it_started_from(tmp_path, capsys):
     weights, out = tmp_path / "small.pt", tmp_path / "run"
     weights.write_bytes((PRETRAINED / "small.pt").read_bytes())
@@ -417,6 +429,7 @@ def test_a_run_goes_on_without_the_file_that_it_started_from(tmp_path, capsys):
     assert main(["train", "--resume", "--out", str(out), "--steps", "3"]) == 0
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_that_nothing_was_loaded_into_is_told_of(tmp_path, capsys):
     flags = ["--preset", "tiny", "--steps", "1", "--backbone.weights", "None", "--backbone.frozen"]
     early = ["--backbone.name", "timm:test_vit", "--attention.bin-size", "2", "2", "1"]
@@ -440,6 +453,7 @@ def test_a_neck_is_not_trained_on_one_clip(tmp_path, capsys):
     assert "the neck normalises over a batch's clips, and this batch has one" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_another_command_is_at_work_is_not_trained_into(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--preset", "tiny", "--steps", "1"]

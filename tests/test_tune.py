@@ -73,6 +73,7 @@ def test_ranges_are_read_and_mistakes_named(tmp_path):
             read_ranges(path)
 
 
+@pytest.mark.slow
 def test_a_study_prints_the_best_first_and_goes_on_as_it_would_have(ranges, quick, tmp_path, capsys):
     assert study(ranges, tmp_path / "whole", "--trials", "3") == 0
     printed = capsys.readouterr().out
@@ -90,6 +91,7 @@ def test_a_study_prints_the_best_first_and_goes_on_as_it_would_have(ranges, quic
     assert [task.config.joint.learning_rate for task in quick] == whole
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_begun_is_run_before_new_ones(ranges, quick, tmp_path):
     with mock.patch("agents.runs.jobs.run_jobs", side_effect=KeyboardInterrupt):
         assert study(ranges, tmp_path / "study", "--trials", "2") == 130

@@ -77,6 +77,7 @@ def test_table_3_as_printed_is_a_setting():
         assert network(torch.empty(2, 3, 6, 256, 128), torch.empty(2, 2, 6, 256, 128)).shape == (2, 2048, 6, 16, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "resnet18", "small"])
 @pytest.mark.parametrize("with_flow", [True, False])
 @pytest.mark.parametrize("size", [(2, 128, 64), (1, 33, 47), (3, 16, 16)])
@@ -183,6 +184,7 @@ def test_a_frozen_backbone_has_no_gradient_and_stays_in_evaluation():
     assert not any(parameter.requires_grad for parameter in network.backbone.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["reinforce", "ppo", "sac"])
 def test_a_run_with_a_frozen_backbone_is_resumed_and_evaluated(tmp_path, agent):
     out = ["--out", str(tmp_path / "run")]

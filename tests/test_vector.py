@@ -31,6 +31,7 @@ def assert_same(batched, singles):
             np.testing.assert_array_equal(batched[name][number], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 2, 7, 64])
 @pytest.mark.parametrize("reward", ["log_prob", "glimpses"])
 @pytest.mark.parametrize("overview", [None, (2, 3, 2)])

@@ -182,6 +182,7 @@ def test_the_checkpoint_of_a_run(tmp_path):
     assert "not used" not in printed  # F_o, F_h and F_c are no part of the backbone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext_atto", "efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_timms_names(name, tmp_path):
     model = timm.create_model(name)

@@ -80,6 +80,7 @@ def test_the_commands_of_single_doors_build_what_they_name():
         build_grid(config, build_representation(config, num_identities=4))
 
 
+@pytest.mark.slow
 def test_all_of_them_train_resume_and_are_used_together(files, capsys):
     *_, (train, *others) = commands()
     assert main(train) == 0
