@@ -82,6 +82,26 @@ class Job(ABC):
         self.error_file.unlink(missing_ok=True)
 
 
+class FolderJob(Job):
+    """A run with a folder of its own, in which it leaves its errors and its output.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    folder: Path
+
+    @property
+    def error_file(self) -> Path:
+        """File of the traceback, if the run failed."""
+        return self.folder / "error.txt"
+
+    @property
+    def log_file(self) -> Path:
+        """File of the output of the run's process, this time and before."""
+        return self.folder / "log.txt"
+
+
 JobType = TypeVar("JobType", bound=Job)
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import dacite
 
 from agents.runs.children import end_with_parent
-from agents.runs.jobs import Job, do, run_jobs, tell
+from agents.runs.jobs import FolderJob, do, run_jobs, tell
 from agents.runs.settings import ShardsConfig
 from backbone.files import LOCK, folder_lock
 from backbone.own import trust, trusted
@@ -27,7 +27,7 @@ OWN = re.compile(rf"[0-9a-f]{{16}}|{re.escape(LOCK)}")  # what `run_shards` leav
 
 
 @dataclass(frozen=True, eq=False)
-class Shard(Job):
+class Shard(FolderJob):
     """A share of a command's work.
 
     Attributes:
@@ -56,16 +56,6 @@ class Shard(Job):
     def result_file(self) -> Path:
         """File that says that the share is done."""
         return self.folder / "result.json"
-
-    @property
-    def error_file(self) -> Path:
-        """File of the traceback, if the share failed."""
-        return self.folder / "error.txt"
-
-    @property
-    def log_file(self) -> Path:
-        """File of the output of the share's process."""
-        return self.folder / "log.txt"
 
     @property
     def process(self) -> tuple[str, str]:

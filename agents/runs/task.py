@@ -20,7 +20,7 @@ from agents.runs.checkpoint import read_checkpoint
 from agents.runs.children import end_with_parent
 from agents.runs.config import CHECKPOINT, TrainConfig, config_from_json, config_to_json
 from agents.runs.describe import fit_comparison
-from agents.runs.jobs import Job, do
+from agents.runs.jobs import FolderJob, do
 from agents.runs.logs import HISTORY, read_history
 from agents.runs.model import load_run, tell_of_people_trained_on
 from agents.runs.own import trust_own_code
@@ -42,7 +42,7 @@ Numbers = dict[str, float | int | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Task(Job):
+class Task(FolderJob):
     """Task of one run: to train a representation with an agent, and to test it.
 
     Attributes:
@@ -74,16 +74,6 @@ class Task(Job):
     def result_file(self) -> Path:
         """File of the result, which reports are made of."""
         return self.folder / RESULT
-
-    @property
-    def error_file(self) -> Path:
-        """File of the traceback, if the run failed."""
-        return self.folder / "error.txt"
-
-    @property
-    def log_file(self) -> Path:
-        """File of the output of the process, this time and before."""
-        return self.folder / "log.txt"
 
     @property
     def process(self) -> tuple[str, str]:
